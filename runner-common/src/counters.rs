@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Counters that are only read: one row a rule, per CPU, added to atomically.
+
+use crate::plain_data;
+
+/// How many rule rows all runs of one set of maps have together.
+pub const MAX_ROWS: u32 = 4096;
+
+/// One rule's counters on one CPU. User space adds the CPUs up, takes the smallest `first`
+/// that is not 0 and the largest `last`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CounterRow {
+    /// Verdicts that let an act pass by this rule.
+    pub allowed: u64,
+    /// Verdicts of this rule that refused an act.
+    pub denied: u64,
+    /// IP bytes that left by this rule, headers included.
+    pub bytes_out: u64,
+    /// IP bytes that arrived by this rule, headers included.
+    pub bytes_in: u64,
+    /// `bpf_ktime_get_boot_ns` of the first verdict, 0 when there was none.
+    pub first: u64,
+    /// `bpf_ktime_get_boot_ns` of the last verdict.
+    pub last: u64,
+    /// Room for rate, budget and expiry.
+    pub spare: [u64; 2],
+}
+
+/// Value of `DENIED_ADDRESSES` and `DENIED_PATHS`: how often one target was refused.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DenialRow {
+    /// How often.
+    pub count: u64,
+    /// `bpf_ktime_get_boot_ns` of the first refusal.
+    pub first: u64,
+    /// `bpf_ktime_get_boot_ns` of the last refusal.
+    pub last: u64,
+    /// Process id (tgid, in the initial pid namespace) of the first refusal.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Program name (`comm`) of the first refusal, NUL padded. Hostile text.
+    pub comm: [u8; 16],
+}
+
+/// How many distinct denied targets a set of maps can hold; the rest is summed in
+/// `DENIED_OTHERS`.
+pub const MAX_DENIED: u32 = 4096;
+
+plain_data!(CounterRow = 64, DenialRow = 48);

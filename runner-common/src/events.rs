@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What travels through the ring buffer `EVENTS`. An event is sent for the first refusal of
+//! each distinct target; repeats are only counted. A reservation that fails adds one to
+//! `LOST[slot]`; enforcement and counters never depend on it.
+
+use crate::plain_data;
+
+/// Size of the ring buffer in bytes (a power of two, a multiple of the page size).
+pub const RING_BYTES: u32 = 1 << 20;
+
+/// `EventHeader::kind`: a [`NetworkEvent`].
+pub const KIND_NETWORK: u32 = 1;
+/// `EventHeader::kind`: a [`FileEvent`].
+pub const KIND_FILE: u32 = 2;
+
+/// A connect of a TCP or UDP socket.
+pub const OP_CONNECT: u32 = 1;
+/// A send with an address, or on a socket whose peer no rule allows.
+pub const OP_SENDTO: u32 = 2;
+/// A bind.
+pub const OP_BIND: u32 = 3;
+/// A socket of a refused type or protocol.
+pub const OP_SOCKET: u32 = 4;
+/// A packet that left and was dropped at egress.
+pub const OP_EGRESS: u32 = 5;
+/// A packet that arrived and was dropped at ingress.
+pub const OP_INGRESS: u32 = 6;
+/// An open of a file.
+pub const OP_OPEN: u32 = 16;
+/// An open of a file for writing.
+pub const OP_WRITE: u32 = 17;
+/// The execution of a program.
+pub const OP_EXEC: u32 = 18;
+
+/// The first bytes of each event.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EventHeader {
+    /// One of the `KIND_` constants; decides the layout.
+    pub kind: u32,
+    /// The run's slot.
+    pub slot: u32,
+    /// `bpf_ktime_get_boot_ns`.
+    pub time: u64,
+    /// One of the `OP_` constants.
+    pub op: u32,
+    /// Positive errno that the agent sees; 0 where the packet was dropped silently.
+    pub errno: u32,
+    /// Process (tgid), in the initial pid namespace.
+    pub pid: u32,
+    /// Counter row of the rule that refused, or `run::NO_ROW`.
+    pub row: u32,
+    /// Program name, NUL padded. Hostile text.
+    pub comm: [u8; 16],
+}
+
+/// A refused network act.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetworkEvent {
+    /// `kind` is [`KIND_NETWORK`].
+    pub header: EventHeader,
+    /// Big endian, IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+    /// Port, host order.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u16,
+    /// Address family of the socket (`AF_INET` 2, `AF_INET6` 10).
+    pub family: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// A failed open or exec. `base` bytes (the directory it is relative to, as the agent sees
+/// it; empty for an absolute path) and then `typed` bytes (what was typed) follow in `text`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FileEvent {
+    /// `kind` is [`KIND_FILE`].
+    pub header: EventHeader,
+    /// The key in `DENIED_PATHS`.
+    pub hash: u64,
+    /// Bytes of `text` that name the base directory.
+    pub base: u32,
+    /// Bytes of `text`, behind `base`, that were typed.
+    pub typed: u32,
+    /// Hostile text.
+    pub text: [u8; 1024],
+}
+
+plain_data!(EventHeader = 48, NetworkEvent = 72, FileEvent = 1088);

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Address rules in pushed-down prefix form.
+//!
+//! Every address is 128 bits; IPv4 is `::ffff:a.b.c.d`. The value of a prefix is the complete
+//! list of candidates for an address whose longest match it is: its own rules and those of
+//! its ancestors, refusals first. One lookup decides.
+
+use crate::plain_data;
+
+/// TCP (MPTCP included), as a bit of `Candidate::protocols`.
+pub const PROTOCOL_TCP: u8 = 1;
+/// UDP (UDP-Lite included), as a bit of `Candidate::protocols`.
+pub const PROTOCOL_UDP: u8 = 2;
+
+/// `Candidate::verdict`: the rule lets pass.
+pub const VERDICT_ALLOW: u8 = 1;
+/// `Candidate::verdict`: the rule refuses.
+pub const VERDICT_DENY: u8 = 2;
+
+/// Most candidates of one prefix; a policy that needs more is refused.
+pub const MAX_CANDIDATES: usize = 16;
+/// Most prefixes of all runs of one set of maps.
+pub const MAX_PREFIXES: u32 = 16384;
+
+/// Key data of the tries `DESTINATIONS` (outbound) and `LISTENERS` (bind and inbound).
+/// The prefix length is 32 (the generation) plus that of the address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PrefixKey {
+    /// `RunRow::generation`, big endian.
+    pub generation: [u8; 4],
+    /// The address, big endian, IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+}
+
+/// One rule as it applies to a prefix.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Candidate {
+    /// Lowest port, host order.
+    pub port_low: u16,
+    /// Highest port, inclusive, host order.
+    pub port_high: u16,
+    /// `PROTOCOL_` bits.
+    pub protocols: u8,
+    /// One of the `VERDICT_` constants.
+    pub verdict: u8,
+    /// Counter row, counted from `RunRow::first_row`.
+    pub row: u16,
+}
+
+/// Value of the tries: the first candidate that matches port and protocol decides; none
+/// refuses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// How many of `items` are used.
+    pub len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Refusals first, then the most specific prefix, then the order of the file.
+    pub items: [Candidate; MAX_CANDIDATES],
+}
+
+/// Key of `DENIED_ADDRESSES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DeniedAddress {
+    /// The run's slot.
+    pub slot: u32,
+    /// One of the `events::OP_` constants.
+    pub op: u32,
+    /// Counter row of the rule that refused, or `run::NO_ROW`: the default did.
+    pub row: u32,
+    /// Port, host order.
+    pub port: u16,
+    /// IP protocol number (6, 17, 1, …).
+    pub protocol: u16,
+    /// Big endian, IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+}
+
+/// Value of the socket storage `SOCKETS`, written at `sock_create`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SocketRow {
+    /// The run's slot plus one; 0 is no run.
+    pub slot_plus_one: u32,
+    /// Counter row of the rule that the connect verdict used, or `run::NO_ROW`.
+    pub row: u32,
+    /// Process (tgid) that made the socket.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Program that made the socket, NUL padded. Hostile text.
+    pub comm: [u8; 16],
+}
+
+plain_data!(
+    PrefixKey = 20,
+    Candidate = 8,
+    Candidates = 136,
+    DeniedAddress = 32,
+    SocketRow = 32,
+);

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What this machine can do, as a value: found by trying, faked by tests.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// Whether something is there, and how that is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "have", rename_all = "kebab-case")]
+pub enum Capability {
+    /// Tried, works.
+    Yes,
+    /// Tried, does not work: what was tried and what came back, and how to close the gap.
+    No {
+        /// The call and its error, in words.
+        why: String,
+        /// What an administrator does about it; empty when nothing can be done.
+        remedy: String,
+    },
+}
+
+impl Capability {
+    /// Whether it works.
+    pub fn yes(&self) -> bool {
+        matches!(self, Self::Yes)
+    }
+}
+
+/// The machine that a policy is compiled for.
+#[derive(Clone, Debug, Serialize)]
+pub struct Host {
+    /// `uname -r`.
+    pub kernel: String,
+    /// The first two numbers of `kernel`.
+    pub kernel_version: (u32, u32),
+    /// `PRETTY_NAME` of os-release.
+    pub distribution: String,
+    /// Effective uid 0 with the capabilities that a run needs.
+    pub root: Capability,
+    /// Landlock ABI, 0 when there is none.
+    pub landlock_abi: u32,
+    /// `LANDLOCK_CREATE_RULESET_ERRATA`, 0 when unknown.
+    pub landlock_errata: u32,
+    /// seccomp filters can be installed.
+    pub seccomp: Capability,
+    /// Pid namespaces can be made.
+    pub pid_namespace: Capability,
+    /// Network namespaces can be made.
+    pub network_namespace: Capability,
+    /// Mount namespaces, `open_tree`, `move_mount`, `mount_setattr` work.
+    pub mounts: Capability,
+    /// cgroup v2 directory below which runs are placed; `None` when there is no cgroup v2.
+    pub cgroup: Option<PathBuf>,
+    /// cgroup v2 has `cgroup.kill` (5.14).
+    pub cgroup_kill: Capability,
+    /// The cgroup programs of the network layer load and attach.
+    pub cgroup_bpf: Capability,
+    /// The exit tracepoints of opens can be used.
+    pub open_tracepoints: Capability,
+    /// BPF LSM programs load, attach and run.
+    pub bpf_lsm: Capability,
+    /// `/sys/kernel/security/lsm`, as far as it can be read.
+    pub lsm_list: String,
+    /// Controllers of cgroup v2 that are available below `cgroup`.
+    pub controllers: Vec<String>,
+    /// The environment label of `/etc/lp-run/host.toml`, if any.
+    pub environment: Option<String>,
+    /// Dynamic uids: first of the block and how many.
+    pub uid_block: (u32, u32),
+    /// Idmapped mounts by file system type name (`ext4` → yes), as far as tried.
+    pub idmap: BTreeMap<String, Capability>,
+}
+
+impl Host {
+    /// A host with everything, Landlock at `abi`; tests take away from it.
+    pub fn emulated(abi: u32) -> Self {
+        Self {
+            kernel: "6.18.0".to_owned(),
+            kernel_version: (6, 18),
+            distribution: "emulated".to_owned(),
+            root: Capability::Yes,
+            landlock_abi: abi,
+            landlock_errata: 7,
+            seccomp: Capability::Yes,
+            pid_namespace: Capability::Yes,
+            network_namespace: Capability::Yes,
+            mounts: Capability::Yes,
+            cgroup: Some(PathBuf::from("/sys/fs/cgroup/lp-run")),
+            cgroup_kill: Capability::Yes,
+            cgroup_bpf: Capability::Yes,
+            open_tracepoints: Capability::Yes,
+            bpf_lsm: Capability::Yes,
+            lsm_list: "lockdown,capability,landlock,bpf".to_owned(),
+            controllers: vec!["memory".to_owned(), "pids".to_owned(), "cpu".to_owned()],
+            environment: None,
+            uid_block: (2_000_000_000, 65_536),
+            idmap: BTreeMap::new(),
+        }
+    }
+}

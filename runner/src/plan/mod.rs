@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What will be done on this host for this policy: one value, which `check --plan`, `why` and
+//! `run` read alike, so that explanation and enforcement cannot drift apart.
+//!
+//! The plan is flat: for each anchor the union of all grants above it minus everything taken
+//! away above it, each right with the rule that owns it. Enforcement looks up, it never
+//! reasons. A protection that the host cannot give is a [`Gap`]; the plan never decides to
+//! weaken.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+
+use lp_run_common::network::Candidate;
+use serde::Serialize;
+
+use crate::policy::facts::Object;
+use crate::policy::model::{Policy, RuleInfo, ViewChoice};
+
+/// What a rule is, as the report prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleKind {
+    /// `files.read`.
+    Read,
+    /// `files.exec`.
+    Exec,
+    /// `files.write`.
+    Write,
+    /// `files.protect`.
+    Protect,
+    /// `files.deny`.
+    Deny,
+    /// `network.allow`.
+    Network,
+    /// `network.deny`.
+    NetworkDeny,
+    /// `network.listen`.
+    Listen,
+    /// `network.unix`.
+    Unix,
+}
+
+/// A rule of the policy: its index in [`Plan::rules`] is its counter row.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Key, id, text, place.
+    pub info: RuleInfo,
+    /// What it is.
+    pub kind: RuleKind,
+}
+
+/// Index in [`Plan::rules`], and counter row of the run.
+pub type Row = u32;
+
+/// What may be done to a tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rights {
+    /// Open for reading, list.
+    pub read: bool,
+    /// Create, change, rename, delete.
+    pub write: bool,
+    /// Execute.
+    pub exec: bool,
+}
+
+/// The rules that own the rights of an anchor: the most specific, then the first in the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Owners {
+    /// Rule that gives `read`.
+    pub read: Option<Row>,
+    /// Rule that gives `write`.
+    pub write: Option<Row>,
+    /// Rule that gives `exec`.
+    pub exec: Option<Row>,
+}
+
+/// A tree with its flattened rights. The nearest anchor above a path decides.
+#[derive(Clone, Debug)]
+pub struct Anchor {
+    /// What is granted, by descriptor; `None` for a place that the run makes itself.
+    pub object: Option<Object>,
+    /// Where the agent sees it.
+    pub path: PathBuf,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// Union of the grants above minus what is taken away above.
+    pub rights: Rights,
+    /// Who gave each right.
+    pub owners: Owners,
+}
+
+/// Something that is taken away and exists: hidden by a mask.
+#[derive(Clone, Debug)]
+pub struct Mask {
+    /// Where.
+    pub path: PathBuf,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// `true`: read stays (`protect`), the object is bound over itself read-only.
+    pub read_stays: bool,
+    /// The object.
+    pub object: Object,
+    /// The rule.
+    pub row: Row,
+}
+
+/// Ids on disk and ids that the agent sees, for an idmapped mount: files of `owner` appear as
+/// the agent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct IdMap {
+    /// Uid on disk.
+    pub uid: u32,
+    /// Gid on disk.
+    pub gid: u32,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A clone of what this descriptor names, recursively for a directory.
+    Bind(Object),
+    /// A fresh tmpfs owned by the agent.
+    Tmpfs {
+        /// Bytes.
+        size: u64,
+        /// Permission bits of its root.
+        mode: u32,
+    },
+    /// A new devpts instance.
+    Devpts,
+    /// `proc` with `hidepid=invisible`, mounted from inside the pid namespace.
+    Proc,
+}
+
+/// One mount of the view, in the order in which they are moved into place.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// What.
+    pub source: Source,
+    /// Where the agent sees it.
+    pub at: PathBuf,
+    /// Nothing below it changes.
+    pub read_only: bool,
+    /// Nothing below it is executed or mapped as code.
+    pub no_exec: bool,
+    /// Device files below it work.
+    pub devices: bool,
+    /// Set where the tree belongs to somebody else than the agent.
+    pub idmap: Option<IdMap>,
+    /// The rule that asked for it; `None` for the run's own places.
+    pub row: Option<Row>,
+}
+
+/// The file tree that the agent sees.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Private root or the host's.
+    pub kind: ViewChoice,
+    /// In order.
+    pub mounts: Vec<Mount>,
+    /// Symbolic links of the private root: (where, what it says).
+    pub links: Vec<(PathBuf, PathBuf)>,
+    /// Files that lp-run writes: `/etc/passwd`, `/etc/group`, `/etc/hosts`, …
+    pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// After the mounts.
+    pub masks: Vec<Mask>,
+    /// Directories to be made in a granted tree before the start, mode 0700, the agent's.
+    pub create: Vec<(Object, PathBuf)>,
+}
+
+/// Whose network the agent has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Namespace {
+    /// A network namespace of its own with nothing but `lo`.
+    Own,
+    /// The host's, with the eBPF hooks deciding.
+    Host,
+}
+
+/// A prefix with its complete list of candidates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// IPv4 as `::ffff:a.b.c.d`.
+    pub address: Ipv6Addr,
+    /// 0 to 128.
+    pub length: u8,
+    /// At most [`lp_run_common::network::MAX_CANDIDATES`], refusals first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// The network of a run.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Whose.
+    pub namespace: Namespace,
+    /// Outbound.
+    pub destinations: Vec<Prefix>,
+    /// Bind and inbound.
+    pub listeners: Vec<Prefix>,
+    /// The rule `self`.
+    pub itself: Option<Row>,
+    /// TCP ports for Landlock's connect rule; `None` where the set is not finite.
+    pub landlock_connect: Option<Vec<u16>>,
+    /// TCP ports for Landlock's bind rule; `None` where the set is not finite.
+    pub landlock_bind: Option<Vec<u16>>,
+    /// Unix sockets bound into the view.
+    pub unix: Vec<(Object, Row)>,
+}
+
+/// Whether a protection holds, as the report prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It holds, by the named mechanism.
+    Enforced,
+    /// The operator or the policy accepted to miss it.
+    Degraded,
+    /// Nothing in the policy needs it.
+    NotNeeded,
+}
+
+/// One protection of the contract's table.
+#[derive(Clone, Debug, Serialize)]
+pub struct Protection {
+    /// `landlock`, `seccomp`, `processes`, `identity`, `network`, …
+    pub name: &'static str,
+    /// Whether it holds.
+    pub state: State,
+    /// `abi 7`, `cgroup-bpf`, `mask`, …
+    pub mechanism: String,
+    /// What it does here, or what is missing.
+    pub detail: String,
+}
+
+/// A protection that the policy needs and this host cannot give. Refuses the run (123)
+/// unless accepted by name.
+#[derive(Clone, Debug, Serialize)]
+pub struct Gap {
+    /// Name of the protection.
+    pub protection: &'static str,
+    /// Key of the rule that needs it, if one does.
+    pub rule: Option<String>,
+    /// `file:line:column` of that rule.
+    pub place: Option<String>,
+    /// What is missing.
+    pub why: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// Whether `degrade` or `--allow-degraded` accepted it.
+    pub accepted: bool,
+    /// Whether it may be accepted at all (`identity` and `network` never).
+    pub acceptable: bool,
+}
+
+/// Everything that will be done.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The policy that it was compiled from.
+    pub policy: Policy,
+    /// Every rule, used or not; the index is its counter row.
+    pub rules: Vec<Rule>,
+    /// Flattened file rights, sorted by path.
+    pub anchors: Vec<Anchor>,
+    /// The tree that the agent sees.
+    pub view: View,
+    /// The network.
+    pub network: Network,
+    /// The environment, complete, but for what only the start knows (`USER`, `HOME` of a
+    /// dynamic uid are known by name already).
+    pub env: BTreeMap<String, String>,
+    /// Count opens and execs per rule.
+    pub count_files: bool,
+    /// Why files are not counted, when they are not.
+    pub count_files_why_not: Option<String>,
+    /// Protections, in the contract's order.
+    pub protections: Vec<Protection>,
+    /// What the host cannot give.
+    pub gaps: Vec<Gap>,
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What policy and plan must know of paths and users, behind one trait: the real one asks the
+//! kernel, the tests' one is a table.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What kind of object a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A character device.
+    CharDevice,
+    /// A socket.
+    Socket,
+    /// A block device, a FIFO.
+    Other,
+}
+
+/// An object that a path named, held by an `O_PATH` descriptor: this very descriptor is what
+/// Landlock, mounts and anchors use later, so that a name swapped meanwhile changes nothing.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// `None` only in tests.
+    pub fd: Option<Arc<OwnedFd>>,
+    /// The path after the symbolic links on the way, absolute, without `.` and `..`.
+    pub path: PathBuf,
+    /// Each symbolic link that was followed: where it is and what it says.
+    pub links: Vec<(PathBuf, PathBuf)>,
+    /// What it is.
+    pub kind: Kind,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits (07777).
+    pub mode: u32,
+    /// Hard links.
+    pub nlink: u64,
+    /// `st_dev`.
+    pub dev: u64,
+    /// `st_ino`.
+    pub ino: u64,
+    /// File system type name (`ext4`, `tmpfs`, `overlay`, …).
+    pub filesystem: String,
+}
+
+/// A user of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Home directory.
+    pub home: PathBuf,
+}
+
+/// Why an object could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum FactError {
+    /// Nothing there.
+    #[error("`{0}` does not exist")]
+    Missing(PathBuf),
+    /// A symbolic link on the way that somebody else than root or the policy's owner could
+    /// have put there.
+    #[error("`{link}` is a symbolic link that uid {uid} could have placed there")]
+    UntrustedLink {
+        /// The link.
+        link: PathBuf,
+        /// Its owner, or the owner of its directory.
+        uid: u32,
+    },
+    /// The kernel said no.
+    #[error("open `{path}`")]
+    Call {
+        /// What was opened.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The one door from the compiler to the machine.
+pub trait Facts {
+    /// Opens `path` (absolute) component by component. `trusted` are the uids besides root
+    /// whose symbolic links are followed.
+    fn open(&self, path: &Path, trusted: &[u32]) -> Result<Object, FactError>;
+    /// The first `limit` bytes of a regular file.
+    fn read(&self, path: &Path, limit: usize) -> Result<Vec<u8>, FactError>;
+    /// The entries of a directory, by name, sorted.
+    fn list(&self, path: &Path) -> Result<Vec<String>, FactError>;
+    /// A user by name.
+    fn user(&self, name: &str) -> Option<User>;
+    /// A user by uid.
+    fn user_by_uid(&self, uid: u32) -> Option<User>;
+    /// The real caller: `SUDO_UID` when root was reached through sudo, else the real uid.
+    fn caller(&self) -> User;
+    /// Today, in the machine's time zone, for review dates.
+    fn today(&self) -> jiff::civil::Date;
+}

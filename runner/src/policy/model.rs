@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a policy means: variables replaced, parameters filled in, kits and files under
+//! `extends` joined, every path opened once. Nothing here depends on what the host can do.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::civil::Date;
+
+use super::facts::Object;
+
+/// Where a rule or key was written.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The file, as it was named; `@git` for a kit.
+    pub file: String,
+    /// 1-based.
+    pub line: u32,
+    /// 1-based.
+    pub column: u32,
+}
+
+/// What every rule has.
+#[derive(Clone, Debug, Default)]
+pub struct RuleInfo {
+    /// Its place as a key: `files.read[1]`, `@git/files.read[0]`, `team.toml/network.allow[0]`.
+    pub key: String,
+    /// The author's `id`.
+    pub id: Option<String>,
+    /// Normalised text: variables replaced.
+    pub text: String,
+    /// The author's reason.
+    pub because: Option<String>,
+    /// The rule's own owner.
+    pub owner: Option<String>,
+    /// Refusals are counted, not shown.
+    pub quiet: bool,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// A file verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// Open for reading.
+    Read,
+    /// Read and execute.
+    Exec,
+    /// Read, create, change, rename, delete.
+    Write,
+    /// Takes change away.
+    Protect,
+    /// Takes everything away.
+    Deny,
+}
+
+/// What a file rule names.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Something that exists.
+    Object(Object),
+    /// A directory to be made (`create = "dir"`), below a parent that exists.
+    Create {
+        /// The nearest parent that exists.
+        parent: Object,
+        /// The whole path.
+        path: PathBuf,
+    },
+    /// Does not exist: an `optional` grant (nothing is granted), or a take-away of a name that
+    /// may appear later.
+    Missing(PathBuf),
+    /// `**/NAME`, `**/NAME/SUB`, or a `*` in the last component.
+    Pattern(String),
+    /// A place that the run makes itself: below `/tmp`, `/var/tmp`, `/dev/shm`, `${HOME}` …
+    /// in the private view.
+    Private(PathBuf),
+}
+
+/// One entry of `[files]`.
+#[derive(Clone, Debug)]
+pub struct FileRule {
+    /// Key, id, text, place.
+    pub info: RuleInfo,
+    /// Which list it stands in.
+    pub verb: Verb,
+    /// What it names. `${BASE}` and `${COMMAND}` are several targets under one rule.
+    pub targets: Vec<Target>,
+    /// `exec = true` on a write grant.
+    pub exec: bool,
+    /// `dangerous = "reason"`.
+    pub dangerous: Option<String>,
+    /// `fallback = "mask-existing"`.
+    pub mask_fallback: bool,
+}
+
+/// TCP or UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP, MPTCP included.
+    Tcp,
+    /// UDP, UDP-Lite included.
+    Udp,
+}
+
+/// Where a network rule leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Addresses. `localhost` is `127.0.0.0/8` and `::1`.
+    Nets(Vec<IpNet>),
+    /// What the run itself listens on.
+    Itself,
+}
+
+/// One entry of `network.allow` or `network.deny`.
+#[derive(Clone, Debug)]
+pub struct NetworkRule {
+    /// Key, id, text, place.
+    pub info: RuleInfo,
+    /// `true` for an entry of `deny`.
+    pub takes_away: bool,
+    /// Addresses.
+    pub to: Endpoint,
+    /// Inclusive; `(1, 65535)` for `*`.
+    pub ports: (u16, u16),
+    /// `tcp` when not written; both in a `deny` that names no scheme.
+    pub protocols: Vec<Protocol>,
+    /// `private = true`: the entry reaches into special ranges.
+    pub private: bool,
+}
+
+/// One entry of `network.listen`.
+#[derive(Clone, Debug)]
+pub struct ListenRule {
+    /// Key, id, text, place.
+    pub info: RuleInfo,
+    /// Local address; unspecified means every address of its family.
+    pub address: IpAddr,
+    /// Inclusive.
+    pub ports: (u16, u16),
+    /// `tcp` when not written.
+    pub protocol: Protocol,
+}
+
+/// One entry of `network.unix`.
+#[derive(Clone, Debug)]
+pub struct UnixRule {
+    /// Key, id, text, place.
+    pub info: RuleInfo,
+    /// The socket.
+    pub socket: Object,
+    /// `dangerous = "reason"`.
+    pub dangerous: Option<String>,
+}
+
+/// Whose uid the agent has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserChoice {
+    /// A uid of the run's own.
+    Dynamic,
+    /// The real caller.
+    Caller,
+    /// A user of this machine, never root.
+    Named(super::facts::User),
+}
+
+/// `identity.home`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HomeChoice {
+    /// Private, removed at the end.
+    Temp,
+    /// Kept for the policy.
+    State,
+    /// The caller's.
+    Caller,
+}
+
+/// `identity.view`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewChoice {
+    /// Only what is granted exists.
+    Private,
+    /// The host's tree, read-only.
+    Host,
+}
+
+/// `[identity]`.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Default: dynamic.
+    pub user: UserChoice,
+    /// Default: temp.
+    pub home: HomeChoice,
+    /// `terminal = "auto"`: `true`; `"none"`: `false`.
+    pub terminal: bool,
+    /// `stdio = "direct"`.
+    pub stdio_direct: bool,
+    /// Default: private.
+    pub view: ViewChoice,
+}
+
+/// `[limits]`, as far as this version enforces them.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Wall-clock limit.
+    pub wall_time: Option<Duration>,
+    /// `RLIMIT_NOFILE`.
+    pub open_files: Option<u64>,
+    /// `RLIMIT_FSIZE`, bytes.
+    pub file_size: Option<u64>,
+    /// Bytes of the private `/tmp` (and `/var/tmp`, `${HOME}` when temp).
+    pub tmp: u64,
+    /// Bytes of the private `/dev/shm`.
+    pub shm: u64,
+    /// Signal number that asks the agent to end.
+    pub stop_signal: i32,
+    /// How long it may take before it is killed.
+    pub stop_grace: Duration,
+}
+
+/// `[audit]`.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Log file.
+    pub log: Option<PathBuf>,
+    /// `on_failure = "stop"` (default) ends the agent when the log cannot be written.
+    pub stop_on_failure: bool,
+    /// The agent may read what was denied.
+    pub tell_agent: bool,
+    /// `count_files = "auto"` (default).
+    pub count_files: bool,
+    /// Refuse where files cannot be counted.
+    pub require_counts: bool,
+}
+
+/// A protection that the policy accepts to miss.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degrade {
+    /// Name of the protection.
+    pub protection: String,
+    /// The author's reason.
+    pub because: Option<String>,
+}
+
+/// `[task]`.
+#[derive(Clone, Debug, Default)]
+pub struct Task {
+    /// Why this agent runs.
+    pub purpose: Option<String>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Day by which the policy wants to be looked at again.
+    pub review_by: Option<Date>,
+}
+
+/// A program to start: what was typed, and the object that it is.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// argv, the first as typed.
+    pub argv: Vec<String>,
+    /// The program file; `None` when it was not found (127) — `check` without a command.
+    pub program: Option<Object>,
+    /// Path that `execve` is given, as the agent sees it.
+    pub path: PathBuf,
+    /// `#!` interpreters, outermost first.
+    pub interpreters: Vec<Object>,
+}
+
+/// A default that the policy did not write: key and value, for the plan's printout.
+pub type DefaultUsed = (String, String);
+
+/// A policy, resolved for one command, one caller, one work directory.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// `name`.
+    pub name: String,
+    /// The file as named on the command line.
+    pub file: PathBuf,
+    /// SHA-256 (hex) over the file and everything it extends.
+    pub sha256: String,
+    /// Owner uid of the file.
+    pub file_owner: u32,
+    /// `[task]`.
+    pub task: Task,
+    /// The command, when there is one.
+    pub command: Option<Command>,
+    /// Parameters with their values.
+    pub params: BTreeMap<String, String>,
+    /// `[identity]`.
+    pub identity: Identity,
+    /// `env.pass` patterns.
+    pub env_pass: Vec<String>,
+    /// `env.set`.
+    pub env_set: BTreeMap<String, String>,
+    /// Extra `PATH` directories of kits, in order.
+    pub path_dirs: Vec<PathBuf>,
+    /// `[files]`, in the order of the file, kits first.
+    pub files: Vec<FileRule>,
+    /// `network.allow` and `network.deny`.
+    pub network: Vec<NetworkRule>,
+    /// `network.listen`.
+    pub listen: Vec<ListenRule>,
+    /// `network.unix`.
+    pub unix: Vec<UnixRule>,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `syscalls.profile`: `true` for `strict`.
+    pub syscalls_strict: bool,
+    /// `enforcement.degrade`.
+    pub degrade: Vec<Degrade>,
+    /// `[audit]`.
+    pub audit: Audit,
+    /// `-C` or the current directory.
+    pub workdir: PathBuf,
+    /// Value of `${HOME}` as the agent sees it.
+    pub home: PathBuf,
+    /// The real caller.
+    pub caller: super::facts::User,
+    /// Things to say that refuse nothing.
+    pub warnings: Vec<(Place, String)>,
+    /// Defaults in use.
+    pub defaults: Vec<DefaultUsed>,
+}

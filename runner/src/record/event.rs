@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! An event, as the audit log and the report understand it: stable, serialisable, no kernel
+//! layout.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// What was attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Op {
+    /// Open for reading.
+    Open,
+    /// Open for writing, creation.
+    Write,
+    /// Execution of a program.
+    Exec,
+    /// TCP or UDP connect.
+    Connect,
+    /// Datagram send.
+    Sendto,
+    /// Bind.
+    Bind,
+    /// Making a socket.
+    Socket,
+    /// A packet dropped on its way out.
+    Egress,
+    /// A packet dropped on its way in.
+    Ingress,
+    /// A refused system call.
+    Syscall,
+}
+
+/// One distinct refusal: what, to what, by which rule; and how often so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// What was attempted.
+    pub op: Op,
+    /// `127.0.0.1:9090`, `/srv/kb/secret`. Raw bytes: hostile until escaped.
+    pub target: Vec<u8>,
+    /// Row of the rule that refused; `None`: no rule grants it.
+    pub row: Option<u32>,
+    /// Name of the errno that the agent saw, `EPERM`; empty where a packet was dropped.
+    pub errno: &'static str,
+    /// How often so far, exact.
+    pub count: u64,
+    /// Process id on the host.
+    pub pid: u32,
+    /// Program name, raw bytes.
+    pub comm: Vec<u8>,
+    /// First refusal.
+    pub first: Timestamp,
+    /// Last refusal.
+    pub last: Timestamp,
+    /// It exists on the host and the private view hides it.
+    pub hidden: bool,
+    /// The target is the text that was typed, not an object the kernel resolved.
+    pub as_typed: bool,
+}
+
+/// Counters of one rule, added up over CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// `None`: unknown, never 0 in its place.
+    pub allowed: Option<u64>,
+    /// Refusals by this rule.
+    pub denied: Option<u64>,
+    /// Bytes out, for rules that carry bytes.
+    pub bytes_out: Option<u64>,
+    /// Bytes in.
+    pub bytes_in: Option<u64>,
+    /// First verdict.
+    pub first: Option<Timestamp>,
+    /// Last verdict.
+    pub last: Option<Timestamp>,
+}
+
+/// How a run ended: the contract's `exit.reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The program exited.
+    Exited,
+    /// A signal ended it.
+    Signal,
+    /// Out of memory.
+    Memory,
+    /// Wall-clock limit (124).
+    Timeout,
+    /// Revoked (121).
+    Revoked,
+    /// Killed by an operator (121).
+    Operator,
+    /// Denial threshold (121).
+    Denials,
+    /// Volume threshold (121).
+    Volume,
+    /// Outside its hours (121).
+    Window,
+    /// The audit log could not be written (121).
+    AuditFailed,
+    /// A protection vanished (121).
+    ProtectionLost,
+    /// The shim died (121).
+    ShimDied,
+    /// The policy was refused (122).
+    Refused,
+    /// A protection cannot be enforced here (123).
+    CannotEnforce,
+    /// lp-run failed before the program started (125).
+    Internal,
+    /// The program is not executable or not granted (126).
+    NotExecutable,
+    /// The program was not found (127).
+    NotFound,
+    /// A process could not be killed.
+    Unkillable,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Exit {
+    /// The exit status of lp-run.
+    pub code: u8,
+    /// The signal that ended the program, if one did.
+    pub signal: Option<i32>,
+    /// Why.
+    pub reason: Reason,
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every `unsafe` of user space: one wrapper a system call that no safe library offers, owned
+//! descriptors, errors that name the call.
+
+use thiserror::Error;
+
+/// A system call that failed.
+#[derive(Debug, Error)]
+#[error("{call} failed")]
+pub struct SysError {
+    /// Name of the call as in its man page.
+    pub call: &'static str,
+    /// Why.
+    #[source]
+    pub source: std::io::Error,
+}
+
+impl SysError {
+    /// The failure of `call` that `errno` holds right now.
+    pub fn last(call: &'static str) -> Self {
+        Self { call, source: std::io::Error::last_os_error() }
+    }
+
+    /// The positive errno, 0 where the error has none.
+    pub fn errno(&self) -> i32 {
+        self.source.raw_os_error().unwrap_or(0)
+    }
+}
