@@ -18,7 +18,10 @@ pub struct SysError {
 impl SysError {
     /// The failure of `call` that `errno` holds right now.
     pub fn last(call: &'static str) -> Self {
-        Self { call, source: std::io::Error::last_os_error() }
+        Self {
+            call,
+            source: std::io::Error::last_os_error(),
+        }
     }
 
     /// The positive errno, 0 where the error has none.
