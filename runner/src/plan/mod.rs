@@ -7,6 +7,9 @@
 //! reasons. A protection that the host cannot give is a [`Gap`]; the plan never decides to
 //! weaken.
 
+pub mod syscall_names;
+pub mod syscalls;
+
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
@@ -270,6 +273,8 @@ pub struct Plan {
     /// The environment, complete, but for what only the start knows (`USER`, `HOME` of a
     /// dynamic uid are known by name already).
     pub env: BTreeMap<String, String>,
+    /// What the system call filter is made from.
+    pub syscalls: syscalls::Syscalls,
     /// Count opens and execs per rule.
     pub count_files: bool,
     /// Why files are not counted, when they are not.

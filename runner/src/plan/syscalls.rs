@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which system calls are refused, and with which errno: pure data, from which the filter is
+//! made and which `why --syscall` reads.
+//!
+//! The shape: every known call passes, but for the refusals below; a number that is not in
+//! [`super::syscall_names`] is answered with ENOSYS. A refusal is EPERM, or ENOSYS where
+//! libraries must take another way (`clone3`, `io_uring`). Other entries than the native one
+//! (i386, x32) are no business of this table: the filter's prologue refuses them whole.
+//!
+//! Arguments are compared by their low 32 bits only, since the kernel reads an `int` there and
+//! ignores what stands above.
+
+use serde::Serialize;
+
+use super::syscall_names;
+
+/// Which table of refusals is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// What ordinary programs, compilers and debuggers need.
+    Default,
+    /// Also no tracing of other processes, no netlink, no anonymous executables.
+    Strict,
+}
+
+/// What the filter of a run is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Syscalls {
+    /// The table.
+    pub profile: Profile,
+    /// `socket(AF_UNIX, …)` is refused as well: the host has nothing that confines abstract
+    /// sockets. Socket pairs still work.
+    pub refuse_unix: bool,
+}
+
+/// A comparison with one argument: `(argument & mask)` is one of `values`, or, with `inside`
+/// false, none of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Test {
+    /// 0 to 5.
+    pub argument: u8,
+    /// Bits that count; the upper 32 never do.
+    pub mask: u32,
+    /// What they are compared with; never empty.
+    pub values: &'static [u32],
+    /// Whether the test holds for the values or for all others.
+    pub inside: bool,
+}
+
+impl Test {
+    /// Whether the test holds for these arguments.
+    pub fn holds(&self, arguments: &[u64; 6]) -> bool {
+        let low = arguments[usize::from(self.argument)] as u32 & self.mask;
+        self.values.contains(&low) == self.inside
+    }
+}
+
+/// One refusal. A call with several is refused by the first whose tests all hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// Name of the call.
+    pub name: &'static str,
+    /// Its number on this architecture.
+    pub number: u32,
+    /// All must hold; none: always.
+    pub tests: &'static [Test],
+    /// What the agent sees.
+    pub errno: i32,
+    /// Why it is refused, in words.
+    pub why: &'static str,
+}
+
+/// What a number that is not known is answered with.
+pub const UNKNOWN_ERRNO: i32 = libc::ENOSYS;
+
+/// Every refusal of a run, sorted by number; several of one call keep their order.
+pub fn refusals(syscalls: &Syscalls) -> Vec<Refusal> {
+    let mut tables: Vec<&[Group]> = vec![DEFAULT];
+    if syscalls.profile == Profile::Strict {
+        tables.push(STRICT);
+    }
+    if syscalls.refuse_unix {
+        tables.push(NO_UNIX);
+    }
+    let mut refusals: Vec<Refusal> = tables
+        .into_iter()
+        .flatten()
+        .flat_map(|group| group.names.iter().map(move |name| (group, *name)))
+        .filter_map(|(group, name)| {
+            let number = syscall_names::number(name)?;
+            Some(Refusal { name, number, tests: group.tests, errno: group.errno, why: group.why })
+        })
+        .collect();
+    refusals.sort_by_key(|refusal| refusal.number);
+    refusals
+}
+
+/// What the filter answers: 0 lets pass, else the errno. This is the model that the filter is
+/// held to.
+pub fn answer(refusals: &[Refusal], number: u32, arguments: &[u64; 6]) -> i32 {
+    if !syscall_names::NAMES.iter().any(|(_, known)| *known == number) {
+        return UNKNOWN_ERRNO;
+    }
+    refusals
+        .iter()
+        .filter(|refusal| refusal.number == number)
+        .find(|refusal| refusal.tests.iter().all(|test| test.holds(arguments)))
+        .map_or(0, |refusal| refusal.errno)
+}
+
+/// Calls that share tests, errno and reason. A name that an architecture lacks is skipped.
+struct Group {
+    names: &'static [&'static str],
+    tests: &'static [Test],
+    errno: i32,
+    why: &'static str,
+}
+
+const fn always(names: &'static [&'static str], errno: i32, why: &'static str) -> Group {
+    Group { names, tests: &[], errno, why }
+}
+
+/// `(argument & mask)` is not 0.
+const fn any_bit(argument: u8, mask: u32) -> Test {
+    Test { argument, mask, values: &[0], inside: false }
+}
+
+const fn one_of(argument: u8, values: &'static [u32]) -> Test {
+    Test { argument, mask: u32::MAX, values, inside: true }
+}
+
+const fn none_of(argument: u8, values: &'static [u32]) -> Test {
+    Test { argument, mask: u32::MAX, values, inside: false }
+}
+
+const AF_UNIX: u32 = libc::AF_UNIX as u32;
+const AF_INET: u32 = libc::AF_INET as u32;
+const AF_INET6: u32 = libc::AF_INET6 as u32;
+const AF_NETLINK: u32 = libc::AF_NETLINK as u32;
+
+/// Namespace flags of `clone`. `CLONE_NEWTIME` is no flag of `clone`: its bit lies in the
+/// byte of the exit signal there (clone(2)).
+const CLONE_NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32;
+
+/// `CLONE_NEWTIME`, for `unshare` only.
+const CLONE_NEWTIME: u32 = 0x80;
+
+/// `include/uapi/asm-generic/ioctls.h`. TIOCSTI and TIOCLINUX type into a terminal that others
+/// read; TIOCCONS redirects the console; TIOCSETD loads line disciplines.
+const TERMINAL_IOCTLS: &[u32] = &[0x5412, 0x541c, 0x541d, 0x5423];
+
+/// Execution domains that change nothing but what `uname` says and the address layout
+/// (personality(2)); READ_IMPLIES_EXEC, which would make every readable mapping code, is not
+/// among them.
+const PERSONALITIES: &[u32] = &[0, 0x8, 0x2_0000, 0x2_0008, 0x4_0000, 0x4_0008, u32::MAX];
+
+static DEFAULT: &[Group] = &[
+    always(
+        &["clone3"],
+        libc::ENOSYS,
+        "its flags stand in memory, where a filter cannot see them; libraries use clone then",
+    ),
+    always(
+        &["io_uring_setup", "io_uring_enter", "io_uring_register"],
+        libc::ENOSYS,
+        "it opens files and sockets past the hooks that count them",
+    ),
+    Group {
+        names: &["clone"],
+        tests: &[any_bit(0, CLONE_NAMESPACES)],
+        errno: libc::EPERM,
+        why: "a new namespace gives its maker every capability in it",
+    },
+    Group {
+        names: &["unshare"],
+        tests: &[any_bit(0, CLONE_NAMESPACES | CLONE_NEWTIME)],
+        errno: libc::EPERM,
+        why: "a new namespace gives its maker every capability in it",
+    },
+    always(&["setns"], libc::EPERM, "it enters another process's namespaces"),
+    always(
+        &[
+            "mount",
+            "umount2",
+            "pivot_root",
+            "chroot",
+            "open_tree",
+            "open_tree_attr",
+            "move_mount",
+            "fsopen",
+            "fsconfig",
+            "fsmount",
+            "fspick",
+            "mount_setattr",
+        ],
+        libc::EPERM,
+        "it changes the file tree that the agent sees",
+    ),
+    Group {
+        names: &["socket"],
+        tests: &[none_of(0, &[AF_UNIX, AF_INET, AF_INET6, AF_NETLINK])],
+        errno: libc::EPERM,
+        why: "no rule can allow this socket family",
+    },
+    Group {
+        names: &["socket"],
+        tests: &[one_of(0, &[AF_NETLINK]), none_of(2, &[libc::NETLINK_ROUTE as u32])],
+        errno: libc::EPERM,
+        why: "of netlink only the route protocol is open, which resolvers read",
+    },
+    Group {
+        names: &["socketpair"],
+        tests: &[none_of(0, &[AF_UNIX, AF_INET, AF_INET6])],
+        errno: libc::EPERM,
+        why: "no rule can allow this socket family",
+    },
+    Group {
+        names: &["ioctl"],
+        tests: &[one_of(1, TERMINAL_IOCTLS)],
+        errno: libc::EPERM,
+        why: "it puts words into somebody else's terminal",
+    },
+    Group {
+        names: &["personality"],
+        tests: &[none_of(0, PERSONALITIES)],
+        errno: libc::EPERM,
+        why: "it can make every readable mapping executable",
+    },
+    always(
+        &["bpf", "perf_event_open", "userfaultfd"],
+        libc::EPERM,
+        "a large and often attacked part of the kernel",
+    ),
+    always(
+        &["init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load"],
+        libc::EPERM,
+        "it replaces kernel code",
+    ),
+    always(
+        &["add_key", "request_key", "keyctl"],
+        libc::EPERM,
+        "kernel keyrings hold the credentials of others",
+    ),
+    always(
+        &["pidfd_getfd", "process_madvise", "process_mrelease", "kcmp"],
+        libc::EPERM,
+        "it reaches into other processes",
+    ),
+    always(
+        &["open_by_handle_at", "fanotify_init", "fanotify_mark"],
+        libc::EPERM,
+        "it reaches files past their paths",
+    ),
+    always(
+        &[
+            "acct",
+            "adjtimex",
+            "clock_adjtime",
+            "clock_settime",
+            "iopl",
+            "ioperm",
+            "modify_ldt",
+            "quotactl",
+            "quotactl_fd",
+            "reboot",
+            "setdomainname",
+            "sethostname",
+            "settimeofday",
+            "swapoff",
+            "swapon",
+            "syslog",
+            "vhangup",
+        ],
+        libc::EPERM,
+        "it administers the machine",
+    ),
+    always(
+        &[
+            "_sysctl",
+            "afs_syscall",
+            "create_module",
+            "get_kernel_syms",
+            "getpmsg",
+            "lookup_dcookie",
+            "nfsservctl",
+            "putpmsg",
+            "query_module",
+            "security",
+            "sysfs",
+            "tuxcall",
+            "uselib",
+            "ustat",
+            "vserver",
+        ],
+        libc::ENOSYS,
+        "nothing written in this century calls it",
+    ),
+];
+
+static STRICT: &[Group] = &[
+    Group {
+        names: &["socket"],
+        tests: &[one_of(0, &[AF_NETLINK])],
+        errno: libc::EPERM,
+        why: "the strict profile has no netlink",
+    },
+    always(
+        &["ptrace", "process_vm_readv", "process_vm_writev"],
+        libc::EPERM,
+        "the strict profile has no tracing of other processes",
+    ),
+    always(
+        &["memfd_create", "memfd_secret"],
+        libc::EPERM,
+        "the strict profile has no files without a name, which could be executed",
+    ),
+    always(
+        &["mbind", "migrate_pages", "move_pages", "set_mempolicy", "set_mempolicy_home_node"],
+        libc::EPERM,
+        "the strict profile leaves memory placement to the kernel",
+    ),
+    always(
+        &["name_to_handle_at", "remap_file_pages", "mincore"],
+        libc::EPERM,
+        "the strict profile has no calls that look behind files and pages",
+    ),
+];
+
+static NO_UNIX: &[Group] = &[Group {
+    names: &["socket"],
+    tests: &[one_of(0, &[AF_UNIX])],
+    errno: libc::EPERM,
+    why: "this kernel cannot confine abstract sockets (Landlock ABI 6), and the run has the \
+          host's network",
+}];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errno(profile: Profile, name: &str, arguments: [u64; 6]) -> i32 {
+        let refusals = refusals(&Syscalls { profile, refuse_unix: false });
+        answer(&refusals, syscall_names::number(name).unwrap(), &arguments)
+    }
+
+    #[test]
+    fn every_name_is_known_on_some_architecture() {
+        let known_elsewhere = ["iopl", "ioperm", "modify_ldt"];
+        for group in DEFAULT.iter().chain(STRICT).chain(NO_UNIX) {
+            for name in group.names {
+                let old = group.why.starts_with("nothing written");
+                assert!(
+                    syscall_names::number(name).is_some() || old || known_elsewhere.contains(name),
+                    "{name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn tests_are_well_formed_and_sorted_by_number() {
+        for profile in [Profile::Default, Profile::Strict] {
+            let all = refusals(&Syscalls { profile, refuse_unix: true });
+            assert!(all.is_sorted_by_key(|refusal| refusal.number));
+            for test in all.iter().flat_map(|refusal| refusal.tests) {
+                assert!(test.argument < 6 && !test.values.is_empty());
+                assert!(test.values.iter().all(|value| value & !test.mask == 0));
+            }
+        }
+    }
+
+    #[test]
+    fn threads_pass_and_namespaces_are_refused() {
+        let thread = (libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND) as u64;
+        assert_eq!(errno(Profile::Default, "clone", [thread, 0, 0, 0, 0, 0]), 0);
+        let user = (libc::CLONE_NEWUSER | libc::SIGCHLD) as u64;
+        assert_eq!(errno(Profile::Default, "clone", [user, 0, 0, 0, 0, 0]), libc::EPERM);
+        assert_eq!(errno(Profile::Default, "unshare", [0x80, 0, 0, 0, 0, 0]), libc::EPERM);
+        assert_eq!(errno(Profile::Default, "unshare", [libc::CLONE_FS as u64, 0, 0, 0, 0, 0]), 0);
+        assert_eq!(errno(Profile::Default, "clone3", [0; 6]), libc::ENOSYS);
+    }
+
+    #[test]
+    fn socket_families_are_a_list_of_what_passes() {
+        for family in 0..64u64 {
+            let expected = if [1, 2, 10, 16].contains(&family) { 0 } else { libc::EPERM };
+            assert_eq!(errno(Profile::Default, "socket", [family, 1, 0, 0, 0, 0]), expected);
+        }
+        assert_eq!(errno(Profile::Default, "socket", [16, 3, 9, 0, 0, 0]), libc::EPERM);
+        assert_eq!(errno(Profile::Strict, "socket", [16, 3, 0, 0, 0, 0]), libc::EPERM);
+        let closed = refusals(&Syscalls { profile: Profile::Default, refuse_unix: true });
+        let socket = syscall_names::number("socket").unwrap();
+        assert_eq!(answer(&closed, socket, &[1, 1, 0, 0, 0, 0]), libc::EPERM);
+        assert_eq!(answer(&closed, socket, &[2, 1, 0, 0, 0, 0]), 0);
+    }
+
+    #[test]
+    fn upper_halves_of_arguments_do_not_count() {
+        let above = 1u64 << 32;
+        assert_eq!(errno(Profile::Default, "socket", [above | 40, 1, 0, 0, 0, 0]), libc::EPERM);
+        assert_eq!(errno(Profile::Default, "ioctl", [0, above | 0x5412, 0, 0, 0, 0]), libc::EPERM);
+        assert_eq!(errno(Profile::Default, "ioctl", [0, 0x5401, 0, 0, 0, 0]), 0);
+    }
+
+    #[test]
+    fn unknown_numbers_are_answered_enosys() {
+        let refusals = refusals(&Syscalls { profile: Profile::Default, refuse_unix: false });
+        assert_eq!(answer(&refusals, syscall_names::last() + 1, &[0; 6]), libc::ENOSYS);
+        assert_eq!(answer(&refusals, 0xffff, &[0; 6]), libc::ENOSYS);
+    }
+
+    #[test]
+    fn tracing_is_open_by_default_and_closed_when_strict() {
+        assert_eq!(errno(Profile::Default, "ptrace", [0; 6]), 0);
+        assert_eq!(errno(Profile::Strict, "ptrace", [0; 6]), libc::EPERM);
+        assert_eq!(errno(Profile::Default, "personality", [0x0040_0000, 0, 0, 0, 0, 0]), 1);
+    }
+}
