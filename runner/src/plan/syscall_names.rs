@@ -722,7 +722,10 @@ pub const NAMES: &[(&str, u32)] = &[
 
 /// The number of a call by its name.
 pub fn number(name: &str) -> Option<u32> {
-    NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+    NAMES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, number)| *number)
 }
 
 /// The highest number that is known.

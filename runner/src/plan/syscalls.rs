@@ -89,7 +89,13 @@ pub fn refusals(syscalls: &Syscalls) -> Vec<Refusal> {
         .flat_map(|group| group.names.iter().map(move |name| (group, *name)))
         .filter_map(|(group, name)| {
             let number = syscall_names::number(name)?;
-            Some(Refusal { name, number, tests: group.tests, errno: group.errno, why: group.why })
+            Some(Refusal {
+                name,
+                number,
+                tests: group.tests,
+                errno: group.errno,
+                why: group.why,
+            })
         })
         .collect();
     refusals.sort_by_key(|refusal| refusal.number);
@@ -99,7 +105,10 @@ pub fn refusals(syscalls: &Syscalls) -> Vec<Refusal> {
 /// What the filter answers: 0 lets pass, else the errno. This is the model that the filter is
 /// held to.
 pub fn answer(refusals: &[Refusal], number: u32, arguments: &[u64; 6]) -> i32 {
-    if !syscall_names::NAMES.iter().any(|(_, known)| *known == number) {
+    if !syscall_names::NAMES
+        .iter()
+        .any(|(_, known)| *known == number)
+    {
         return UNKNOWN_ERRNO;
     }
     refusals
@@ -118,20 +127,40 @@ struct Group {
 }
 
 const fn always(names: &'static [&'static str], errno: i32, why: &'static str) -> Group {
-    Group { names, tests: &[], errno, why }
+    Group {
+        names,
+        tests: &[],
+        errno,
+        why,
+    }
 }
 
 /// `(argument & mask)` is not 0.
 const fn any_bit(argument: u8, mask: u32) -> Test {
-    Test { argument, mask, values: &[0], inside: false }
+    Test {
+        argument,
+        mask,
+        values: &[0],
+        inside: false,
+    }
 }
 
 const fn one_of(argument: u8, values: &'static [u32]) -> Test {
-    Test { argument, mask: u32::MAX, values, inside: true }
+    Test {
+        argument,
+        mask: u32::MAX,
+        values,
+        inside: true,
+    }
 }
 
 const fn none_of(argument: u8, values: &'static [u32]) -> Test {
-    Test { argument, mask: u32::MAX, values, inside: false }
+    Test {
+        argument,
+        mask: u32::MAX,
+        values,
+        inside: false,
+    }
 }
 
 const AF_UNIX: u32 = libc::AF_UNIX as u32;
@@ -184,7 +213,11 @@ static DEFAULT: &[Group] = &[
         errno: libc::EPERM,
         why: "a new namespace gives its maker every capability in it",
     },
-    always(&["setns"], libc::EPERM, "it enters another process's namespaces"),
+    always(
+        &["setns"],
+        libc::EPERM,
+        "it enters another process's namespaces",
+    ),
     always(
         &[
             "mount",
@@ -211,7 +244,10 @@ static DEFAULT: &[Group] = &[
     },
     Group {
         names: &["socket"],
-        tests: &[one_of(0, &[AF_NETLINK]), none_of(2, &[libc::NETLINK_ROUTE as u32])],
+        tests: &[
+            one_of(0, &[AF_NETLINK]),
+            none_of(2, &[libc::NETLINK_ROUTE as u32]),
+        ],
         errno: libc::EPERM,
         why: "of netlink only the route protocol is open, which resolvers read",
     },
@@ -239,7 +275,13 @@ static DEFAULT: &[Group] = &[
         "a large and often attacked part of the kernel",
     ),
     always(
-        &["init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load"],
+        &[
+            "init_module",
+            "finit_module",
+            "delete_module",
+            "kexec_load",
+            "kexec_file_load",
+        ],
         libc::EPERM,
         "it replaces kernel code",
     ),
@@ -322,7 +364,13 @@ static STRICT: &[Group] = &[
         "the strict profile has no files without a name, which could be executed",
     ),
     always(
-        &["mbind", "migrate_pages", "move_pages", "set_mempolicy", "set_mempolicy_home_node"],
+        &[
+            "mbind",
+            "migrate_pages",
+            "move_pages",
+            "set_mempolicy",
+            "set_mempolicy_home_node",
+        ],
         libc::EPERM,
         "the strict profile leaves memory placement to the kernel",
     ),
@@ -346,7 +394,10 @@ mod tests {
     use super::*;
 
     fn errno(profile: Profile, name: &str, arguments: [u64; 6]) -> i32 {
-        let refusals = refusals(&Syscalls { profile, refuse_unix: false });
+        let refusals = refusals(&Syscalls {
+            profile,
+            refuse_unix: false,
+        });
         answer(&refusals, syscall_names::number(name).unwrap(), &arguments)
     }
 
@@ -367,7 +418,10 @@ mod tests {
     #[test]
     fn tests_are_well_formed_and_sorted_by_number() {
         for profile in [Profile::Default, Profile::Strict] {
-            let all = refusals(&Syscalls { profile, refuse_unix: true });
+            let all = refusals(&Syscalls {
+                profile,
+                refuse_unix: true,
+            });
             assert!(all.is_sorted_by_key(|refusal| refusal.number));
             for test in all.iter().flat_map(|refusal| refusal.tests) {
                 assert!(test.argument < 6 && !test.values.is_empty());
@@ -381,21 +435,50 @@ mod tests {
         let thread = (libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND) as u64;
         assert_eq!(errno(Profile::Default, "clone", [thread, 0, 0, 0, 0, 0]), 0);
         let user = (libc::CLONE_NEWUSER | libc::SIGCHLD) as u64;
-        assert_eq!(errno(Profile::Default, "clone", [user, 0, 0, 0, 0, 0]), libc::EPERM);
-        assert_eq!(errno(Profile::Default, "unshare", [0x80, 0, 0, 0, 0, 0]), libc::EPERM);
-        assert_eq!(errno(Profile::Default, "unshare", [libc::CLONE_FS as u64, 0, 0, 0, 0, 0]), 0);
+        assert_eq!(
+            errno(Profile::Default, "clone", [user, 0, 0, 0, 0, 0]),
+            libc::EPERM
+        );
+        assert_eq!(
+            errno(Profile::Default, "unshare", [0x80, 0, 0, 0, 0, 0]),
+            libc::EPERM
+        );
+        assert_eq!(
+            errno(
+                Profile::Default,
+                "unshare",
+                [libc::CLONE_FS as u64, 0, 0, 0, 0, 0]
+            ),
+            0
+        );
         assert_eq!(errno(Profile::Default, "clone3", [0; 6]), libc::ENOSYS);
     }
 
     #[test]
     fn socket_families_are_a_list_of_what_passes() {
         for family in 0..64u64 {
-            let expected = if [1, 2, 10, 16].contains(&family) { 0 } else { libc::EPERM };
-            assert_eq!(errno(Profile::Default, "socket", [family, 1, 0, 0, 0, 0]), expected);
+            let expected = if [1, 2, 10, 16].contains(&family) {
+                0
+            } else {
+                libc::EPERM
+            };
+            assert_eq!(
+                errno(Profile::Default, "socket", [family, 1, 0, 0, 0, 0]),
+                expected
+            );
         }
-        assert_eq!(errno(Profile::Default, "socket", [16, 3, 9, 0, 0, 0]), libc::EPERM);
-        assert_eq!(errno(Profile::Strict, "socket", [16, 3, 0, 0, 0, 0]), libc::EPERM);
-        let closed = refusals(&Syscalls { profile: Profile::Default, refuse_unix: true });
+        assert_eq!(
+            errno(Profile::Default, "socket", [16, 3, 9, 0, 0, 0]),
+            libc::EPERM
+        );
+        assert_eq!(
+            errno(Profile::Strict, "socket", [16, 3, 0, 0, 0, 0]),
+            libc::EPERM
+        );
+        let closed = refusals(&Syscalls {
+            profile: Profile::Default,
+            refuse_unix: true,
+        });
         let socket = syscall_names::number("socket").unwrap();
         assert_eq!(answer(&closed, socket, &[1, 1, 0, 0, 0, 0]), libc::EPERM);
         assert_eq!(answer(&closed, socket, &[2, 1, 0, 0, 0, 0]), 0);
@@ -404,15 +487,27 @@ mod tests {
     #[test]
     fn upper_halves_of_arguments_do_not_count() {
         let above = 1u64 << 32;
-        assert_eq!(errno(Profile::Default, "socket", [above | 40, 1, 0, 0, 0, 0]), libc::EPERM);
-        assert_eq!(errno(Profile::Default, "ioctl", [0, above | 0x5412, 0, 0, 0, 0]), libc::EPERM);
+        assert_eq!(
+            errno(Profile::Default, "socket", [above | 40, 1, 0, 0, 0, 0]),
+            libc::EPERM
+        );
+        assert_eq!(
+            errno(Profile::Default, "ioctl", [0, above | 0x5412, 0, 0, 0, 0]),
+            libc::EPERM
+        );
         assert_eq!(errno(Profile::Default, "ioctl", [0, 0x5401, 0, 0, 0, 0]), 0);
     }
 
     #[test]
     fn unknown_numbers_are_answered_enosys() {
-        let refusals = refusals(&Syscalls { profile: Profile::Default, refuse_unix: false });
-        assert_eq!(answer(&refusals, syscall_names::last() + 1, &[0; 6]), libc::ENOSYS);
+        let refusals = refusals(&Syscalls {
+            profile: Profile::Default,
+            refuse_unix: false,
+        });
+        assert_eq!(
+            answer(&refusals, syscall_names::last() + 1, &[0; 6]),
+            libc::ENOSYS
+        );
         assert_eq!(answer(&refusals, 0xffff, &[0; 6]), libc::ENOSYS);
     }
 
@@ -420,6 +515,13 @@ mod tests {
     fn tracing_is_open_by_default_and_closed_when_strict() {
         assert_eq!(errno(Profile::Default, "ptrace", [0; 6]), 0);
         assert_eq!(errno(Profile::Strict, "ptrace", [0; 6]), libc::EPERM);
-        assert_eq!(errno(Profile::Default, "personality", [0x0040_0000, 0, 0, 0, 0, 0]), 1);
+        assert_eq!(
+            errno(
+                Profile::Default,
+                "personality",
+                [0x0040_0000, 0, 0, 0, 0, 0]
+            ),
+            1
+        );
     }
 }
