@@ -48,6 +48,25 @@ pub struct Object {
     pub ino: u64,
     /// File system type name (`ext4`, `tmpfs`, `overlay`, …).
     pub filesystem: String,
+    /// The directories of `path` that were passed on the way, `/` first, the parent last.
+    pub ancestors: Vec<Ancestor>,
+}
+
+/// A directory above an object, as it was when the object was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// Absolute, without symbolic links.
+    pub path: PathBuf,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits (07777).
+    pub mode: u32,
+    /// `st_dev`.
+    pub dev: u64,
+    /// `st_ino`.
+    pub ino: u64,
 }
 
 /// A user of this machine.
@@ -94,14 +113,23 @@ pub trait Facts {
     /// Opens `path` (absolute) component by component. `trusted` are the uids besides root
     /// whose symbolic links are followed.
     fn open(&self, path: &Path, trusted: &[u32]) -> Result<Object, FactError>;
-    /// The first `limit` bytes of a regular file.
-    fn read(&self, path: &Path, limit: usize) -> Result<Vec<u8>, FactError>;
+    /// The first `limit` bytes of a regular file that was opened before: the very object, not
+    /// what its name leads to now.
+    fn read_object(&self, object: &Object, limit: usize) -> Result<Vec<u8>, FactError>;
+    /// The first `limit` bytes of a regular file; symbolic links of root alone are followed.
+    fn read(&self, path: &Path, limit: usize) -> Result<Vec<u8>, FactError> {
+        self.read_object(&self.open(path, &[])?, limit)
+    }
     /// The entries of a directory, by name, sorted.
     fn list(&self, path: &Path) -> Result<Vec<String>, FactError>;
     /// A user by name.
     fn user(&self, name: &str) -> Option<User>;
     /// A user by uid.
     fn user_by_uid(&self, uid: u32) -> Option<User>;
+    /// The groups of a user, the primary one included.
+    fn groups(&self, user: &User) -> Vec<u32>;
+    /// The program file of lp-run itself.
+    fn own_program(&self) -> PathBuf;
     /// The real caller: `SUDO_UID` when root was reached through sudo, else the real uid.
     fn caller(&self) -> User;
     /// Today, in the machine's time zone, for review dates.
