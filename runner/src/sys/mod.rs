@@ -2,6 +2,8 @@
 //! Every `unsafe` of user space: one wrapper a system call that no safe library offers, owned
 //! descriptors, errors that name the call.
 
+pub mod caller;
+
 use thiserror::Error;
 
 /// A system call that failed.
