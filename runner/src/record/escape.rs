@@ -100,7 +100,11 @@ pub fn plain_ascii(bytes: &[u8], limit: usize) -> String {
     if out.len() > limit {
         let kept = limit.saturating_sub(ELLIPSIS.len());
         let head = kept / 2;
-        out = format!("{}{ELLIPSIS}{}", &out[..head], &out[out.len() - (kept - head)..]);
+        out = format!(
+            "{}{ELLIPSIS}{}",
+            &out[..head],
+            &out[out.len() - (kept - head)..]
+        );
     }
     out
 }
@@ -129,13 +133,22 @@ mod tests {
 
     #[test]
     fn ordinary_names_stay_readable() {
-        assert_eq!(escape("/srv/Grüße/日本 \"x\" 'y'".as_bytes()), "/srv/Grüße/日本 \"x\" 'y'");
+        assert_eq!(
+            escape("/srv/Grüße/日本 \"x\" 'y'".as_bytes()),
+            "/srv/Grüße/日本 \"x\" 'y'"
+        );
     }
 
     #[test]
     fn what_does_not_print_is_written_as_bytes() {
-        assert_eq!(escape(b"a\nb\x1b[31m\x00\xff\\"), r"a\x0ab\x1b[31m\x00\xff\\");
-        assert_eq!(escape("x\u{2028}y\u{202e}z".as_bytes()), r"x\xe2\x80\xa8y\xe2\x80\xaez");
+        assert_eq!(
+            escape(b"a\nb\x1b[31m\x00\xff\\"),
+            r"a\x0ab\x1b[31m\x00\xff\\"
+        );
+        assert_eq!(
+            escape("x\u{2028}y\u{202e}z".as_bytes()),
+            r"x\xe2\x80\xa8y\xe2\x80\xaez"
+        );
         assert_eq!(escape("e\u{301}".as_bytes()), r"e\xcc\x81");
     }
 

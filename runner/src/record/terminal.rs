@@ -61,7 +61,12 @@ impl Terminal {
         let is_terminal = std::io::stderr().is_terminal();
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        Self { is_terminal, colour: is_terminal && !refused, verbosity, summary }
+        Self {
+            is_terminal,
+            colour: is_terminal && !refused,
+            verbosity,
+            summary,
+        }
     }
 
     /// An error or a refusal: always shown.
@@ -106,12 +111,17 @@ impl Terminal {
 /// second and later lines of a paragraph are indented by two more. A word that is too long
 /// stays whole: a path that is cut cannot be copied.
 pub fn wrap(text: &str) -> Vec<String> {
-    text.lines().flat_map(|paragraph| wrap_paragraph(paragraph, COLUMNS - PREFIX.len())).collect()
+    text.lines()
+        .flat_map(|paragraph| wrap_paragraph(paragraph, COLUMNS - PREFIX.len()))
+        .collect()
 }
 
 fn wrap_paragraph(paragraph: &str, columns: usize) -> Vec<String> {
     let paragraph = super::escape::visible(paragraph);
-    let indent: String = paragraph.chars().take_while(|character| *character == ' ').collect();
+    let indent: String = paragraph
+        .chars()
+        .take_while(|character| *character == ' ')
+        .collect();
     let mut lines = Vec::new();
     let mut line = indent.clone();
     let mut empty = true;
@@ -134,7 +144,9 @@ fn wrap_paragraph(paragraph: &str, columns: usize) -> Vec<String> {
 /// Columns of a text on a terminal. East Asian wide characters count two; text was made
 /// [`super::escape::visible`] before, so that nothing has no width.
 pub fn width(text: &str) -> usize {
-    text.chars().map(|character| if wide(character) { 2 } else { 1 }).sum()
+    text.chars()
+        .map(|character| if wide(character) { 2 } else { 1 })
+        .sum()
 }
 
 /// `text` in at most `columns` columns: the middle of a longer one is left out.

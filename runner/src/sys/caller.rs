@@ -8,7 +8,7 @@
 
 use std::ffi::CString;
 
-use nix::unistd::{Gid, Uid, getgrouplist, getgroups, geteuid, setfsgid, setfsuid};
+use nix::unistd::{Gid, Uid, geteuid, getgrouplist, getgroups, setfsgid, setfsuid};
 
 use super::SysError;
 
@@ -44,7 +44,11 @@ impl Guard {
         let theirs = getgrouplist(&name, gid).map_err(|errno| failed("getgrouplist", errno))?;
         set_groups(&theirs)?;
         let old_gid = setfsgid(gid);
-        let guard = Self { gid: old_gid, groups, uid: setfsuid(uid) };
+        let guard = Self {
+            gid: old_gid,
+            groups,
+            uid: setfsuid(uid),
+        };
         // Neither call reports failure: only asking again does (setfsuid(2), "BUGS").
         if setfsuid(uid) == uid && setfsgid(gid) == gid {
             return Ok(guard);
@@ -71,11 +75,18 @@ fn set_groups(groups: &[Gid]) -> Result<(), SysError> {
     let raw: Vec<libc::gid_t> = groups.iter().map(|group| group.as_raw()).collect();
     // SAFETY: the kernel reads `raw.len()` ids from `raw`, which lives until the call is over.
     let result = unsafe { libc::syscall(libc::SYS_setgroups, raw.len(), raw.as_ptr()) };
-    if result == 0 { Ok(()) } else { Err(SysError::last("setgroups")) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("setgroups"))
+    }
 }
 
 fn failed(call: &'static str, errno: nix::Error) -> SysError {
-    SysError { call, source: std::io::Error::from(errno) }
+    SysError {
+        call,
+        source: std::io::Error::from(errno),
+    }
 }
 
 #[cfg(test)]
