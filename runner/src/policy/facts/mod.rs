@@ -2,10 +2,17 @@
 //! What policy and plan must know of paths and users, behind one trait: the real one asks the
 //! kernel, the tests' one is a table.
 
+#[cfg(test)]
+pub mod fake;
+mod system;
+mod walk;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use system::SystemFacts;
 
 /// What kind of object a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The real [`Facts`]: asks the kernel and the user database.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::dir::Dir;
+use nix::fcntl::{self, OFlag};
+use nix::sys::stat::{self, Mode, SFlag};
+use nix::sys::statfs;
+use nix::unistd;
+
+use super::walk::{self, Node, Status};
+use super::{FactError, Facts, Kind, Object, User};
+
+/// The machine that lp-run runs on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemFacts;
+
+impl Facts for SystemFacts {
+    fn open(&self, path: &Path, trusted: &[u32]) -> Result<Object, FactError> {
+        let call = |source: io::Error| FactError::Call { path: path.to_owned(), source };
+        let root = fcntl::open("/", flags(), Mode::empty()).map_err(|errno| call(errno.into()))?;
+        let arrival = walk::walk(Descriptor(root), path, trusted)?;
+        let filesystem = filesystem(&arrival.node.0).map_err(call)?;
+        Ok(Object {
+            fd: Some(Arc::new(arrival.node.0)),
+            path: arrival.path,
+            links: arrival.links,
+            kind: arrival.status.kind,
+            uid: arrival.status.uid,
+            gid: arrival.status.gid,
+            mode: arrival.status.mode,
+            nlink: arrival.status.nlink,
+            dev: arrival.status.dev,
+            ino: arrival.status.ino,
+            filesystem,
+            ancestors: arrival.ancestors,
+        })
+    }
+
+    fn read_object(&self, object: &Object, limit: usize) -> Result<Vec<u8>, FactError> {
+        let call = |source: io::Error| FactError::Call { path: object.path.clone(), source };
+        // Opening a FIFO or a device could wait or act; only a regular file is opened.
+        let (Kind::File, Some(fd)) = (object.kind, &object.fd) else {
+            return Err(call(io::Error::from_raw_os_error(libc::EINVAL)));
+        };
+        // An O_PATH descriptor cannot be read; its entry in /proc opens the very same inode.
+        let file = File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(call)?;
+        let mut bytes = Vec::new();
+        file.take(limit as u64).read_to_end(&mut bytes).map_err(call)?;
+        Ok(bytes)
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<String>, FactError> {
+        let call = |source: io::Error| FactError::Call { path: path.to_owned(), source };
+        let object = self.open(path, &[])?;
+        let (Kind::Directory, Some(fd)) = (object.kind, &object.fd) else {
+            return Err(call(io::Error::from_raw_os_error(libc::ENOTDIR)));
+        };
+        let readable = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut directory = Dir::openat(fd.as_ref(), ".", readable, Mode::empty())
+            .map_err(|errno| call(errno.into()))?;
+        let mut names = Vec::new();
+        for entry in directory.iter() {
+            let entry = entry.map_err(|errno| call(errno.into()))?;
+            match entry.file_name().to_str() {
+                Ok(name) if name != "." && name != ".." => names.push(name.to_owned()),
+                _ => {}
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn user(&self, name: &str) -> Option<User> {
+        unistd::User::from_name(name).ok().flatten().map(convert)
+    }
+
+    fn user_by_uid(&self, uid: u32) -> Option<User> {
+        unistd::User::from_uid(uid.into()).ok().flatten().map(convert)
+    }
+
+    fn groups(&self, user: &User) -> Vec<u32> {
+        let Ok(name) = std::ffi::CString::new(user.name.as_str()) else { return vec![user.gid] };
+        match unistd::getgrouplist(&name, user.gid.into()) {
+            Ok(groups) => groups.into_iter().map(unistd::Gid::as_raw).collect(),
+            Err(_) => vec![user.gid],
+        }
+    }
+
+    fn own_program(&self) -> PathBuf {
+        std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/lp-run"))
+    }
+
+    fn caller(&self) -> User {
+        let real = unistd::getuid().as_raw();
+        // Only root's word for who called is taken: anybody can set a variable.
+        let through_sudo = match real {
+            0 => std::env::var("SUDO_UID").ok().and_then(|text| text.parse().ok()),
+            _ => None,
+        };
+        let uid = through_sudo.unwrap_or(real);
+        self.user_by_uid(uid).unwrap_or_else(|| User {
+            name: uid.to_string(),
+            uid,
+            gid: if through_sudo.is_some() { uid } else { unistd::getgid().as_raw() },
+            home: PathBuf::from("/nonexistent"),
+        })
+    }
+
+    fn today(&self) -> jiff::civil::Date {
+        jiff::ZonedDateTime::now().date()
+    }
+}
+
+/// A place in the kernel's tree, held by an `O_PATH` descriptor.
+struct Descriptor(OwnedFd);
+
+impl Node for Descriptor {
+    fn child(&self, name: &OsStr) -> io::Result<Self> {
+        Ok(Self(fcntl::openat(&self.0, name, flags(), Mode::empty())?))
+    }
+
+    fn status(&self) -> io::Result<Status> {
+        let stat = stat::fstat(&self.0)?;
+        let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+        Ok(Status {
+            link: format == SFlag::S_IFLNK,
+            kind: match format {
+                SFlag::S_IFREG => Kind::File,
+                SFlag::S_IFDIR => Kind::Directory,
+                SFlag::S_IFCHR => Kind::CharDevice,
+                SFlag::S_IFSOCK => Kind::Socket,
+                _ => Kind::Other,
+            },
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mode: stat.st_mode & 0o7777,
+            nlink: stat.st_nlink,
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+        })
+    }
+
+    fn link_text(&self) -> io::Result<PathBuf> {
+        // readlinkat(2): an empty path reads the link that the descriptor itself names.
+        Ok(PathBuf::from(fcntl::readlinkat(&self.0, "")?))
+    }
+
+    fn generated(&self) -> bool {
+        matches!(filesystem(&self.0).as_deref(), Ok("proc"))
+    }
+}
+
+fn flags() -> OFlag {
+    OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
+}
+
+fn convert(user: unistd::User) -> User {
+    User { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir }
+}
+
+/// The type name of the file system that holds `fd`; the number in hexadecimal when this table
+/// does not know it. Numbers: statfs(2), include/uapi/linux/magic.h.
+fn filesystem(fd: &OwnedFd) -> io::Result<String> {
+    let magic = statfs::fstatfs(fd)?.filesystem_type().0;
+    // The type of the field differs between C libraries; the magic numbers are 32 bits wide.
+    let magic = magic as u32;
+    let name = match magic {
+        0xEF53 => "ext4",
+        0x5846_5342 => "xfs",
+        0x9123_683E => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x794C_7630 => "overlay",
+        0x9FA0 => "proc",
+        0x6265_6572 => "sysfs",
+        0x6367_7270 => "cgroup2",
+        0x0027_E0EB => "cgroup",
+        0xCAFE_4A11 => "bpf",
+        0x6462_6720 => "debugfs",
+        0x7472_6163 => "tracefs",
+        0x7363_6673 => "securityfs",
+        0x6265_6570 => "configfs",
+        0xDE5E_81E4 => "efivarfs",
+        0x6165_676C => "pstore",
+        0x1CD1 => "devpts",
+        0x9584_58F6 => "hugetlbfs",
+        0x1980_0202 => "mqueue",
+        0x6969 => "nfs",
+        0xFF53_4D42 | 0xFE53_4D42 => "cifs",
+        0x0102_1997 => "9p",
+        0x6573_5546 => "fuse",
+        0xF2F5_2010 => "f2fs",
+        0x4D44 => "vfat",
+        0x2011_BAB0 => "exfat",
+        0x9660 => "iso9660",
+        0x7371_7368 => "squashfs",
+        0xE0F5_E1E2 => "erofs",
+        0x2FC1_2FC1 => "zfs",
+        0xCA45_1A4E => "bcachefs",
+        0x6B41_4653 => "afs",
+        0x00C3_6400 => "ceph",
+        0x8584_58F6 => "ramfs",
+        _ => return Ok(format!("0x{magic:x}")),
+    };
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn opens_and_reads_the_object_that_was_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        std::fs::write(&file, "first").unwrap();
+        let object = SystemFacts.open(&file, &[]).unwrap();
+        std::fs::rename(&file, dir.path().join("b")).unwrap();
+        std::fs::write(&file, "second").unwrap();
+        assert_eq!(SystemFacts.read_object(&object, 100).unwrap(), b"first");
+        assert_eq!(object.kind, Kind::File);
+        assert_eq!(object.ancestors[0].path, Path::new("/"));
+        assert_eq!(object.ancestors.last().unwrap().path, dir.path());
+    }
+
+    #[test]
+    fn a_link_in_a_directory_of_others_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("secret"), "x").unwrap();
+        symlink("secret", dir.path().join("link")).unwrap();
+        let me = unistd::getuid().as_raw();
+        let followed = SystemFacts.open(&dir.path().join("link"), &[me]).unwrap();
+        assert_eq!(followed.path, dir.path().join("secret"));
+        assert_eq!(followed.links, [(dir.path().join("link"), PathBuf::from("secret"))]);
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = SystemFacts.open(&dir.path().join("link"), &[me]);
+        assert!(matches!(refused, Err(FactError::UntrustedLink { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn what_does_not_exist_is_missing_and_magic_links_are_refused() {
+        let missing = SystemFacts.open(Path::new("/nonexistent/a"), &[]);
+        assert!(matches!(missing, Err(FactError::Missing(_))));
+        let magic = SystemFacts.open(Path::new("/proc/self/exe"), &[]);
+        assert!(matches!(magic, Err(FactError::Call { .. })));
+    }
+
+    #[test]
+    fn lists_a_directory_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b", "a"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(SystemFacts.list(dir.path()).unwrap(), ["a", "b"]);
+    }
+}
