@@ -79,20 +79,41 @@ impl FakeFacts {
         ] {
             facts.dir(dir, 0);
         }
-        facts.link("/bin", "usr/bin", 0).link("/lib", "usr/lib", 0).link("/lib64", "usr/lib64", 0);
+        facts
+            .link("/bin", "usr/bin", 0)
+            .link("/lib", "usr/lib", 0)
+            .link("/lib64", "usr/lib64", 0);
         facts.put("/tmp", Kind::Directory, 0, 0o1777, b"");
         facts.put("/var/tmp", Kind::Directory, 0, 0o1777, b"");
         for program in ["bash", "sh", "python3.11", "git", "env", "curl", "gcc"] {
-            facts.put(&format!("/usr/bin/{program}"), Kind::File, 0, 0o755, b"\x7fELF");
+            facts.put(
+                &format!("/usr/bin/{program}"),
+                Kind::File,
+                0,
+                0o755,
+                b"\x7fELF",
+            );
         }
         facts.link("/usr/bin/python3", "python3.11", 0);
-        facts.file("/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", 0, "\x7fELF");
-        facts.link("/usr/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", 0);
+        facts.file(
+            "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+            0,
+            "\x7fELF",
+        );
+        facts.link(
+            "/usr/lib64/ld-linux-x86-64.so.2",
+            "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+            0,
+        );
         facts.file("/srv/tickets/42/payment.json", 0, "{}");
         facts.put("/run/docker.sock", Kind::Socket, 0, 0o660, b"");
         facts.put("/run/postgresql.sock", Kind::Socket, 0, 0o666, b"");
-        facts.put("/proc", Kind::Directory, 0, 0o555, b"").on("/proc", "proc");
-        facts.put("/sys", Kind::Directory, 0, 0o555, b"").on("/sys", "sysfs");
+        facts
+            .put("/proc", Kind::Directory, 0, 0o555, b"")
+            .on("/proc", "proc");
+        facts
+            .put("/sys", Kind::Directory, 0, 0o555, b"")
+            .on("/sys", "sysfs");
         facts.dir("/home/anna/work", 1000);
         facts.own("/home/anna", 1000);
         facts.dir("/home/anna/kb", 1000);
@@ -120,7 +141,14 @@ impl FakeFacts {
     }
 
     /// Anything; parents that are missing become root's directories, mode 0755.
-    pub fn put(&mut self, path: &str, kind: Kind, uid: u32, mode: u32, content: &[u8]) -> &mut Self {
+    pub fn put(
+        &mut self,
+        path: &str,
+        kind: Kind,
+        uid: u32,
+        mode: u32,
+        content: &[u8],
+    ) -> &mut Self {
         let entry = |kind, uid, mode, content: &[u8]| Entry {
             kind,
             uid,
@@ -134,7 +162,8 @@ impl FakeFacts {
                 .entry(parent.to_owned())
                 .or_insert_with(|| entry(Kind::Directory, 0, 0o755, b""));
         }
-        self.entries.insert(PathBuf::from(path), entry(kind, uid, mode, content));
+        self.entries
+            .insert(PathBuf::from(path), entry(kind, uid, mode, content));
         self
     }
 
@@ -179,7 +208,10 @@ impl Default for FakeFacts {
 
 impl Facts for FakeFacts {
     fn open(&self, path: &Path, trusted: &[u32]) -> Result<Object, FactError> {
-        let root = Row { facts: self, path: PathBuf::from("/") };
+        let root = Row {
+            facts: self,
+            path: PathBuf::from("/"),
+        };
         let arrival = walk::walk(root, path, trusted)?;
         Ok(Object {
             fd: None,
@@ -209,8 +241,14 @@ impl Facts for FakeFacts {
     fn list(&self, path: &Path) -> Result<Vec<String>, FactError> {
         let object = self.open(path, &[])?;
         let inside = |place: &&PathBuf| place.parent() == Some(object.path.as_path());
-        let names = self.entries.keys().filter(inside).filter_map(|place| place.file_name());
-        Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+        let names = self
+            .entries
+            .keys()
+            .filter(inside)
+            .filter_map(|place| place.file_name());
+        Ok(names
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect())
     }
 
     fn user(&self, name: &str) -> Option<User> {
@@ -230,7 +268,8 @@ impl Facts for FakeFacts {
     }
 
     fn caller(&self) -> User {
-        self.user_by_uid(self.caller).unwrap_or_else(|| self.users[0].clone())
+        self.user_by_uid(self.caller)
+            .unwrap_or_else(|| self.users[0].clone())
     }
 
     fn today(&self) -> jiff::civil::Date {
@@ -247,7 +286,10 @@ impl Node for Row<'_> {
     fn child(&self, name: &OsStr) -> io::Result<Self> {
         let path = self.path.join(name);
         match self.facts.entries.contains_key(&path) {
-            true => Ok(Self { facts: self.facts, path }),
+            true => Ok(Self {
+                facts: self.facts,
+                path,
+            }),
             false => Err(io::Error::from_raw_os_error(libc::ENOENT)),
         }
     }
@@ -255,7 +297,12 @@ impl Node for Row<'_> {
     fn status(&self) -> io::Result<Status> {
         let entry = &self.facts.entries[&self.path];
         // The position in the table stands for the inode: unlike for each path.
-        let ino = self.facts.entries.keys().position(|path| *path == self.path).unwrap_or(0);
+        let ino = self
+            .facts
+            .entries
+            .keys()
+            .position(|path| *path == self.path)
+            .unwrap_or(0);
         Ok(Status {
             link: entry.link.is_some(),
             kind: entry.kind,

@@ -23,7 +23,10 @@ pub struct SystemFacts;
 
 impl Facts for SystemFacts {
     fn open(&self, path: &Path, trusted: &[u32]) -> Result<Object, FactError> {
-        let call = |source: io::Error| FactError::Call { path: path.to_owned(), source };
+        let call = |source: io::Error| FactError::Call {
+            path: path.to_owned(),
+            source,
+        };
         let root = fcntl::open("/", flags(), Mode::empty()).map_err(|errno| call(errno.into()))?;
         let arrival = walk::walk(Descriptor(root), path, trusted)?;
         let filesystem = filesystem(&arrival.node.0).map_err(call)?;
@@ -44,7 +47,10 @@ impl Facts for SystemFacts {
     }
 
     fn read_object(&self, object: &Object, limit: usize) -> Result<Vec<u8>, FactError> {
-        let call = |source: io::Error| FactError::Call { path: object.path.clone(), source };
+        let call = |source: io::Error| FactError::Call {
+            path: object.path.clone(),
+            source,
+        };
         // Opening a FIFO or a device could wait or act; only a regular file is opened.
         let (Kind::File, Some(fd)) = (object.kind, &object.fd) else {
             return Err(call(io::Error::from_raw_os_error(libc::EINVAL)));
@@ -52,12 +58,17 @@ impl Facts for SystemFacts {
         // An O_PATH descriptor cannot be read; its entry in /proc opens the very same inode.
         let file = File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(call)?;
         let mut bytes = Vec::new();
-        file.take(limit as u64).read_to_end(&mut bytes).map_err(call)?;
+        file.take(limit as u64)
+            .read_to_end(&mut bytes)
+            .map_err(call)?;
         Ok(bytes)
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>, FactError> {
-        let call = |source: io::Error| FactError::Call { path: path.to_owned(), source };
+        let call = |source: io::Error| FactError::Call {
+            path: path.to_owned(),
+            source,
+        };
         let object = self.open(path, &[])?;
         let (Kind::Directory, Some(fd)) = (object.kind, &object.fd) else {
             return Err(call(io::Error::from_raw_os_error(libc::ENOTDIR)));
@@ -82,11 +93,16 @@ impl Facts for SystemFacts {
     }
 
     fn user_by_uid(&self, uid: u32) -> Option<User> {
-        unistd::User::from_uid(uid.into()).ok().flatten().map(convert)
+        unistd::User::from_uid(uid.into())
+            .ok()
+            .flatten()
+            .map(convert)
     }
 
     fn groups(&self, user: &User) -> Vec<u32> {
-        let Ok(name) = std::ffi::CString::new(user.name.as_str()) else { return vec![user.gid] };
+        let Ok(name) = std::ffi::CString::new(user.name.as_str()) else {
+            return vec![user.gid];
+        };
         match unistd::getgrouplist(&name, user.gid.into()) {
             Ok(groups) => groups.into_iter().map(unistd::Gid::as_raw).collect(),
             Err(_) => vec![user.gid],
@@ -101,14 +117,20 @@ impl Facts for SystemFacts {
         let real = unistd::getuid().as_raw();
         // Only root's word for who called is taken: anybody can set a variable.
         let through_sudo = match real {
-            0 => std::env::var("SUDO_UID").ok().and_then(|text| text.parse().ok()),
+            0 => std::env::var("SUDO_UID")
+                .ok()
+                .and_then(|text| text.parse().ok()),
             _ => None,
         };
         let uid = through_sudo.unwrap_or(real);
         self.user_by_uid(uid).unwrap_or_else(|| User {
             name: uid.to_string(),
             uid,
-            gid: if through_sudo.is_some() { uid } else { unistd::getgid().as_raw() },
+            gid: if through_sudo.is_some() {
+                uid
+            } else {
+                unistd::getgid().as_raw()
+            },
             home: PathBuf::from("/nonexistent"),
         })
     }
@@ -162,7 +184,12 @@ fn flags() -> OFlag {
 }
 
 fn convert(user: unistd::User) -> User {
-    User { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir }
+    User {
+        name: user.name,
+        uid: user.uid.as_raw(),
+        gid: user.gid.as_raw(),
+        home: user.dir,
+    }
 }
 
 /// The type name of the file system that holds `fd`; the number in hexadecimal when this table
@@ -239,10 +266,16 @@ mod tests {
         let me = unistd::getuid().as_raw();
         let followed = SystemFacts.open(&dir.path().join("link"), &[me]).unwrap();
         assert_eq!(followed.path, dir.path().join("secret"));
-        assert_eq!(followed.links, [(dir.path().join("link"), PathBuf::from("secret"))]);
+        assert_eq!(
+            followed.links,
+            [(dir.path().join("link"), PathBuf::from("secret"))]
+        );
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let refused = SystemFacts.open(&dir.path().join("link"), &[me]);
-        assert!(matches!(refused, Err(FactError::UntrustedLink { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(FactError::UntrustedLink { .. })),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -70,9 +70,19 @@ pub fn walk<N: Node>(root: N, path: &Path, trusted: &[u32]) -> Result<Arrival<N>
     if !path.is_absolute() || path.as_os_str().len() >= LONGEST_PATH {
         return Err(call(path, io::Error::from_raw_os_error(libc::EINVAL)));
     }
-    let mut walk = Walk { trusted, levels: Vec::new(), links: Vec::new() };
-    let status = root.status().map_err(|source| call(Path::new("/"), source))?;
-    walk.levels.push(Level { node: root, status, path: PathBuf::from("/") });
+    let mut walk = Walk {
+        trusted,
+        levels: Vec::new(),
+        links: Vec::new(),
+    };
+    let status = root
+        .status()
+        .map_err(|source| call(Path::new("/"), source))?;
+    walk.levels.push(Level {
+        node: root,
+        status,
+        path: PathBuf::from("/"),
+    });
     let mut todo: Vec<OsString> = components(path);
     while let Some(name) = todo.pop() {
         if name == ".." {
@@ -108,7 +118,10 @@ impl<N: Node> Walk<'_, N> {
     fn step(&mut self, name: &OsStr, asked: &Path) -> Result<Option<PathBuf>, FactError> {
         let here = &self.levels[self.levels.len() - 1];
         let path = here.path.join(name);
-        let node = here.node.child(name).map_err(|source| failed(asked, &path, source))?;
+        let node = here
+            .node
+            .child(name)
+            .map_err(|source| failed(asked, &path, source))?;
         let status = node.status().map_err(|source| call(&path, source))?;
         if !status.link {
             self.levels.push(Level { node, status, path });
@@ -184,5 +197,8 @@ fn failed(asked: &Path, path: &Path, source: io::Error) -> FactError {
 }
 
 fn call(path: &Path, source: io::Error) -> FactError {
-    FactError::Call { path: path.to_owned(), source }
+    FactError::Call {
+        path: path.to_owned(),
+        source,
+    }
 }
