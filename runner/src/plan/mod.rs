@@ -7,6 +7,7 @@
 //! reasons. A protection that the host cannot give is a [`Gap`]; the plan never decides to
 //! weaken.
 
+pub mod generated;
 pub mod syscall_names;
 pub mod syscalls;
 
@@ -123,6 +124,19 @@ pub struct IdMap {
 pub enum Source {
     /// A clone of what this descriptor names, recursively for a directory.
     Bind(Object),
+    /// A clone of the directory that [`View::create`] has made, opened again below `parent`
+    /// without following symbolic links.
+    Created {
+        /// The nearest parent that exists.
+        parent: Object,
+        /// The whole path.
+        path: PathBuf,
+    },
+    /// A file that lp-run writes, laid over one of the host's.
+    Generated(Generated),
+    /// The run's own `/dev`: `null`, `zero`, `full`, `random`, `urandom`, `tty`, `ptmx` →
+    /// `pts/ptmx`, `fd`, `stdin`, `stdout`, `stderr`, and the mount points `pts` and `shm`.
+    Dev,
     /// A fresh tmpfs owned by the agent.
     Tmpfs {
         /// Bytes.
@@ -134,6 +148,17 @@ pub enum Source {
     Devpts,
     /// `proc` with `hidepid=invisible`, mounted from inside the pid namespace.
     Proc,
+}
+
+/// A file that lp-run writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Generated {
+    /// Known when the plan is made.
+    Bytes(Vec<u8>),
+    /// [`generated::Account::passwd`], when the uid is known.
+    Passwd,
+    /// [`generated::Account::group`], when the gid is known.
+    Group,
 }
 
 /// One mount of the view, in the order in which they are moved into place.
@@ -155,20 +180,27 @@ pub struct Mount {
     pub row: Option<Row>,
 }
 
-/// The file tree that the agent sees.
+/// The file tree that the agent sees. The private root is a read-only tmpfs that holds
+/// nothing but mount points, `directories`, `links` and `files`; its directories may be
+/// listed. In the host's view everything else is the host's tree, recursively read-only,
+/// `nosuid`, `nodev`, and comes first.
 #[derive(Clone, Debug)]
 pub struct View {
     /// Private root or the host's.
     pub kind: ViewChoice,
     /// In order.
     pub mounts: Vec<Mount>,
+    /// Directories that no mount point implies: (where, permission bits). Those in a tmpfs of
+    /// the run belong to the agent, those in the private root to root.
+    pub directories: Vec<(PathBuf, u32)>,
     /// Symbolic links of the private root: (where, what it says).
     pub links: Vec<(PathBuf, PathBuf)>,
-    /// Files that lp-run writes: `/etc/passwd`, `/etc/group`, `/etc/hosts`, …
-    pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// Files of the private root: `/etc/passwd`, `/etc/group`, `/etc/hosts`, …
+    pub files: Vec<(PathBuf, Generated)>,
     /// After the mounts.
     pub masks: Vec<Mask>,
-    /// Directories to be made in a granted tree before the start, mode 0700, the agent's.
+    /// Directories to be made in a granted tree before the start, mode 0700, owned as their
+    /// parent is (and mapped to the agent where that is not the agent): (parent, whole path).
     pub create: Vec<(Object, PathBuf)>,
 }
 
@@ -202,11 +234,14 @@ pub struct Network {
     pub destinations: Vec<Prefix>,
     /// Bind and inbound.
     pub listeners: Vec<Prefix>,
-    /// The rule `self`.
+    /// The rule `self`. Its candidates stand in `destinations` (loopback) and `listeners`
+    /// (every local address), so that what `deny` takes away wins over it.
     pub itself: Option<Row>,
-    /// TCP ports for Landlock's connect rule; `None` where the set is not finite.
+    /// TCP ports for Landlock's connect rule; `None`: Landlock does not handle connects. It
+    /// stands before the cgroup hooks, answers EACCES and is seen by nobody, so it may only
+    /// handle what the hooks need not see.
     pub landlock_connect: Option<Vec<u16>>,
-    /// TCP ports for Landlock's bind rule; `None` where the set is not finite.
+    /// TCP ports for Landlock's bind rule; `None`: Landlock does not handle binds.
     pub landlock_bind: Option<Vec<u16>>,
     /// Unix sockets bound into the view.
     pub unix: Vec<(Object, Row)>,
@@ -220,6 +255,8 @@ pub enum State {
     Enforced,
     /// The operator or the policy accepted to miss it.
     Degraded,
+    /// The host cannot give it and nobody accepted that: the run is refused.
+    Off,
     /// Nothing in the policy needs it.
     NotNeeded,
 }
@@ -270,6 +307,10 @@ pub struct Plan {
     pub view: View,
     /// The network.
     pub network: Network,
+    /// Where the program starts: the work directory, which exists in the view.
+    pub workdir: PathBuf,
+    /// Whose name, home and shell the generated passwd and group hold.
+    pub account: generated::Account,
     /// The environment, complete, but for what only the start knows (`USER`, `HOME` of a
     /// dynamic uid are known by name already).
     pub env: BTreeMap<String, String>,
@@ -283,4 +324,19 @@ pub struct Plan {
     pub protections: Vec<Protection>,
     /// What the host cannot give.
     pub gaps: Vec<Gap>,
+}
+
+impl Plan {
+    /// The gaps that refuse the run (123).
+    pub fn open_gaps(&self) -> impl Iterator<Item = &Gap> {
+        self.gaps.iter().filter(|gap| !gap.accepted)
+    }
+
+    /// The state of a protection by its name.
+    pub fn state(&self, protection: &str) -> Option<State> {
+        self.protections
+            .iter()
+            .find(|known| known.name == protection)
+            .map(|known| known.state)
+    }
 }
