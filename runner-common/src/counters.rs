@@ -45,8 +45,31 @@ pub struct DenialRow {
     pub comm: [u8; 16],
 }
 
-/// How many distinct denied targets a set of maps can hold; the rest is summed in
-/// `DENIED_OTHERS`.
-pub const MAX_DENIED: u32 = 4096;
+/// How many distinct denied targets `DENIED_ADDRESSES` and `DENIED_PATHS` hold, for all runs of
+/// one set of maps.
+pub const MAX_DENIED: u32 = 8192;
+/// How many of them one run may take (a few more under load on several CPUs); the rest is
+/// summed in its [`Tally`].
+pub const MAX_DENIED_PER_RUN: u64 = 1000;
 
-plain_data!(CounterRow = 64, DenialRow = 48);
+/// What a run could not be told one by one. Index in `TALLIES`: the run's slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events that found no room in the ring buffer.
+    pub lost: u64,
+    /// Events that were sent.
+    pub sent: u64,
+    /// Distinct targets in `DENIED_ADDRESSES`.
+    pub addresses: u64,
+    /// Refusals of addresses beyond the table.
+    pub other_addresses: u64,
+    /// Distinct targets in `DENIED_PATHS`.
+    pub paths: u64,
+    /// Refusals of paths beyond the table.
+    pub other_paths: u64,
+    /// Room for more.
+    pub spare: [u64; 2],
+}
+
+plain_data!(CounterRow = 64, DenialRow = 48, Tally = 64);

@@ -80,13 +80,14 @@ pub struct DeniedAddress {
     pub address: [u8; 16],
 }
 
-/// Value of the socket storage `SOCKETS`, written at `sock_create`.
+/// Value of the socket storage `SOCKETS`, written at `sock_create`; an accepted socket has a
+/// copy of its listener's.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SocketRow {
     /// The run's slot plus one; 0 is no run.
     pub slot_plus_one: u32,
-    /// Counter row of the rule that the connect verdict used, or `run::NO_ROW`.
+    /// Counter row of the rule that the connect or bind verdict used, or `run::NO_ROW`.
     pub row: u32,
     /// Process (tgid) that made the socket.
     pub pid: u32,
@@ -96,10 +97,58 @@ pub struct SocketRow {
     pub comm: [u8; 16],
 }
 
+/// Key of `UDP_PEERS`: who has sent to a UDP port that a `listen` rule grants. Only these may
+/// be answered from it. The value is the `bpf_ktime_get_boot_ns` of the last packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UdpPeer {
+    /// `RunRow::generation`.
+    pub generation: u32,
+    /// Port of the run's socket, host order.
+    pub local_port: u16,
+    /// Port of the peer, host order.
+    pub port: u16,
+    /// Address of the peer, big endian, IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+}
+
+/// Most peers remembered by all runs of one set of maps; the least recent is forgotten.
+pub const MAX_UDP_PEERS: u32 = 8192;
+/// How long a peer may be answered after its last packet, in nanoseconds.
+pub const UDP_PEER_AGE: u64 = 180_000_000_000;
+
+/// Index of a program in `CANARIES`, within the run's [`HOOKS`] entries.
+pub const HOOK_CONNECT4: u32 = 0;
+/// `connect6`.
+pub const HOOK_CONNECT6: u32 = 1;
+/// `sendmsg4`.
+pub const HOOK_SENDMSG4: u32 = 2;
+/// `sendmsg6`.
+pub const HOOK_SENDMSG6: u32 = 3;
+/// `bind4`.
+pub const HOOK_BIND4: u32 = 4;
+/// `bind6`.
+pub const HOOK_BIND6: u32 = 5;
+/// `sock_create`.
+pub const HOOK_SOCK_CREATE: u32 = 6;
+/// Packets that leave.
+pub const HOOK_EGRESS: u32 = 7;
+/// Packets that arrive.
+pub const HOOK_INGRESS: u32 = 8;
+/// Entries of one run in `CANARIES`; `CANARIES[slot * HOOKS + hook]` counts the refusals of a
+/// program in the state `canary`.
+pub const HOOKS: u32 = 16;
+
+/// The discard port: in the state `canary` a datagram to it on loopback passes `sendmsg`, so
+/// that the egress program can prove itself by dropping it. For the ingress program a socket
+/// sends to its own loopback address: that passes `sendmsg` and egress.
+pub const CANARY_PORT: u16 = 9;
+
 plain_data!(
     PrefixKey = 20,
     Candidate = 8,
     Candidates = 136,
     DeniedAddress = 32,
     SocketRow = 32,
+    UdpPeer = 24,
 );

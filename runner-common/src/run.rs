@@ -43,8 +43,9 @@ pub struct RunRow {
     pub self_row: u32,
     /// Level of the run's cgroup in the hierarchy, for `bpf_get_current_ancestor_cgroup_id`.
     pub level: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The mark that loopback packets of the run carry while it reaches its own listeners in
+    /// the host's network namespace, or 0.
+    pub mark: u32,
     /// Id of the run's agent cgroup (its inode number in cgroup v2).
     pub cgroup: u64,
 }

@@ -4,17 +4,97 @@
 
 #![no_std]
 #![no_main]
+#![expect(internal_features, reason = "the atomic add of the target has no stable name")]
+#![feature(core_intrinsics)]
 
-use aya_ebpf::macros::cgroup_skb;
-use aya_ebpf::programs::SkBuffContext;
+mod counters;
+mod emit;
+mod maps;
+mod network;
+mod scope;
 
-/// Verdict of a cgroup_skb program: the packet passes.
-const PASS: i32 = 1;
+use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr};
+use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext};
+use lp_run_common::network::{
+    HOOK_BIND4, HOOK_BIND6, HOOK_CONNECT4, HOOK_CONNECT6, HOOK_SENDMSG4, HOOK_SENDMSG6,
+};
+
+use network::address::{Address, mapped};
+use network::{bind, connect, egress, ingress, sendmsg, socket};
+
+/// connect(2) of an IPv4 address.
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(context: SockAddrContext) -> i32 {
+    connect::connect(&context, ip4(&context), HOOK_CONNECT4)
+}
+
+/// connect(2) of an IPv6 address, IPv4 in IPv6 included.
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(context: SockAddrContext) -> i32 {
+    connect::connect(&context, ip6(&context), HOOK_CONNECT6)
+}
+
+/// A datagram to an IPv4 address.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(context: SockAddrContext) -> i32 {
+    sendmsg::sendmsg(&context, ip4(&context), socket::peer4, HOOK_SENDMSG4)
+}
+
+/// A datagram to an IPv6 address.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(context: SockAddrContext) -> i32 {
+    sendmsg::sendmsg(&context, ip6(&context), socket::peer6, HOOK_SENDMSG6)
+}
+
+/// bind(2) of an IPv4 address.
+#[cgroup_sock_addr(bind4)]
+pub fn bind4(context: SockAddrContext) -> i32 {
+    bind::bind(&context, ip4(&context), HOOK_BIND4)
+}
+
+/// bind(2) of an IPv6 address.
+#[cgroup_sock_addr(bind6)]
+pub fn bind6(context: SockAddrContext) -> i32 {
+    bind::bind(&context, ip6(&context), HOOK_BIND6)
+}
+
+/// socket(2) of an internet family.
+#[cgroup_sock(sock_create)]
+pub fn sock_create(context: SockContext) -> i32 {
+    socket::create(context.sock)
+}
 
 /// Packets that leave a socket of a run.
 #[cgroup_skb(egress)]
-pub fn egress(_context: SkBuffContext) -> i32 {
-    PASS
+pub fn egress_packet(context: SkBuffContext) -> i32 {
+    egress::egress(context.skb.skb)
+}
+
+/// Packets that arrive at a socket of a run.
+#[cgroup_skb(ingress)]
+pub fn ingress_packet(context: SkBuffContext) -> i32 {
+    ingress::ingress(context.skb.skb)
+}
+
+/// The address of the call, whatever family it claims: the hook is what tells.
+#[inline(always)]
+fn ip4(context: &SockAddrContext) -> Address {
+    // SAFETY: the context of the program; the verifier checks the field.
+    mapped(unsafe { (*context.sock_addr).user_ip4 })
+}
+
+#[inline(always)]
+fn ip6(context: &SockAddrContext) -> Address {
+    // SAFETY: the context of the program; words are read one by one, as the verifier allows.
+    unsafe {
+        let words = (&raw const (*context.sock_addr).user_ip6).cast::<u32>();
+        [
+            words.read_volatile(),
+            words.add(1).read_volatile(),
+            words.add(2).read_volatile(),
+            words.add(3).read_volatile(),
+        ]
+    }
 }
 
 /// The kernel's licence check compares this with its list; "Dual MIT/GPL" opens every helper.

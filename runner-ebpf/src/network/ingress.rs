@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Packets that arrive at a socket of a run. A connection that the run made may answer; new
+//! connections and unsolicited datagrams reach only what `listen` grants.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::bpf_sk_fullsock;
+use lp_run_common::events::OP_INGRESS;
+use lp_run_common::network::{DeniedAddress, HOOK_INGRESS, PROTOCOL_TCP, PROTOCOL_UDP, SocketRow};
+use lp_run_common::run::NO_ROW;
+
+use super::address::{bytes, protocol_bit};
+use super::packet::{self, Packet};
+use super::rules::{self, Endpoint, Verdict};
+use super::{PASS, REFUSE, socket};
+use crate::counters::{self, Way};
+use crate::emit;
+use crate::scope::{self, Scope, Stage};
+
+/// `TCP_LISTEN` (net/tcp_states.h). A packet for a connection that is not accepted yet comes
+/// with its listener.
+const LISTEN: u32 = 10;
+
+/// Decides on a packet.
+#[inline(always)]
+pub fn ingress(skb: *mut __sk_buff) -> i32 {
+    let scope = match scope::attached() {
+        Stage::Refuse => return REFUSE,
+        Stage::Setup => return PASS,
+        Stage::Canary(scope) => {
+            counters::canary(&scope, HOOK_INGRESS);
+            return REFUSE;
+        }
+        Stage::Live(scope) => scope,
+    };
+    let packet = packet::read(skb);
+    // SAFETY: the context of the program; the verifier checks each field.
+    let (half, length) = unsafe { ((*skb).__bindgen_anon_2.sk, (*skb).len) };
+    if half.is_null() {
+        return REFUSE;
+    }
+    // SAFETY: a socket that is not null.
+    let sock = unsafe { bpf_sk_fullsock(half) };
+    if sock.is_null() {
+        return REFUSE;
+    }
+    let stored = socket::known(sock);
+    let verdict = if !packet.plain {
+        Verdict::Nothing
+    } else {
+        match protocol_bit(packet.protocol.into()) {
+            PROTOCOL_TCP => {
+                // SAFETY: a socket that the verifier knows.
+                let listens = unsafe { (*sock).state } == LISTEN;
+                tcp(&scope, &packet, stored, listens)
+            }
+            PROTOCOL_UDP => udp(&scope, &packet),
+            _ => Verdict::Nothing,
+        }
+    };
+    let refused_by = match verdict {
+        Verdict::Allow(row) if counters::bytes(&scope, row, Way::In, length) => return PASS,
+        Verdict::Deny(row) => row,
+        _ => NO_ROW,
+    };
+    // The local end is what a rule would have to grant; the remote ends are as many as
+    // somebody outside likes.
+    let target = DeniedAddress {
+        slot: scope.slot,
+        op: OP_INGRESS,
+        row: refused_by,
+        port: packet.destination_port,
+        protocol: packet.protocol.into(),
+        address: bytes(packet.destination),
+    };
+    let family = if packet.version == 4 { 2 } else { 10 };
+    emit::refused(&scope, &target, 0, family, &socket::maker(stored));
+    REFUSE
+}
+
+#[inline(always)]
+fn tcp(scope: &Scope, packet: &Packet, stored: Option<*mut SocketRow>, listens: bool) -> Verdict {
+    let row = match stored {
+        // SAFETY: a field of a map value.
+        Some(stored) => unsafe { (*stored).row },
+        None => NO_ROW,
+    };
+    if !listens && row != NO_ROW {
+        return Verdict::Allow(row);
+    }
+    arrival(scope, packet, PROTOCOL_TCP)
+}
+
+#[inline(always)]
+fn udp(scope: &Scope, packet: &Packet) -> Verdict {
+    let verdict = match rules::outbound(scope, source(packet, PROTOCOL_UDP)) {
+        Verdict::Nothing | Verdict::OtherwiseGranted => arrival(scope, packet, PROTOCOL_UDP),
+        verdict => return verdict,
+    };
+    if matches!(verdict, Verdict::Allow(_))
+        && !rules::remember(scope, packet.destination_port, source(packet, PROTOCOL_UDP))
+    {
+        // Without the entry no answer would pass; the sender may try again.
+        return Verdict::Nothing;
+    }
+    verdict
+}
+
+/// The verdict on something that nobody asked for. A rule that takes the sender away wins over
+/// one that grants the local end.
+#[inline(always)]
+fn arrival(scope: &Scope, packet: &Packet, protocol: u8) -> Verdict {
+    let denied = rules::outbound(scope, source(packet, protocol));
+    if let Verdict::Deny(_) = denied {
+        return denied;
+    }
+    let at = Endpoint {
+        address: packet.destination,
+        port: packet.destination_port,
+        protocol,
+    };
+    rules::local(scope, at)
+}
+
+#[inline(always)]
+fn source(packet: &Packet, protocol: u8) -> Endpoint {
+    Endpoint {
+        address: packet.source,
+        port: packet.source_port,
+        protocol,
+    }
+}

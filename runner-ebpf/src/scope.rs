@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which run is this? A cgroup program knows it from its attachment, whatever the current
+//! process is: in softirq that is somebody else.
+
+use lp_run_common::run::{
+    FLAG_OWN_NETWORK, RunRow, STATE_CANARY, STATE_LIVE, STATE_NONE, STATE_SETUP,
+};
+
+use crate::maps::{RUN, RUNS};
+
+/// A run in a state in which programs decide.
+#[derive(Clone, Copy)]
+pub struct Scope {
+    /// Its index in `RUNS`.
+    pub slot: u32,
+    /// Its row, which user space writes.
+    pub row: &'static RunRow,
+}
+
+/// What the state of the run asks of a program.
+pub enum Stage {
+    /// No run, an unknown state: refuse.
+    Refuse,
+    /// The run is being built: pass, count nothing.
+    Setup,
+    /// Refuse and count in `CANARIES`.
+    Canary(Scope),
+    /// Decide and count.
+    Live(Scope),
+}
+
+/// The run that the running cgroup program is attached to. A storage that user space has not
+/// set yet, a slot out of range and an unknown state all refuse.
+#[inline(always)]
+pub fn attached() -> Stage {
+    // SAFETY: the helper never returns null in a cgroup program that uses the map.
+    let slot_plus_one = unsafe { (*RUN.get_ptr_mut()).slot_plus_one };
+    if slot_plus_one == 0 {
+        return Stage::Refuse;
+    }
+    let slot = slot_plus_one - 1;
+    let Some(row) = RUNS.get(slot) else {
+        return Stage::Refuse;
+    };
+    let scope = Scope { slot, row };
+    match scope.state() {
+        STATE_SETUP => Stage::Setup,
+        STATE_CANARY => Stage::Canary(scope),
+        STATE_LIVE => Stage::Live(scope),
+        _ => Stage::Refuse,
+    }
+}
+
+impl Scope {
+    /// The run's state, read anew: user space changes it while programs run.
+    #[inline(always)]
+    pub fn state(&self) -> u32 {
+        // SAFETY: a field of a map value, which stays where it is.
+        let state = unsafe { core::ptr::read_volatile(&raw const self.row.state) };
+        if self.row.generation == 0 {
+            return STATE_NONE;
+        }
+        state
+    }
+
+    /// Whether the run has a network namespace of its own.
+    #[inline(always)]
+    pub fn own_network(&self) -> bool {
+        self.row.flags & FLAG_OWN_NETWORK != 0
+    }
+}
