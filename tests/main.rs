@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The integration tests, one binary. Each module is one capability seen from outside: a real
+//! `lp-run`, a real program, a real kernel. What needs root says so and skips loudly without it.
+
+// The fixture: a temporary folder, a policy, a network of its own.
+mod support;
+
+// The fixture and the probe themselves: a test that cannot fail proves nothing.
+mod fixture;

@@ -1,0 +1,594 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tries one act and prints what the kernel said: `ok`, or the name of the errno. Exit status 0
+//! when the act was done, 1 when it was refused, 2 when the act is not known. It decides nothing
+//! and knows nothing of lp-run, so the same act is tried bare, confined and granted.
+//!
+//! Each act is a few system calls, written raw: a library's fallback would hide which call was
+//! refused. `probe` alone lists the acts.
+
+use std::ffi::CString;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+use std::{env, fs, mem};
+
+use nix::errno::Errno;
+
+/// What a system call gave.
+type Answer = Result<usize, Errno>;
+
+/// One act: its name, its arguments in words, what it does.
+struct Act(&'static str, &'static str, fn(&Arguments) -> Answer);
+
+const ACTS: &[Act] = &[
+    Act("open-read", "PATH", |a| open(a.path(0), libc::O_RDONLY)),
+    Act("open-write", "PATH", |a| open(a.path(0), libc::O_WRONLY)),
+    Act("open-truncate", "PATH", |a| {
+        open(a.path(0), libc::O_RDONLY | libc::O_TRUNC)
+    }),
+    Act("open-path", "PATH", |a| open(a.path(0), libc::O_PATH)),
+    Act("create", "PATH", |a| {
+        open(a.path(0), libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL)
+    }),
+    Act("creat", "PATH", |a| {
+        raw(libc::SYS_creat, &[a.path(0), 0o644])
+    }),
+    Act("openat2", "PATH", |a| {
+        let how: [u64; 3] = [libc::O_RDONLY as u64, 0, 0];
+        raw(
+            libc::SYS_openat2,
+            &[AT_FDCWD, a.path(0), pointer(&how), size_of_val(&how)],
+        )
+    }),
+    Act("open-path-reopen", "PATH", |a| {
+        let fd = open(a.path(0), libc::O_PATH)?;
+        open(text(&format!("/proc/self/fd/{fd}")), libc::O_RDONLY)
+    }),
+    Act("tmpfile-link", "FOLDER NEW", |a| {
+        let fd = open(a.path(0), libc::O_TMPFILE | libc::O_RDWR)?;
+        let from = text(&format!("/proc/self/fd/{fd}"));
+        raw(
+            libc::SYS_linkat,
+            &[
+                AT_FDCWD,
+                from,
+                AT_FDCWD,
+                a.path(1),
+                libc::AT_SYMLINK_FOLLOW as usize,
+            ],
+        )
+    }),
+    Act("read-dir", "PATH", |a| {
+        let fd = open(a.path(0), libc::O_RDONLY | libc::O_DIRECTORY)?;
+        let mut entries = [0u8; 4096];
+        raw(
+            libc::SYS_getdents64,
+            &[fd, entries.as_mut_ptr() as usize, entries.len()],
+        )
+    }),
+    Act("truncate", "PATH", |a| {
+        raw(libc::SYS_truncate, &[a.path(0), 0])
+    }),
+    Act("mkdir", "PATH", |a| {
+        raw(libc::SYS_mkdir, &[a.path(0), 0o755])
+    }),
+    Act("rmdir", "PATH", |a| raw(libc::SYS_rmdir, &[a.path(0)])),
+    Act("unlink", "PATH", |a| raw(libc::SYS_unlink, &[a.path(0)])),
+    Act("rename", "FROM TO", |a| {
+        raw(libc::SYS_rename, &[a.path(0), a.path(1)])
+    }),
+    Act("link", "FROM TO", |a| {
+        raw(libc::SYS_link, &[a.path(0), a.path(1)])
+    }),
+    Act("symlink", "TARGET PATH", |a| {
+        raw(libc::SYS_symlink, &[a.path(0), a.path(1)])
+    }),
+    Act("stat", "PATH", |a| {
+        let mut status = [0u64; 32];
+        raw(libc::SYS_stat, &[a.path(0), status.as_mut_ptr() as usize])
+    }),
+    Act("chmod", "PATH", |a| {
+        raw(libc::SYS_chmod, &[a.path(0), 0o600])
+    }),
+    Act("chown", "PATH UID", |a| {
+        raw(libc::SYS_chown, &[a.path(0), a.number(1), usize::MAX])
+    }),
+    Act("utimes", "PATH", |a| {
+        raw(libc::SYS_utimensat, &[AT_FDCWD, a.path(0), 0, 0])
+    }),
+    Act("setxattr", "PATH", |a| {
+        raw(
+            libc::SYS_setxattr,
+            &[a.path(0), text("user.lp"), text("x"), 1, 0],
+        )
+    }),
+    Act("mkfifo", "PATH", |a| {
+        raw(libc::SYS_mknod, &[a.path(0), 0o010_600, 0])
+    }),
+    Act("mknod-block", "PATH", |a| {
+        raw(libc::SYS_mknod, &[a.path(0), 0o060_600, 0x700])
+    }),
+    Act("mknod-char", "PATH", |a| {
+        raw(libc::SYS_mknod, &[a.path(0), 0o020_600, 0x101])
+    }),
+    Act("chdir", "PATH", |a| raw(libc::SYS_chdir, &[a.path(0)])),
+    Act("chroot", "PATH", |a| raw(libc::SYS_chroot, &[a.path(0)])),
+    Act("inotify", "PATH", |a| {
+        let fd = raw(libc::SYS_inotify_init1, &[0])?;
+        raw(
+            libc::SYS_inotify_add_watch,
+            &[fd, a.path(0), libc::IN_CREATE as usize],
+        )
+    }),
+    Act("fanotify", "", |_| raw(libc::SYS_fanotify_init, &[0, 0])),
+    Act("open-by-handle", "PATH", open_by_handle),
+    Act("fd", "NUMBER", |a| {
+        raw(libc::SYS_fcntl, &[a.number(0), libc::F_GETFD as usize])
+    }),
+    Act("dup", "NUMBER", |a| raw(libc::SYS_dup, &[a.number(0)])),
+    Act("exec", "PATH [ARG...]", |a| {
+        raw(
+            libc::SYS_execve,
+            &[a.path(0), pointer(&a.argv(0)), pointer(&[0usize])],
+        )
+    }),
+    Act("exec-fd", "PATH", |a| {
+        let fd = open(a.path(0), libc::O_PATH)?;
+        exec_descriptor(fd)
+    }),
+    Act("exec-memfd", "PATH", |a| {
+        let bytes = fs::read(&a.0[0]).map_err(errno_of)?;
+        let fd = raw(libc::SYS_memfd_create, &[text("probe"), 0])?;
+        raw(libc::SYS_write, &[fd, bytes.as_ptr() as usize, bytes.len()])?;
+        exec_descriptor(fd)
+    }),
+    Act("map-exec", "PATH", |a| {
+        let fd = open(a.path(0), libc::O_RDONLY)?;
+        let protection = (libc::PROT_READ | libc::PROT_EXEC) as usize;
+        raw(
+            libc::SYS_mmap,
+            &[0, 4096, protection, libc::MAP_PRIVATE as usize, fd, 0],
+        )
+    }),
+    Act("mount-tmpfs", "PATH", |a| {
+        raw(
+            libc::SYS_mount,
+            &[text("tmpfs"), a.path(0), text("tmpfs"), 0, 0],
+        )
+    }),
+    Act("mount-bind", "FROM TO", |a| {
+        raw(
+            libc::SYS_mount,
+            &[a.path(0), a.path(1), 0, libc::MS_BIND as usize, 0],
+        )
+    }),
+    Act("remount-rw", "PATH", |a| {
+        let flags = (libc::MS_BIND | libc::MS_REMOUNT) as usize;
+        raw(libc::SYS_mount, &[0, a.path(0), 0, flags, 0])
+    }),
+    Act("umount", "PATH", |a| {
+        raw(libc::SYS_umount2, &[a.path(0), libc::MNT_DETACH as usize])
+    }),
+    Act("pivot-root", "NEW OLD", |a| {
+        raw(libc::SYS_pivot_root, &[a.path(0), a.path(1)])
+    }),
+    Act("fsopen", "TYPE", |a| raw(libc::SYS_fsopen, &[a.path(0), 0])),
+    Act("open-tree", "PATH", |a| {
+        raw(
+            libc::SYS_open_tree,
+            &[AT_FDCWD, a.path(0), libc::OPEN_TREE_CLONE as usize],
+        )
+    }),
+    Act("unshare", "FLAGS", |a| {
+        raw(libc::SYS_unshare, &[a.number(0)])
+    }),
+    Act("setns", "PATH", |a| {
+        let fd = open(a.path(0), libc::O_RDONLY)?;
+        raw(libc::SYS_setns, &[fd, 0])
+    }),
+    Act("clone", "FLAGS", |a| {
+        let child = raw(
+            libc::SYS_clone,
+            &[a.number(0) | libc::SIGCHLD as usize, 0, 0, 0, 0],
+        )?;
+        if child == 0 {
+            std::process::exit(0);
+        }
+        Ok(child)
+    }),
+    Act("kill", "PID SIGNAL", |a| {
+        raw(libc::SYS_kill, &[a.number(0), a.number(1)])
+    }),
+    Act("ptrace", "PID", |a| {
+        raw(
+            libc::SYS_ptrace,
+            &[libc::PTRACE_SEIZE as usize, a.number(0), 0, 0],
+        )
+    }),
+    Act("read-memory", "PID", |a| {
+        let mut word = [0u8; 8];
+        let local = [word.as_mut_ptr() as usize, word.len()];
+        let remote = [0x1000usize, 8];
+        raw(
+            libc::SYS_process_vm_readv,
+            &[a.number(0), pointer(&local), 1, pointer(&remote), 1, 0],
+        )
+    }),
+    Act("pidfd-getfd", "PID FD", |a| {
+        let fd = raw(libc::SYS_pidfd_open, &[a.number(0), 0])?;
+        raw(libc::SYS_pidfd_getfd, &[fd, a.number(1), 0])
+    }),
+    Act("setuid", "UID", |a| raw(libc::SYS_setuid, &[a.number(0)])),
+    Act("setgroups", "", |_| raw(libc::SYS_setgroups, &[0, 0])),
+    Act("rlimit", "RESOURCE SOFT HARD", |a| {
+        let limit = [a.number(1), a.number(2)];
+        raw(libc::SYS_prlimit64, &[0, a.number(0), pointer(&limit), 0])
+    }),
+    Act("tiocsti", "", |_| {
+        let byte = *b"x";
+        raw(
+            libc::SYS_ioctl,
+            &[0, libc::TIOCSTI as usize, byte.as_ptr() as usize],
+        )
+    }),
+    Act("syscall", "NUMBER [ARG...]", |a| {
+        raw(a.number(0) as i64, &a.numbers(1))
+    }),
+    Act("syscall-i386", "NUMBER", |a| interrupt80(a.number(0))),
+    Act("socket", "FAMILY TYPE PROTOCOL", |a| {
+        raw(libc::SYS_socket, &a.numbers(0))
+    }),
+    Act("tcp", "ADDRESS", |a| {
+        connect(&a.address(0), libc::SOCK_STREAM, 0)
+    }),
+    Act("mptcp", "ADDRESS", |a| {
+        connect(&a.address(0), libc::SOCK_STREAM, libc::IPPROTO_MPTCP)
+    }),
+    Act("tcp-fastopen", "ADDRESS", |a| {
+        let to = a.address(0);
+        let fd = socket(&to, libc::SOCK_STREAM, 0)?;
+        send(fd, Some(&to), libc::MSG_FASTOPEN)
+    }),
+    Act("tcp-reconnect", "FIRST SECOND", |a| {
+        let (first, second) = (a.address(0), a.address(1));
+        let fd = socket(&first, libc::SOCK_STREAM, 0)?;
+        raw(libc::SYS_connect, &[fd, first.pointer(), first.length])?;
+        let nobody = [0u8; 16];
+        raw(
+            libc::SYS_connect,
+            &[fd, nobody.as_ptr() as usize, nobody.len()],
+        )?;
+        raw(libc::SYS_connect, &[fd, second.pointer(), second.length])
+    }),
+    Act("udp-connect", "ADDRESS", |a| {
+        connect(&a.address(0), libc::SOCK_DGRAM, 0)
+    }),
+    Act("udp-connect-send", "ADDRESS", |a| {
+        let to = a.address(0);
+        let fd = socket(&to, libc::SOCK_DGRAM, 0)?;
+        raw(libc::SYS_connect, &[fd, to.pointer(), to.length])?;
+        send(fd, None, 0)
+    }),
+    Act("udp-send", "ADDRESS", |a| {
+        let to = a.address(0);
+        let fd = socket(&to, libc::SOCK_DGRAM, 0)?;
+        send(fd, Some(&to), 0)
+    }),
+    Act("udp-send-unspec", "ADDRESS", |a| {
+        let mut to = a.address(0);
+        let fd = socket(&to, libc::SOCK_DGRAM, 0)?;
+        to.bytes[..2].copy_from_slice(&(libc::AF_UNSPEC as u16).to_ne_bytes());
+        send(fd, Some(&to), 0)
+    }),
+    Act("udp6-send-v4", "IPV4-ADDRESS", |a| {
+        let fd = raw(
+            libc::SYS_socket,
+            &[libc::AF_INET6 as usize, libc::SOCK_DGRAM as usize, 0],
+        )?;
+        send(fd, Some(&a.address(0)), 0)
+    }),
+    Act("ping", "ADDRESS", |a| {
+        let to = a.address(0);
+        let protocol = if to.v6() {
+            libc::IPPROTO_ICMPV6
+        } else {
+            libc::IPPROTO_ICMP
+        };
+        let fd = socket(&to, libc::SOCK_DGRAM, protocol)?;
+        send(fd, Some(&to), 0)
+    }),
+    Act("bind-tcp", "ADDRESS", |a| {
+        bind(&a.address(0), libc::SOCK_STREAM)
+    }),
+    Act("bind-udp", "ADDRESS", |a| {
+        bind(&a.address(0), libc::SOCK_DGRAM)
+    }),
+    Act("listen", "ADDRESS", |a| {
+        let fd = bind(&a.address(0), libc::SOCK_STREAM)?;
+        raw(libc::SYS_listen, &[fd, 1])
+    }),
+    Act("listen-unbound", "", |_| {
+        let fd = raw(
+            libc::SYS_socket,
+            &[libc::AF_INET as usize, libc::SOCK_STREAM as usize, 0],
+        )?;
+        raw(libc::SYS_listen, &[fd, 1])
+    }),
+    Act("unix-connect", "PATH", |a| unix(a, libc::SYS_connect)),
+    Act("unix-bind", "PATH", |a| unix(a, libc::SYS_bind)),
+];
+
+fn main() -> ExitCode {
+    let mut given = env::args_os().skip(1);
+    let name = given.next().unwrap_or_default();
+    let Some(act) = ACTS.iter().find(|act| *act.0 == *name) else {
+        for Act(name, arguments, _) in ACTS {
+            eprintln!("probe {name} {arguments}");
+        }
+        return ExitCode::from(2);
+    };
+    let texts: Option<Vec<CString>> = given.map(|t| CString::new(t.into_vec()).ok()).collect();
+    let Some(texts) = texts else {
+        return ExitCode::from(2);
+    };
+    let arguments = Arguments(
+        texts
+            .iter()
+            .map(|t| t.to_string_lossy().into_owned())
+            .collect(),
+        texts,
+    );
+    match (act.2)(&arguments) {
+        Ok(_) => {
+            println!("ok");
+            ExitCode::SUCCESS
+        }
+        Err(errno) => {
+            println!("{errno:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The act's arguments, as text and as C strings.
+struct Arguments(Vec<String>, Vec<CString>);
+
+impl Arguments {
+    fn path(&self, index: usize) -> usize {
+        self.1
+            .get(index)
+            .map_or_else(|| usage("a path is missing"), |path| path.as_ptr() as usize)
+    }
+
+    fn number(&self, index: usize) -> usize {
+        let text = self
+            .0
+            .get(index)
+            .map_or_else(|| usage("a number is missing"), String::as_str);
+        let number = text.strip_prefix("0x").map_or_else(
+            || text.parse::<i64>().ok().map(|signed| signed as usize),
+            |hexadecimal| usize::from_str_radix(hexadecimal, 16).ok(),
+        );
+        number.unwrap_or_else(|| usage("not a number"))
+    }
+
+    fn numbers(&self, from: usize) -> Vec<usize> {
+        (from..self.0.len())
+            .map(|index| self.number(index))
+            .collect()
+    }
+
+    fn argv(&self, from: usize) -> Vec<usize> {
+        self.1[from..]
+            .iter()
+            .map(|text| text.as_ptr() as usize)
+            .chain([0])
+            .collect()
+    }
+
+    fn address(&self, index: usize) -> Address {
+        let text = self
+            .0
+            .get(index)
+            .map_or_else(|| usage("an address is missing"), String::as_str);
+        text.parse().map_or_else(
+            |_| usage("not ADDRESS:PORT"),
+            |address| Address::of(&address),
+        )
+    }
+}
+
+/// A socket address as the kernel reads it.
+struct Address {
+    bytes: [u8; 28],
+    length: usize,
+}
+
+impl Address {
+    fn of(address: &SocketAddr) -> Self {
+        let mut bytes = [0u8; 28];
+        bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+        let (family, length) = match address.ip() {
+            IpAddr::V4(ip) => {
+                bytes[4..8].copy_from_slice(&ip.octets());
+                (libc::AF_INET, 16)
+            }
+            IpAddr::V6(ip) => {
+                bytes[8..24].copy_from_slice(&ip.octets());
+                (libc::AF_INET6, 28)
+            }
+        };
+        bytes[..2].copy_from_slice(&(family as u16).to_ne_bytes());
+        Self { bytes, length }
+    }
+
+    fn v6(&self) -> bool {
+        self.length == 28
+    }
+
+    fn pointer(&self) -> usize {
+        self.bytes.as_ptr() as usize
+    }
+}
+
+const AT_FDCWD: usize = libc::AT_FDCWD as isize as usize;
+
+fn usage(problem: &str) -> ! {
+    eprintln!("probe: {problem}");
+    std::process::exit(2)
+}
+
+fn open(path: usize, flags: i32) -> Answer {
+    raw(libc::SYS_openat, &[AT_FDCWD, path, flags as usize, 0o644])
+}
+
+fn exec_descriptor(fd: usize) -> Answer {
+    let argv = [text("probe"), 0];
+    let empty = libc::AT_EMPTY_PATH as usize;
+    raw(
+        libc::SYS_execveat,
+        &[fd, text(""), pointer(&argv), pointer(&[0usize]), empty],
+    )
+}
+
+fn open_by_handle(arguments: &Arguments) -> Answer {
+    // struct file_handle: handle_bytes, handle_type, then the handle itself.
+    let mut handle = [0u32; 34];
+    handle[0] = 128;
+    let mut mount = 0i32;
+    let place = &raw mut mount as usize;
+    raw(
+        libc::SYS_name_to_handle_at,
+        &[
+            AT_FDCWD,
+            arguments.path(0),
+            handle.as_mut_ptr() as usize,
+            place,
+            0,
+        ],
+    )?;
+    let root = open(text("/"), libc::O_RDONLY)?;
+    raw(
+        libc::SYS_open_by_handle_at,
+        &[root, handle.as_mut_ptr() as usize, 0],
+    )
+}
+
+fn socket(to: &Address, kind: i32, protocol: i32) -> Answer {
+    let family = if to.v6() {
+        libc::AF_INET6
+    } else {
+        libc::AF_INET
+    };
+    raw(
+        libc::SYS_socket,
+        &[family as usize, kind as usize, protocol as usize],
+    )
+}
+
+fn connect(to: &Address, kind: i32, protocol: i32) -> Answer {
+    let fd = socket(to, kind, protocol)?;
+    raw(libc::SYS_connect, &[fd, to.pointer(), to.length])
+}
+
+fn bind(to: &Address, kind: i32) -> Answer {
+    let fd = socket(to, kind, 0)?;
+    raw(libc::SYS_bind, &[fd, to.pointer(), to.length])?;
+    Ok(fd)
+}
+
+fn send(fd: usize, to: Option<&Address>, flags: i32) -> Answer {
+    let data = [8u8, 0, 0, 0, 0, 0, 0, 0];
+    let (address, length) = to.map_or((0, 0), |to| (to.pointer(), to.length));
+    raw(
+        libc::SYS_sendto,
+        &[
+            fd,
+            data.as_ptr() as usize,
+            data.len(),
+            flags as usize,
+            address,
+            length,
+        ],
+    )
+}
+
+fn unix(arguments: &Arguments, call: i64) -> Answer {
+    let path = arguments
+        .0
+        .first()
+        .map_or_else(|| usage("a path is missing"), String::as_str);
+    let mut bytes = [0u8; 110];
+    bytes[..2].copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
+    // `@name` is an abstract socket: its first byte is zero.
+    let name = path
+        .strip_prefix('@')
+        .map_or(path.to_owned(), |name| format!("\0{name}"));
+    if name.len() > 100 {
+        usage("a socket's path has at most 100 bytes");
+    }
+    bytes[2..2 + name.len()].copy_from_slice(name.as_bytes());
+    let fd = raw(
+        libc::SYS_socket,
+        &[libc::AF_UNIX as usize, libc::SOCK_STREAM as usize, 0],
+    )?;
+    raw(call, &[fd, bytes.as_ptr() as usize, 2 + name.len()])
+}
+
+fn errno_of(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+}
+
+/// A C string that lives as long as the probe, which is one act long.
+fn text(text: &str) -> usize {
+    let text = CString::new(text).unwrap_or_default();
+    let address = text.as_ptr() as usize;
+    mem::forget(text);
+    address
+}
+
+fn pointer<T: ?Sized>(value: &T) -> usize {
+    (&raw const *value).cast::<u8>() as usize
+}
+
+/// One system call with up to six words.
+fn raw(number: i64, words: &[usize]) -> Answer {
+    let mut all = [0usize; 6];
+    for (place, word) in all.iter_mut().zip(words) {
+        *place = *word;
+    }
+    // SAFETY: each pointer among the words is to memory of this function's caller that is alive
+    // and as large as the call needs; a wrong one gives EFAULT or ends a test program.
+    let answer = unsafe { libc::syscall(number, all[0], all[1], all[2], all[3], all[4], all[5]) };
+    if answer == -1 {
+        Err(Errno::last())
+    } else {
+        Ok(answer as usize)
+    }
+}
+
+/// A system call through the 32-bit entry, which numbers calls differently.
+#[cfg(target_arch = "x86_64")]
+fn interrupt80(number: usize) -> Answer {
+    let answer: i32;
+    // SAFETY: the 32-bit entry takes its arguments in registers; all are zero, so that the kernel
+    // reads and writes no memory. It may clobber r8 to r11.
+    unsafe {
+        std::arch::asm!(
+            "push rbx", "xor ebx, ebx", "int 0x80", "pop rbx",
+            inlateout("eax") number as i32 => answer,
+            inout("ecx") 0 => _, inout("edx") 0 => _, inout("esi") 0 => _, inout("edi") 0 => _,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    if answer < 0 {
+        Err(Errno::from_raw(-answer))
+    } else {
+        Ok(answer as usize)
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn interrupt80(_number: usize) -> Answer {
+    Err(Errno::ENOSYS)
+}

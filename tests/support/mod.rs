@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What every integration test starts from: [`Jail`], a temporary folder with a policy and a
+//! network namespace with nothing but `lo`, in which `lp-run` or a bare program is run.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longer than any run of a test takes, also under software emulation.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Ends a test that cannot run here, loudly. With `LP_RUN_TEST_STRICT=1` it fails instead, so
+/// that a skip never hides in a green run.
+#[macro_export]
+macro_rules! needs {
+    ($condition:expr, $what:literal) => {
+        if !$condition {
+            let strict = std::env::var_os("LP_RUN_TEST_STRICT").is_some();
+            assert!(!strict, "this test needs {}", $what);
+            eprintln!("SKIPPED: this test needs {}", $what);
+            return;
+        }
+    };
+}
+
+/// Whether this process may set up a sandbox.
+pub fn root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A temporary folder, and the calling thread in a network namespace of its own, where servers
+/// that the test starts and programs that it runs meet on `lo`. Needs root.
+pub struct Jail {
+    folder: TempDir,
+}
+
+/// What came of a program.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it, and lp-run, wrote to stderr.
+    pub stderr: String,
+    /// The run report, when lp-run wrote one.
+    pub report: Option<Value>,
+}
+
+impl Jail {
+    /// A fresh folder that every user may enter, and a fresh network namespace.
+    pub fn new() -> Self {
+        isolate_network();
+        let folder = TempDir::with_prefix("lp-run-test-").expect("make a temporary folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("open it");
+        Self { folder }
+    }
+
+    /// The folder; policies may be written with `@DIR@` for it.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file below the folder, with the folders above it.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        let parent = path.parent().expect("a file has a parent");
+        fs::create_dir_all(parent).expect("make the parent folders");
+        fs::write(&path, content).expect("write a file");
+        path
+    }
+
+    /// Makes a folder below the folder.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let path = self.path().join(name);
+        fs::create_dir_all(&path).expect("make a folder");
+        path
+    }
+
+    /// Runs `command` under `lp-run` with this policy text. The working directory is the folder.
+    pub fn run<S: AsRef<OsStr>>(&self, policy: &str, command: &[S]) -> Outcome {
+        self.run_with(policy, &[], command)
+    }
+
+    /// The same with more options of `lp-run`.
+    pub fn run_with<S: AsRef<OsStr>>(
+        &self,
+        policy: &str,
+        options: &[&str],
+        command: &[S],
+    ) -> Outcome {
+        let policy = self.file(
+            "policy.toml",
+            policy.replace("@DIR@", &self.path().to_string_lossy()),
+        );
+        let report = self.path().join("report.json");
+        let _ = fs::remove_file(&report);
+        let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+        lp_run
+            .arg("--policy")
+            .arg(policy)
+            .arg("--report")
+            .arg(&report)
+            .args(options);
+        lp_run.arg("--").args(command).current_dir(self.path());
+        let mut outcome = finish(lp_run);
+        outcome.report = fs::read(report)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        outcome
+    }
+
+    /// Runs a command without a sandbox: the arm that shows that an act works at all.
+    pub fn bare<S: AsRef<OsStr>>(&self, command: &[S]) -> Outcome {
+        let mut bare = Command::new(&command[0]);
+        bare.args(&command[1..]).current_dir(self.path());
+        finish(bare)
+    }
+}
+
+impl Outcome {
+    /// The exit status; a signal shows as 128 plus its number, as a shell does.
+    pub fn code(&self) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        self.status
+            .code()
+            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    /// The probe's answer: `ok`, or the errno's name.
+    pub fn answer(&self) -> &str {
+        self.stdout.trim_end()
+    }
+
+    /// The report's row of a rule, by its place or id.
+    pub fn rule(&self, id: &str) -> &Value {
+        self.rows("rules")
+            .find(|row| row["id"] == id)
+            .unwrap_or_else(|| panic!("no rule `{id}` in {:?}\n{}", self.report, self.stderr))
+    }
+
+    /// The report's denials whose target contains `target`.
+    pub fn denials<'a>(&'a self, target: &'a str) -> Vec<&'a Value> {
+        let named = move |row: &&Value| row["target"].as_str().is_some_and(|t| t.contains(target));
+        self.rows("denials").filter(named).collect()
+    }
+
+    fn rows(&self, table: &str) -> impl Iterator<Item = &Value> {
+        let report = self
+            .report
+            .as_ref()
+            .unwrap_or_else(|| panic!("no report\n{}", self.stderr));
+        report[table].as_array().into_iter().flatten()
+    }
+}
+
+/// The command line of the probe for one act: `probe(["open-read", "/etc/shadow"])`. `cargo test`
+/// builds it; `cargo test --test integration` alone does not.
+pub fn probe<const N: usize>(act: [&str; N]) -> Vec<String> {
+    let program = Path::new(env!("CARGO_BIN_EXE_lp-run"))
+        .with_file_name("examples")
+        .join("probe");
+    assert!(
+        program.is_file(),
+        "the probe is not built: cargo build --example probe"
+    );
+    let program = program.to_string_lossy().into_owned();
+    std::iter::once(program)
+        .chain(act.iter().map(|part| (*part).to_owned()))
+        .collect()
+}
+
+/// Tries one act in three arms: bare it must succeed, under `denied` it must give `errno`, under
+/// `granted` it must succeed. `reset` puts the folder back in order before each arm.
+pub fn three_arms<const N: usize>(
+    jail: &Jail,
+    act: [&str; N],
+    denied: (&str, &str),
+    granted: &str,
+    reset: impl Fn(),
+) {
+    let command = probe(act);
+    reset();
+    let bare = jail.bare(&command);
+    assert_eq!(bare.answer(), "ok", "{act:?} does not work bare: {bare:?}");
+    reset();
+    let refused = jail.run(denied.0, &command);
+    assert_eq!(refused.answer(), denied.1, "{act:?} denied: {refused:?}");
+    reset();
+    let allowed = jail.run(granted, &command);
+    assert_eq!(allowed.answer(), "ok", "{act:?} granted: {allowed:?}");
+}
+
+/// Moves the calling thread, and what it starts from now on, into a fresh network namespace with
+/// `lo` up. A test never has a way to a real address, also when the program under test fails.
+fn isolate_network() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of the test's own needs root");
+    let up = Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status();
+    assert!(up.expect("start ip(8)").success(), "lo cannot be set up");
+    let interfaces = fs::read_to_string("/proc/thread-self/net/dev").expect("list interfaces");
+    let names: Vec<&str> = interfaces
+        .lines()
+        .skip(2)
+        .filter_map(|l| l.split(':').next())
+        .collect();
+    assert!(
+        names.iter().all(|name| name.trim() == "lo"),
+        "not isolated: {names:?}"
+    );
+}
+
+/// Runs a command to its end, with both outputs read while it runs, and kills it at the deadline.
+fn finish(mut command: Command) -> Outcome {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+    let stdout = collect(child.stdout.take().expect("piped"));
+    let stderr = collect(child.stderr.take().expect("piped"));
+    let status = wait(&mut child).unwrap_or_else(|| panic!("{command:?} did not end"));
+    let text = |reader: thread::JoinHandle<Vec<u8>>| {
+        String::from_utf8_lossy(&reader.join().expect("a reader ends")).into_owned()
+    };
+    Outcome {
+        status,
+        stdout: text(stdout),
+        stderr: text(stderr),
+        report: None,
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        bytes
+    })
+}
+
+fn wait(child: &mut Child) -> Option<ExitStatus> {
+    let start = Instant::now();
+    while start.elapsed() < DEADLINE {
+        if let Some(status) = child.try_wait().expect("wait for a child") {
+            return Some(status);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
