@@ -135,14 +135,11 @@ pub const HOOK_SOCK_CREATE: u32 = 6;
 pub const HOOK_EGRESS: u32 = 7;
 /// Packets that arrive.
 pub const HOOK_INGRESS: u32 = 8;
+/// How many programs there are.
+pub const HOOK_COUNT: u32 = 9;
 /// Entries of one run in `CANARIES`; `CANARIES[slot * HOOKS + hook]` counts the refusals of a
 /// program in the state `canary`.
 pub const HOOKS: u32 = 16;
-
-/// The discard port: in the state `canary` a datagram to it on loopback passes `sendmsg`, so
-/// that the egress program can prove itself by dropping it. For the ingress program a socket
-/// sends to its own loopback address: that passes `sendmsg` and egress.
-pub const CANARY_PORT: u16 = 9;
 
 plain_data!(
     PrefixKey = 20,

@@ -22,8 +22,6 @@ pub fn bind(context: &SockAddrContext, address: Address, hook: u32) -> i32 {
     match scope::attached() {
         Stage::Refuse => REFUSE,
         Stage::Setup => PASS,
-        // The canary of the ingress program needs a socket with a port.
-        Stage::Canary(_) if port == 0 => PASS,
         Stage::Canary(scope) => {
             counters::canary(&scope, hook);
             REFUSE
@@ -44,12 +42,10 @@ fn live(context: &SockAddrContext, scope: &Scope, address: Address, port: u16) -
         port,
         protocol: protocol_bit(protocol),
     };
-    let verdict = if port == 0 && at.protocol != 0 {
+    if port == 0 && at.protocol != 0 {
         return PASS;
-    } else {
-        rules::local(scope, at)
-    };
-    let refused_by = match verdict {
+    }
+    let refused_by = match rules::local(scope, at) {
         Verdict::Allow(row) => match socket::storage(sock, scope, &Who::current()) {
             Some(stored) if counters::allowed(scope, row) => {
                 // SAFETY: a field of a map value.

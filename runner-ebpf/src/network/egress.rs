@@ -73,7 +73,12 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
         address: bytes(packet.destination),
     };
     let family = if packet.version == 4 { 2 } else { 10 };
-    emit::refused(&scope, &target, EPERM, family, &socket::maker(stored));
+    // A sender of UDP is told; TCP only sees that nothing arrives.
+    let errno = match protocol_bit(packet.protocol.into()) {
+        PROTOCOL_TCP => 0,
+        _ => EPERM,
+    };
+    emit::refused(&scope, &target, errno, family, &socket::maker(stored));
     REFUSE
 }
 
@@ -120,7 +125,7 @@ fn udp(scope: &Scope, packet: &Packet) -> Verdict {
     rules::local(scope, from)
 }
 
-/// A datagram from a socket to itself passes: the canary of ingress.
+/// A datagram from a socket to itself passes, so that ingress can prove itself by dropping it.
 #[inline(always)]
 fn canary(skb: *mut __sk_buff, scope: &Scope) -> i32 {
     let packet = packet::read(skb);

@@ -4,10 +4,10 @@
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::programs::SockAddrContext;
 use lp_run_common::events::OP_SENDTO;
-use lp_run_common::network::{CANARY_PORT, DeniedAddress};
+use lp_run_common::network::DeniedAddress;
 use lp_run_common::run::NO_ROW;
 
-use super::address::{Address, bytes, is_loopback, protocol_bit, reached};
+use super::address::{Address, bytes, protocol_bit, reached};
 use super::rules::{self, Endpoint, Verdict};
 use super::{EPERM, PASS, REFUSE};
 use crate::counters;
@@ -26,7 +26,10 @@ pub fn sendmsg(
     match scope::attached() {
         Stage::Refuse => REFUSE,
         Stage::Setup => PASS,
-        Stage::Canary(scope) => canary(context, &scope, reached(address), hook),
+        Stage::Canary(scope) => {
+            counters::canary(&scope, hook);
+            REFUSE
+        }
         Stage::Live(scope) => live(context, &scope, address, peer),
     }
 }
@@ -76,23 +79,5 @@ fn live(
         address: bytes(to.address),
     };
     emit::refused(scope, &target, EPERM, family as u16, &Who::current());
-    REFUSE
-}
-
-/// Two kinds of datagrams pass, so that egress and ingress can prove themselves: one to the
-/// discard port, which egress drops, and one to the socket's own address, which ingress drops.
-#[inline(always)]
-fn canary(context: &SockAddrContext, scope: &Scope, address: Address, hook: u32) -> i32 {
-    // SAFETY: the context of the program; the verifier checks each field.
-    let (port, sock) = unsafe {
-        let raw = &*context.sock_addr;
-        (u16::from_be(raw.user_port as u16), raw.__bindgen_anon_1.sk)
-    };
-    // SAFETY: a socket that the verifier knows.
-    let local_port = unsafe { (*sock).src_port } as u16;
-    if is_loopback(address) && (port == CANARY_PORT || (port != 0 && port == local_port)) {
-        return PASS;
-    }
-    counters::canary(scope, hook);
     REFUSE
 }

@@ -31,7 +31,8 @@ pub fn create(sock: *mut bpf_sock) -> i32 {
     match scope::attached() {
         Stage::Refuse => REFUSE,
         Stage::Setup => PASS,
-        Stage::Canary(scope) if !granted => {
+        // The other canaries need UDP sockets; a stream socket is this program's own.
+        Stage::Canary(scope) if !granted || kind == SOCK_STREAM => {
             counters::canary(&scope, HOOK_SOCK_CREATE);
             REFUSE
         }

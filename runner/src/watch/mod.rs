@@ -1,2 +1,82 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The user side of the eBPF programs: load, attach, fill maps, read counters, decode events.
+//!
+//! [`Objects::load`] brings the programs into the kernel, [`Objects::start`] fills the maps
+//! with the rules of one run and attaches everything to its cgroup; from then on the kernel
+//! holds the line by itself, also when this process is gone. [`Run`] switches the run's state
+//! and reads what was counted. Counters and denials come from maps and are exact; the ring
+//! buffer only brings the first refusal of each target early.
+
+mod clock;
+mod counters;
+pub mod decode;
+mod denials;
+mod object;
+mod run;
+
+use thiserror::Error;
+
+use crate::sys::SysError;
+
+pub use clock::Clock;
+pub use counters::Counted;
+pub use decode::Decoded;
+pub use denials::Tallies;
+pub use object::{HOOKS, Hook, Objects};
+pub use run::{Canaries, Rules, Run, State, open_cgroup};
+
+/// The eBPF layer could not be brought up, read or trusted.
+#[derive(Debug, Error)]
+pub enum WatchError {
+    /// The kernel refused the object: a missing feature or right.
+    #[error("load the eBPF object")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// The object lacks a program or map, or has one of another type.
+    #[error("the eBPF object has no usable `{0}`")]
+    Missing(&'static str),
+    /// The verifier or a missing right refused a program.
+    #[error("load the eBPF program `{program}`")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// The cgroup did not take a program.
+    #[error("attach the eBPF program `{program}` to the run's cgroup")]
+    Attach {
+        /// Its name.
+        program: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: SysError,
+    },
+    /// A map could not be filled or read.
+    #[error("{act} the eBPF map `{map}`")]
+    Map {
+        /// `open`, `fill`, `read`.
+        act: &'static str,
+        /// Its name.
+        map: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
+    /// More rules, prefixes or candidates than the maps hold.
+    #[error("the policy needs {need} {what} and there is room for {room}")]
+    TooMany {
+        /// `rules`, `address prefixes`, `rules on one prefix`.
+        what: &'static str,
+        /// How many it needs.
+        need: usize,
+        /// How many there can be.
+        room: usize,
+    },
+    /// The cgroup could not be looked at.
+    #[error("look at the run's cgroup")]
+    Cgroup(#[source] std::io::Error),
+    /// A program is no longer, or not, where it was attached.
+    #[error("the eBPF program `{0}` is not attached to the run's cgroup")]
+    Detached(&'static str),
+}

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One run in the kernel: its rules in the maps, its programs on its cgroup, its state.
+//!
+//! Rules are filled in before the row that makes them count, and the row before the storage
+//! that leads a program to it: at no moment is a program attached that finds half a run and
+//! passes.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+#[expect(deprecated, reason = "its successor of Linux 6.2 does not exist on 6.1")]
+use aya::maps::CgroupStorage;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{
+    Array, CgroupStorageKey, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf,
+};
+use lp_run_common::counters::{CounterRow, DenialRow, MAX_ROWS, Tally};
+use lp_run_common::network::{
+    Candidates, DeniedAddress, HOOK_COUNT, HOOKS as HOOK_SLOTS, MAX_CANDIDATES, MAX_PREFIXES,
+    PrefixKey,
+};
+use lp_run_common::run::{
+    FLAG_COUNT_FILES, FLAG_OWN_NETWORK, NO_ROW, RunRef, RunRow, STATE_CANARY, STATE_LIVE,
+    STATE_NONE, STATE_SETUP,
+};
+
+use super::counters::{Counted, usage};
+use super::denials::{Tallies, denial};
+use super::object::{HOOKS, Objects};
+use super::{Clock, Decoded, WatchError, decode};
+use crate::plan::{Namespace, Plan, Prefix, RuleKind};
+use crate::record::event::{Denial, Usage};
+use crate::sys::bpf;
+
+/// Each lp-run process has maps of its own with one run in them.
+const SLOT: u32 = 0;
+/// Rules of that run.
+const GENERATION: u32 = 1;
+
+/// What the kernel side must know of a run.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Whose network the run has.
+    pub namespace: Namespace,
+    /// Outbound.
+    pub destinations: Vec<Prefix>,
+    /// Bind and inbound.
+    pub listeners: Vec<Prefix>,
+    /// Row of the rule `self`.
+    pub self_row: Option<u32>,
+    /// What is counted of each rule; the index is the counter row.
+    pub counted: Vec<Counted>,
+}
+
+impl From<&Plan> for Rules {
+    fn from(plan: &Plan) -> Self {
+        let counted = |kind| match kind {
+            RuleKind::Network | RuleKind::NetworkDeny | RuleKind::Listen => Counted::Network,
+            RuleKind::Read | RuleKind::Exec | RuleKind::Write if plan.count_files => Counted::Files,
+            _ => Counted::Nothing,
+        };
+        Self {
+            namespace: plan.network.namespace,
+            destinations: plan.network.destinations.clone(),
+            listeners: plan.network.listeners.clone(),
+            self_row: plan.network.itself,
+            counted: plan.rules.iter().map(|rule| counted(rule.kind)).collect(),
+        }
+    }
+}
+
+/// What the programs do with a run's acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Pass, count nothing: the run is being built, no code of the agent has run.
+    Setup,
+    /// Refuse everything, into the canaries' own counters.
+    Canary,
+    /// Decide and count.
+    Live,
+    /// Refuse everything: the run is over.
+    Over,
+}
+
+/// Refusals in the state `canary`, by index in [`HOOKS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canaries(pub [u64; HOOK_COUNT as usize]);
+
+impl Canaries {
+    /// Names of the programs that have not proved themselves. Without IPv6 in the kernel
+    /// (`ipv6` false), nothing can reach those of IPv6.
+    pub fn silent(&self, ipv6: bool) -> Vec<&'static str> {
+        HOOKS
+            .iter()
+            .zip(self.0)
+            .filter(|(hook, count)| *count == 0 && (ipv6 || !hook.name.ends_with('6')))
+            .map(|(hook, _)| hook.name)
+            .collect()
+    }
+}
+
+/// A run whose rules the kernel enforces. Dropping it takes nothing away: attachments belong
+/// to the cgroup, and go with it.
+pub struct Run {
+    objects: Objects,
+    cgroup: OwnedFd,
+    /// Program ids, by index in [`HOOKS`].
+    programs: [u32; HOOK_COUNT as usize],
+    row: RunRow,
+    counted: Vec<Counted>,
+    ring: RingBuf<MapData>,
+    clock: Clock,
+}
+
+impl Objects {
+    /// Fills the maps with `rules` and attaches every program to `cgroup`, the directory of
+    /// the agent's own cgroup at `level` below the root of the hierarchy, in the state
+    /// `setup`. The cgroup must be empty still: until this returns, its processes are refused
+    /// everything or, before the first attachment, nothing.
+    pub fn start(mut self, rules: Rules, cgroup: OwnedFd, level: u32) -> Result<Run, WatchError> {
+        fits(&rules)?;
+        let id = nix::sys::stat::fstat(&cgroup)
+            .map_err(|errno| WatchError::Cgroup(errno.into()))?
+            .st_ino;
+        self.fill("DESTINATIONS", &rules.destinations)?;
+        self.fill("LISTENERS", &rules.listeners)?;
+        let row = row(&rules, id, level);
+        self.set_row(&row)?;
+        let ring = RingBuf::try_from(
+            self.ebpf
+                .take_map("EVENTS")
+                .ok_or(WatchError::Missing("EVENTS"))?,
+        )
+        .map_err(map_failed("open", "EVENTS"))?;
+        let mut programs = [0; HOOK_COUNT as usize];
+        for (program, hook) in programs.iter_mut().zip(&HOOKS) {
+            *program = self.attach(hook, &cgroup)?;
+            self.point(id, hook.attach_type)?;
+        }
+        let run = Run {
+            objects: self,
+            cgroup,
+            programs,
+            row,
+            counted: rules.counted,
+            ring,
+            clock: Clock::now(),
+        };
+        run.verify()?;
+        Ok(run)
+    }
+
+    fn fill(&mut self, map: &'static str, prefixes: &[Prefix]) -> Result<(), WatchError> {
+        let mut trie: LpmTrie<_, PrefixKey, Candidates> = typed_mut(self, map)?;
+        for prefix in prefixes {
+            let key = PrefixKey {
+                generation: GENERATION.to_be_bytes(),
+                address: prefix.address.octets(),
+            };
+            let mut value = Candidates {
+                len: prefix.candidates.len() as u32,
+                ..Candidates::default()
+            };
+            value.items[..prefix.candidates.len()].copy_from_slice(&prefix.candidates);
+            trie.insert(&Key::new(32 + u32::from(prefix.length), key), value, 0)
+                .map_err(map_failed("fill", map))?;
+        }
+        Ok(())
+    }
+
+    fn set_row(&mut self, row: &RunRow) -> Result<(), WatchError> {
+        let mut runs: Array<_, RunRow> = typed_mut(self, "RUNS")?;
+        runs.set(SLOT, row, 0).map_err(map_failed("fill", "RUNS"))
+    }
+
+    /// Leads the programs that are attached to the cgroup `id` as `attach_type` to the run.
+    #[expect(deprecated, reason = "its successor of Linux 6.2 does not exist on 6.1")]
+    fn point(&mut self, id: u64, attach_type: u32) -> Result<(), WatchError> {
+        let mut storage: CgroupStorage<_, RunRef> = typed_mut(self, "RUN")?;
+        let value = RunRef {
+            slot_plus_one: SLOT + 1,
+            reserved: 0,
+        };
+        storage
+            .insert(CgroupStorageKey::new(id, attach_type), value, 0)
+            .map_err(map_failed("fill", "RUN"))
+    }
+}
+
+impl Run {
+    /// Switches the state. The kernel sees the whole row at once, and every act after this
+    /// returns is decided by the new state.
+    pub fn set_state(&mut self, state: State) -> Result<(), WatchError> {
+        self.row.state = match state {
+            State::Setup => STATE_SETUP,
+            State::Canary => STATE_CANARY,
+            State::Live => STATE_LIVE,
+            State::Over => STATE_NONE,
+        };
+        self.objects.set_row(&self.row)
+    }
+
+    /// What the programs refused in the state `canary`.
+    pub fn canaries(&self) -> Result<Canaries, WatchError> {
+        let counters: Array<_, u64> = typed(&self.objects, "CANARIES")?;
+        let mut canaries = Canaries([0; HOOK_COUNT as usize]);
+        for (count, hook) in canaries.0.iter_mut().zip(&HOOKS) {
+            *count = counters
+                .get(&(SLOT * HOOK_SLOTS + hook.index), 0)
+                .map_err(map_failed("read", "CANARIES"))?;
+        }
+        Ok(canaries)
+    }
+
+    /// Usage of each rule, by counter row.
+    pub fn usage(&self) -> Result<Vec<Usage>, WatchError> {
+        let counters: PerCpuArray<_, CounterRow> = typed(&self.objects, "COUNTERS")?;
+        self.counted
+            .iter()
+            .zip(self.row.first_row..)
+            .map(|(counted, row)| {
+                let cpus = counters
+                    .get(&row, 0)
+                    .map_err(map_failed("read", "COUNTERS"))?;
+                Ok(usage(*counted, &cpus, &self.clock))
+            })
+            .collect()
+    }
+
+    /// Each refused address with its exact count, oldest first.
+    pub fn denials(&self) -> Result<Vec<Denial>, WatchError> {
+        let map = "DENIED_ADDRESSES";
+        let table: HashMap<_, DeniedAddress, DenialRow> = typed(&self.objects, map)?;
+        let mut denials = Vec::new();
+        for entry in table.iter() {
+            let (key, value) = entry.map_err(map_failed("read", map))?;
+            if key.slot == SLOT {
+                denials.push(denial(&key, &value, &self.clock));
+            }
+        }
+        denials.sort_by(|a, b| (a.first, &a.target).cmp(&(b.first, &b.target)));
+        Ok(denials)
+    }
+
+    /// What the table and the ring had no room for.
+    pub fn tallies(&self) -> Result<Tallies, WatchError> {
+        let tallies: Array<_, Tally> = typed(&self.objects, "TALLIES")?;
+        let tally = tallies
+            .get(&SLOT, 0)
+            .map_err(map_failed("read", "TALLIES"))?;
+        Ok(Tallies {
+            sent: tally.sent,
+            lost: tally.lost,
+            other_addresses: tally.other_addresses,
+            other_paths: tally.other_paths,
+        })
+    }
+
+    /// Readable when the ring holds events.
+    pub fn ring_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// Hands over what the ring holds, at most `limit` events, so that a flood cannot hold the
+    /// caller. `true` when there may be more.
+    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(Decoded)) -> bool {
+        for _ in 0..limit {
+            match self.ring.next() {
+                Some(bytes) => each(decode::decode(&bytes, &self.clock)),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Whether every program is still attached to the run's cgroup: the first that is not.
+    pub fn verify(&self) -> Result<(), WatchError> {
+        for (id, hook) in self.programs.iter().zip(&HOOKS) {
+            let attached = bpf::attached(self.cgroup.as_fd(), hook.attach_type);
+            let attached = attached.map_err(|error| WatchError::Cgroup(error.source))?;
+            if !attached.contains(id) {
+                return Err(WatchError::Detached(hook.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The clock that turns the kernel's times into wall-clock time.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// The cgroup that the programs are attached to.
+    pub fn cgroup(&self) -> BorrowedFd<'_> {
+        self.cgroup.as_fd()
+    }
+}
+
+/// Opens the directory of a cgroup.
+pub fn open_cgroup(path: &Path) -> Result<OwnedFd, WatchError> {
+    std::fs::File::open(path)
+        .map(OwnedFd::from)
+        .map_err(WatchError::Cgroup)
+}
+
+fn row(rules: &Rules, cgroup: u64, level: u32) -> RunRow {
+    let mut flags = 0;
+    if rules.namespace == Namespace::Own {
+        flags |= FLAG_OWN_NETWORK;
+    }
+    if rules.counted.contains(&Counted::Files) {
+        flags |= FLAG_COUNT_FILES;
+    }
+    RunRow {
+        state: STATE_SETUP,
+        generation: GENERATION,
+        flags,
+        first_row: 0,
+        rows: rules.counted.len() as u32,
+        self_row: rules.self_row.unwrap_or(NO_ROW),
+        level,
+        mark: 0,
+        cgroup,
+    }
+}
+
+/// Refuses what the maps cannot hold: nothing is ever cut off.
+fn fits(rules: &Rules) -> Result<(), WatchError> {
+    let room = |what, need, room| {
+        if need > room {
+            return Err(WatchError::TooMany { what, need, room });
+        }
+        Ok(())
+    };
+    room("rules", rules.counted.len(), MAX_ROWS as usize)?;
+    for prefixes in [&rules.destinations, &rules.listeners] {
+        room("address prefixes", prefixes.len(), MAX_PREFIXES as usize)?;
+        let most = prefixes.iter().map(|prefix| prefix.candidates.len()).max();
+        room("rules on one prefix", most.unwrap_or(0), MAX_CANDIDATES)?;
+    }
+    Ok(())
+}
+
+fn typed<'a, T>(objects: &'a Objects, name: &'static str) -> Result<T, WatchError>
+where
+    T: TryFrom<&'a Map, Error = MapError>,
+{
+    let map = objects.ebpf.map(name).ok_or(WatchError::Missing(name))?;
+    T::try_from(map).map_err(map_failed("open", name))
+}
+
+fn typed_mut<'a, T>(objects: &'a mut Objects, name: &'static str) -> Result<T, WatchError>
+where
+    T: TryFrom<&'a mut Map, Error = MapError>,
+{
+    let map = objects.ebpf.map_mut(name).ok_or(WatchError::Missing(name))?;
+    T::try_from(map).map_err(map_failed("open", name))
+}
+
+fn map_failed(act: &'static str, map: &'static str) -> impl FnOnce(MapError) -> WatchError {
+    move |source| WatchError::Map {
+        act,
+        map,
+        source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_the_maps_hold_is_refused() {
+        let mut rules = Rules {
+            namespace: Namespace::Host,
+            destinations: vec![Prefix {
+                address: std::net::Ipv6Addr::LOCALHOST,
+                length: 128,
+                candidates: vec![Default::default(); MAX_CANDIDATES],
+            }],
+            listeners: Vec::new(),
+            self_row: None,
+            counted: vec![Counted::Network; MAX_ROWS as usize],
+        };
+        assert!(fits(&rules).is_ok());
+        rules.destinations[0].candidates.push(Default::default());
+        assert_eq!(
+            fits(&rules).unwrap_err().to_string(),
+            "the policy needs 17 rules on one prefix and there is room for 16"
+        );
+        rules.destinations.clear();
+        rules.counted.push(Counted::Nothing);
+        assert!(fits(&rules).is_err());
+    }
+
+    #[test]
+    fn a_silent_program_is_named() {
+        let mut canaries = Canaries([1; HOOK_COUNT as usize]);
+        assert!(canaries.silent(true).is_empty());
+        canaries.0[HOOK_COUNT as usize - 1] = 0;
+        canaries.0[1] = 0;
+        assert_eq!(canaries.silent(true), ["connect6", "ingress"]);
+        assert_eq!(canaries.silent(false), ["ingress"]);
+    }
+}
