@@ -20,7 +20,11 @@ pub enum Counted {
 /// One rule's usage.
 pub(super) fn usage(counted: Counted, cpus: &[CounterRow], clock: &Clock) -> Usage {
     let sum = |field: fn(&CounterRow) -> u64| cpus.iter().map(field).fold(0, u64::wrapping_add);
-    let first = cpus.iter().map(|cpu| cpu.first).filter(|time| *time != 0).min();
+    let first = cpus
+        .iter()
+        .map(|cpu| cpu.first)
+        .filter(|time| *time != 0)
+        .min();
     let last = cpus.iter().map(|cpu| cpu.last).max();
     let stamps = Usage {
         first: first.and_then(|time| clock.stamp(time)),
@@ -58,7 +62,11 @@ mod tests {
             last,
             ..CounterRow::default()
         };
-        let cpus = [row(2, 0, 0), row(3, 2_000_000_000, 9_000_000_000), row(0, 1_000_000_000, 0)];
+        let cpus = [
+            row(2, 0, 0),
+            row(3, 2_000_000_000, 9_000_000_000),
+            row(0, 1_000_000_000, 0),
+        ];
         let network = usage(Counted::Network, &cpus, &clock);
         assert_eq!(network.allowed, Some(5));
         assert_eq!(network.denied, Some(0));

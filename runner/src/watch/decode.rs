@@ -119,7 +119,11 @@ mod tests {
     fn every_truncation_is_unknown() {
         let bytes = event();
         for length in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..length], &clock()), Decoded::Unknown, "{length} bytes");
+            assert_eq!(
+                decode(&bytes[..length], &clock()),
+                Decoded::Unknown,
+                "{length} bytes"
+            );
         }
     }
 
@@ -130,7 +134,9 @@ mod tests {
         for round in 0..20_000 {
             let mut bytes: Vec<u8> = (0..round % 160)
                 .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
                     (state >> 56) as u8
                 })
                 .collect();

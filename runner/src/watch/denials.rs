@@ -72,7 +72,10 @@ pub(super) fn row(row: u32) -> Option<u32> {
 
 /// The bytes of a NUL-padded name.
 pub(super) fn comm(comm: &[u8]) -> Vec<u8> {
-    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    let end = comm
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(comm.len());
     comm[..end].to_vec()
 }
 
@@ -125,7 +128,9 @@ mod tests {
     use super::*;
 
     fn mapped(a: u8, b: u8, c: u8, d: u8) -> [u8; 16] {
-        std::net::Ipv4Addr::new(a, b, c, d).to_ipv6_mapped().octets()
+        std::net::Ipv4Addr::new(a, b, c, d)
+            .to_ipv6_mapped()
+            .octets()
     }
 
     #[test]
@@ -134,7 +139,13 @@ mod tests {
         let table = [
             (Op::Connect, mapped(127, 0, 0, 1), 9090, 6, "127.0.0.1:9090"),
             (Op::Connect, mapped(10, 0, 0, 1), 80, 262, "10.0.0.1:80"),
-            (Op::Sendto, mapped(10, 0, 0, 53), 53, 17, "udp://10.0.0.53:53"),
+            (
+                Op::Sendto,
+                mapped(10, 0, 0, 53),
+                53,
+                17,
+                "udp://10.0.0.53:53",
+            ),
             (Op::Connect, v6.octets(), 443, 6, "[2001:db8::1]:443"),
             (Op::Socket, [0; 16], 0, 1, "protocol 1 (icmp)"),
             (Op::Socket, [0; 16], 0, 999, "protocol 999"),

@@ -14,8 +14,7 @@ use lp_run_common::network::{
 use super::WatchError;
 use crate::sys::bpf::{self, attach_type};
 
-static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lp-run.bpf.o"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lp-run.bpf.o"));
 
 /// A cgroup program of the network layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +31,30 @@ pub struct Hook {
 
 /// Every program that a run's cgroup gets; the index is that of `CANARIES`.
 pub const HOOKS: [Hook; HOOK_COUNT as usize] = [
-    hook("connect4", "connect4", attach_type::CGROUP_INET4_CONNECT, HOOK_CONNECT4),
-    hook("connect6", "connect6", attach_type::CGROUP_INET6_CONNECT, HOOK_CONNECT6),
-    hook("sendmsg4", "sendmsg4", attach_type::CGROUP_UDP4_SENDMSG, HOOK_SENDMSG4),
-    hook("sendmsg6", "sendmsg6", attach_type::CGROUP_UDP6_SENDMSG, HOOK_SENDMSG6),
+    hook(
+        "connect4",
+        "connect4",
+        attach_type::CGROUP_INET4_CONNECT,
+        HOOK_CONNECT4,
+    ),
+    hook(
+        "connect6",
+        "connect6",
+        attach_type::CGROUP_INET6_CONNECT,
+        HOOK_CONNECT6,
+    ),
+    hook(
+        "sendmsg4",
+        "sendmsg4",
+        attach_type::CGROUP_UDP4_SENDMSG,
+        HOOK_SENDMSG4,
+    ),
+    hook(
+        "sendmsg6",
+        "sendmsg6",
+        attach_type::CGROUP_UDP6_SENDMSG,
+        HOOK_SENDMSG6,
+    ),
     hook("bind4", "bind4", attach_type::CGROUP_INET4_BIND, HOOK_BIND4),
     hook("bind6", "bind6", attach_type::CGROUP_INET6_BIND, HOOK_BIND6),
     hook(
@@ -44,8 +63,18 @@ pub const HOOKS: [Hook; HOOK_COUNT as usize] = [
         attach_type::CGROUP_INET_SOCK_CREATE,
         HOOK_SOCK_CREATE,
     ),
-    hook("egress", "egress_packet", attach_type::CGROUP_INET_EGRESS, HOOK_EGRESS),
-    hook("ingress", "ingress_packet", attach_type::CGROUP_INET_INGRESS, HOOK_INGRESS),
+    hook(
+        "egress",
+        "egress_packet",
+        attach_type::CGROUP_INET_EGRESS,
+        HOOK_EGRESS,
+    ),
+    hook(
+        "ingress",
+        "ingress_packet",
+        attach_type::CGROUP_INET_INGRESS,
+        HOOK_INGRESS,
+    ),
 ];
 
 const fn hook(name: &'static str, program: &'static str, attach_type: u32, index: u32) -> Hook {

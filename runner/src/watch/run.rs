@@ -8,7 +8,10 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-#[expect(deprecated, reason = "its successor of Linux 6.2 does not exist on 6.1")]
+#[expect(
+    deprecated,
+    reason = "its successor of Linux 6.2 does not exist on 6.1"
+)]
 use aya::maps::CgroupStorage;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{
@@ -174,7 +177,10 @@ impl Objects {
     }
 
     /// Leads the programs that are attached to the cgroup `id` as `attach_type` to the run.
-    #[expect(deprecated, reason = "its successor of Linux 6.2 does not exist on 6.1")]
+    #[expect(
+        deprecated,
+        reason = "its successor of Linux 6.2 does not exist on 6.1"
+    )]
     fn point(&mut self, id: u64, attach_type: u32) -> Result<(), WatchError> {
         let mut storage: CgroupStorage<_, RunRef> = typed_mut(self, "RUN")?;
         let value = RunRef {
@@ -353,7 +359,10 @@ fn typed_mut<'a, T>(objects: &'a mut Objects, name: &'static str) -> Result<T, W
 where
     T: TryFrom<&'a mut Map, Error = MapError>,
 {
-    let map = objects.ebpf.map_mut(name).ok_or(WatchError::Missing(name))?;
+    let map = objects
+        .ebpf
+        .map_mut(name)
+        .ok_or(WatchError::Missing(name))?;
     T::try_from(map).map_err(map_failed("open", name))
 }
 
