@@ -18,4 +18,6 @@ pub mod policy;
 pub mod record;
 pub mod supervise;
 pub mod sys;
+#[cfg(test)]
+mod testing;
 pub mod watch;

@@ -1,3 +1,148 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernel mechanisms of a run, one file each: `prepare` in the parent, where everything
 //! that can fail softly fails, and `apply` in the child, system calls only.
+//!
+//! [`Prepared`] is made before the fork. The shim calls [`Prepared::apply_view`]; the agent
+//! calls the `apply_` functions in the order in which they stand here. Between fork and exec
+//! nothing allocates and nothing is printed: a failure is a [`StepError`], which the parent
+//! puts into words with [`Prepared::describe`].
+
+mod builder;
+pub mod canary;
+pub mod cgroup;
+mod error;
+pub mod identity;
+pub mod idmap;
+pub mod landlock;
+pub mod lease;
+pub mod rlimits;
+pub mod seccomp;
+mod tree;
+pub mod view;
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use crate::host::Host;
+use crate::plan::{Plan, State};
+
+pub use canary::CanaryEvidence;
+pub use error::{Act, EnforceError, StepError};
+
+/// What the parent tells `prepare` beside the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct PrepareOptions<'a> {
+    /// `/run/lp-run`: holds the leases (`uids/`) and the empty directory that becomes the root
+    /// (`root/`). Both are made here when missing.
+    pub state_dir: &'a Path,
+    /// The run's own directory, 0700, root's; files that the view shows are made below it.
+    pub run_dir: &'a Path,
+    /// The directory that the agent sees at `/run/lp-run/self`; `None`: it is told nothing.
+    pub self_dir: Option<&'a Path>,
+}
+
+/// Everything that is ready to be applied, held by descriptors.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Who the agent is; holds the lease of a dynamic uid.
+    pub identity: identity::Identity,
+    /// The tree that it sees.
+    pub view: view::PreparedView,
+    /// `None` where the plan accepted to miss it.
+    pub landlock: Option<landlock::Ruleset>,
+    /// `None` where the plan accepted to miss it.
+    pub seccomp: Option<seccomp::Filter>,
+    /// Resource limits of the process.
+    pub rlimits: rlimits::Limits,
+    /// The file with which Landlock proves itself.
+    canary: canary::LandlockCanary,
+}
+
+/// Makes everything ready. `create`d directories are made, a uid is leased, nothing is
+/// attached. Must run before any thread exists: it forks.
+pub fn prepare(
+    plan: &Plan,
+    host: &Host,
+    options: &PrepareOptions,
+) -> Result<Prepared, EnforceError> {
+    let identity = identity::prepare(plan, host, options.state_dir)?;
+    let view = view::prepare(plan, &identity, options)?;
+    let landlock = match wanted(plan, "landlock") {
+        true => Some(landlock::prepare(plan, host, &view)?),
+        false => None,
+    };
+    let seccomp = wanted(plan, "seccomp").then(|| seccomp::prepare(&plan.syscalls));
+    let rlimits = rlimits::prepare(&plan.policy.limits);
+    let canary = canary::LandlockCanary::prepare(&identity)?;
+    Ok(Prepared { identity, view, landlock, seccomp, rlimits, canary })
+}
+
+/// Whether a protection is to be put in force: always, but where the plan accepted its gap.
+fn wanted(plan: &Plan, name: &str) -> bool {
+    !plan.protections.iter().any(|protection| {
+        protection.name == name && protection.state == State::Degraded
+    })
+}
+
+impl Prepared {
+    /// Shim, first in its mount namespace: builds the tree, mounts `/proc` of the pid
+    /// namespace that the caller lives in, makes the tree the root.
+    pub fn apply_view(&self) -> Result<(), StepError> {
+        self.view.apply(self.landlock.as_ref())
+    }
+
+    /// Agent: resource limits.
+    pub fn apply_rlimits(&self) -> Result<(), StepError> {
+        self.rlimits.apply()
+    }
+
+    /// Agent: groups, bounding set, secure bits, ids, capabilities; each read back.
+    pub fn apply_identity(&self) -> Result<(), StepError> {
+        self.identity.apply()
+    }
+
+    /// Agent, after the uid: a session keyring of its own.
+    pub fn apply_keyring(&self) -> Result<(), StepError> {
+        identity::apply_keyring()
+    }
+
+    /// Agent: no program gains privileges by its file.
+    pub fn apply_no_new_privs(&self) -> Result<(), StepError> {
+        identity::apply_no_new_privs()
+    }
+
+    /// Agent: Landlock, with its canary before and after.
+    pub fn apply_landlock(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {
+        let Some(ruleset) = &self.landlock else { return Ok(()) };
+        evidence.landlock_before = self.canary.open_errno();
+        ruleset.apply()?;
+        evidence.landlock_after = self.canary.open_errno();
+        evidence.landlock_tried = 1;
+        Ok(())
+    }
+
+    /// Agent, last before exec: the system call filter, with its canary after.
+    pub fn apply_seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {
+        let Some(filter) = &self.seccomp else { return Ok(()) };
+        evidence.seccomp_before = seccomp::sentinel_errno();
+        filter.apply()?;
+        evidence.seccomp_after = seccomp::sentinel_errno();
+        evidence.seccomp_tried = 1;
+        Ok(())
+    }
+
+    /// The devpts instance of the run, for its pty: `openat(…, "ptmx")`. `None` when the view
+    /// has none.
+    pub fn devpts(&self) -> Option<BorrowedFd<'_>> {
+        self.view.devpts()
+    }
+
+    /// What `error` means, for people: the mount and the rule that asked for it are named.
+    pub fn describe(&self, error: &StepError) -> String {
+        let what = match error.act {
+            Act::Mount | Act::Mountpoint => self.view.name(error.detail as usize),
+            _ => String::new(),
+        };
+        error.describe(&what)
+    }
+}

@@ -2,8 +2,17 @@
 //! Every `unsafe` of user space: one wrapper a system call that no safe library offers, owned
 //! descriptors, errors that name the call.
 
+pub mod beneath;
 pub mod bpf;
 pub mod caller;
+pub mod credentials;
+#[cfg(test)]
+pub mod fork;
+pub mod landlock;
+pub mod mount;
+pub mod seccomp;
+pub mod socket;
+pub mod userns;
 
 use thiserror::Error;
 

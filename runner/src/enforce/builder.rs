@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Builds the mounts of a view one by one, and makes the places they need in the trees that
+//! are the run's own. In a bound tree nothing is ever made: its places must be there.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::idmap::Namespaces;
+use super::identity::Identity;
+use super::view::{Item, PreparedView, Private};
+use super::{EnforceError, tree};
+use crate::plan::{Generated, Mask, Mount, Plan, Row, Source};
+use crate::policy::facts::{Kind, Object};
+use crate::policy::model::ViewChoice;
+use crate::sys::beneath::open_beneath;
+use crate::sys::{SysError, mount};
+
+/// Never in a view: set-user-id bits and devices of a bound tree.
+const BOUND: u64 = mount::NO_SUID | mount::NO_DEV;
+
+/// What stands at a path of the view, for those that come below it.
+struct Tree {
+    at: PathBuf,
+    fd: Rc<OwnedFd>,
+    /// Made by the run: places are made in it.
+    own: bool,
+    /// Owner of what is made in it.
+    owner: (u32, u32),
+    /// Attributes, in force at the end for an own tree.
+    attributes: u64,
+}
+
+/// A view under construction.
+pub(super) struct Builder<'a> {
+    plan: &'a Plan,
+    identity: &'a Identity,
+    run_dir: &'a Path,
+    namespaces: Namespaces,
+    /// The root first; a later one covers an earlier one.
+    trees: Vec<Tree>,
+    items: Vec<(Option<Rc<OwnedFd>>, CString, String)>,
+    private: Vec<(OwnedFd, Private)>,
+    created: Vec<(PathBuf, OwnedFd)>,
+    devpts: Option<OwnedFd>,
+    /// How many files were written below the run's directory.
+    files: usize,
+}
+
+/// Device nodes of a private `/dev` (`Documentation/admin-guide/devices.txt`).
+const DEVICES: [(&std::ffi::CStr, (u64, u64)); 6] = [
+    (c"null", (1, 3)),
+    (c"zero", (1, 5)),
+    (c"full", (1, 7)),
+    (c"random", (1, 8)),
+    (c"urandom", (1, 9)),
+    (c"tty", (5, 0)),
+];
+
+/// Links of a private `/dev`.
+const DEVICE_LINKS: [(&std::ffi::CStr, &str); 5] = [
+    (c"ptmx", "pts/ptmx"),
+    (c"fd", "/proc/self/fd"),
+    (c"stdin", "/proc/self/fd/0"),
+    (c"stdout", "/proc/self/fd/1"),
+    (c"stderr", "/proc/self/fd/2"),
+];
+
+impl<'a> Builder<'a> {
+    /// Starts with the root, and the directories that grants want to have made.
+    pub(super) fn new(
+        plan: &'a Plan,
+        identity: &'a Identity,
+        run_dir: &'a Path,
+    ) -> Result<Self, EnforceError> {
+        let at = PathBuf::from("/");
+        let root = root(plan).map_err(|source| mount_error(plan, &at, None, source))?;
+        let mut builder = Self {
+            plan,
+            identity,
+            run_dir,
+            namespaces: Namespaces::default(),
+            trees: Vec::new(),
+            items: Vec::new(),
+            private: Vec::new(),
+            created: Vec::new(),
+            devpts: None,
+            files: 0,
+        };
+        let own = plan.view.kind == ViewChoice::Private;
+        if own {
+            builder.allow(&root, Private::Listing)?;
+        }
+        let attributes = BOUND | mount::READ_ONLY | if own { mount::NO_EXEC } else { 0 };
+        builder.trees.push(Tree { at, fd: Rc::new(root), own, owner: (0, 0), attributes });
+        for (parent, path) in &plan.view.create {
+            builder.create(parent, path)?;
+        }
+        Ok(builder)
+    }
+
+    /// Builds one mount.
+    pub(super) fn add_mount(&mut self, wanted: &Mount) -> Result<(), EnforceError> {
+        let at = wanted.at.as_path();
+        if let Source::Generated(content) = &wanted.source {
+            return self.add_file(at, content);
+        }
+        let directory = match &wanted.source {
+            Source::Bind(object) => object.kind == Kind::Directory,
+            _ => true,
+        };
+        let place = self.make_place(at, directory, wanted.row)?;
+        let failed = |source| mount_error(self.plan, at, wanted.row, source);
+        let mut attributes = mount::NO_SUID;
+        for (set, attribute) in [
+            (wanted.read_only, mount::READ_ONLY),
+            (wanted.no_exec, mount::NO_EXEC),
+            (!wanted.devices, mount::NO_DEV),
+        ] {
+            attributes |= if set { attribute } else { 0 };
+        }
+        let agent = (self.identity.uid, self.identity.gid);
+        let (fd, owner) = match &wanted.source {
+            Source::Proc => {
+                self.items.push((None, place, name(self.plan, at, wanted.row)));
+                return Ok(());
+            }
+            Source::Generated(content) => return self.add_file(at, content),
+            Source::Bind(object) | Source::Created { parent: object, .. } => {
+                let fd = self.bind(object, wanted, directory, attributes)?;
+                self.push(at, fd, place, None, attributes, wanted.row);
+                return Ok(());
+            }
+            Source::Devpts => {
+                let fd = tree::devpts(agent.1).map_err(failed)?;
+                self.devpts = Some(fd.try_clone().map_err(cloned).map_err(failed)?);
+                self.allow(&fd, Private::Devices)?;
+                (fd, agent)
+            }
+            Source::Dev => {
+                attributes &= !mount::NO_DEV;
+                let fd = devices().map_err(failed)?;
+                self.allow(&fd, Private::Devices)?;
+                (fd, (0, 0))
+            }
+            Source::Tmpfs { size, mode } => {
+                let fd = tree::tmpfs(*size, *mode, agent.0, agent.1, attributes & !mount::READ_ONLY)
+                    .map_err(failed)?;
+                let what =
+                    if wanted.read_only { Private::ReadOnly } else { Private::Scratch };
+                self.allow(&fd, what)?;
+                (fd, agent)
+            }
+        };
+        self.push(at, fd, place, Some(owner), attributes, wanted.row);
+        Ok(())
+    }
+
+    /// The directory in which the agent reads what it may do and what was denied.
+    pub(super) fn add_self(&mut self, directory: &Path) -> Result<(), EnforceError> {
+        let at = Path::new("/run/lp-run/self");
+        let place = self.make_place(at, true, None)?;
+        let attributes = BOUND | mount::READ_ONLY | mount::NO_EXEC;
+        let bound = open_path(directory)
+            .and_then(|fd| mount::clone_tree(&fd, false))
+            .and_then(|fd| mount::set_attributes(&fd, attributes, false).map(|()| fd))
+            .map_err(|source| mount_error(self.plan, at, None, source))?;
+        self.allow(&bound, Private::ReadOnly)?;
+        self.push(at, bound, place, None, attributes, None);
+        Ok(())
+    }
+
+    /// A file that lp-run writes: made in an own tree, or bound over the one that is there.
+    pub(super) fn add_file(&mut self, path: &Path, content: &Generated) -> Result<(), EnforceError> {
+        // A name of the host's tree may be a link, as /etc/resolv.conf often is; the file then
+        // stands where the link leads.
+        let content = self.content(content);
+        let path = match self.plan.view.kind {
+            ViewChoice::Host => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+            ViewChoice::Private => path.to_owned(),
+        };
+        let tree = self.covering(&path);
+        if tree.own {
+            let fd = Rc::clone(&tree.fd);
+            let relative = below(tree, &path)?;
+            let made = tree::make_parents(&fd, Path::new(as_path(&relative)), tree.owner.0, tree.owner.1)
+                .and_then(|()| tree::make_file(&fd, &relative, &content, 0o644, 0, 0))
+                .and_then(|()| open_beneath(&fd, &relative, libc::O_PATH, 0))
+                .map_err(|source| place_error(self.plan, &path, None, source))?;
+            return self.keep(made, Private::File);
+        }
+        let place = self.make_place(&path, false, None)?;
+        let attributes = BOUND | mount::READ_ONLY | mount::NO_EXEC;
+        let bound = self.write_file(&content, 0o644).and_then(|file| {
+            mount::clone_tree(&file, false)
+                .and_then(|fd| mount::set_attributes(&fd, attributes, false).map(|()| fd))
+                .map_err(|source| mount_error(self.plan, &path, None, source))
+        })?;
+        self.allow(&bound, Private::File)?;
+        self.push(&path, bound, place, None, attributes, None);
+        Ok(())
+    }
+
+    /// Hides something, or keeps it from being changed.
+    pub(super) fn add_mask(&mut self, mask: &Mask) -> Result<(), EnforceError> {
+        let at = mask.path.as_path();
+        let place = self.make_place(at, mask.directory, Some(mask.row))?;
+        let failed = |source| mount_error(self.plan, at, Some(mask.row), source);
+        // A protected object keeps what its surroundings allow, but for change; a denied one
+        // is covered by something of root's that nobody else may open.
+        let attributes = self.covering(at).attributes | BOUND | mount::READ_ONLY;
+        let fd = match (mask.read_stays, mask.directory) {
+            (true, directory) => mount::clone_tree(opened(&mask.object)?, directory)
+                .and_then(|fd| mount::set_attributes(&fd, attributes, directory).map(|()| fd))
+                .map_err(failed)?,
+            (false, true) => tree::tmpfs(4096, 0, 0, 0, attributes).map_err(failed)?,
+            (false, false) => {
+                let file = self.write_file(b"", 0)?;
+                mount::clone_tree(&file, false)
+                    .and_then(|fd| mount::set_attributes(&fd, attributes, false).map(|()| fd))
+                    .map_err(failed)?
+            }
+        };
+        self.push(at, fd, place, None, attributes, Some(mask.row));
+        Ok(())
+    }
+
+    /// A directory in an own tree that no mount implies.
+    pub(super) fn add_directory(&mut self, path: &Path, mode: u32) -> Result<(), EnforceError> {
+        let tree = self.covering(path);
+        if !tree.own {
+            return Ok(());
+        }
+        let relative = below(tree, path)?;
+        let (uid, gid) = tree.owner;
+        tree::make_parents(&tree.fd, Path::new(as_path(&relative)), uid, gid)
+            .and_then(|()| tree::make_directory(&tree.fd, &relative, mode, uid, gid))
+            .map_err(|source| place_error(self.plan, path, None, source))
+    }
+
+    /// A symbolic link in an own tree; one in a bound tree is there already.
+    pub(super) fn add_link(&mut self, path: &Path, says: &Path) -> Result<(), EnforceError> {
+        let tree = self.covering(path);
+        if !tree.own {
+            return Ok(());
+        }
+        let relative = below(tree, path)?;
+        tree::make_parents(&tree.fd, Path::new(as_path(&relative)), tree.owner.0, tree.owner.1)
+            .and_then(|()| tree::make_link(&tree.fd, &relative, says))
+            .map_err(|source| place_error(self.plan, path, None, source))
+    }
+
+    /// Puts the attributes of the own trees in force: nothing more is made in them.
+    pub(super) fn finish(self, root_place: CString) -> Result<PreparedView, EnforceError> {
+        for tree in self.trees.iter().filter(|tree| tree.own) {
+            mount::set_attributes(&tree.fd, tree.attributes, false)
+                .map_err(|source| mount_error(self.plan, &tree.at, None, source))?;
+        }
+        let root = duplicate(&self.trees[0].fd)?;
+        let items = self
+            .items
+            .into_iter()
+            .map(|(mount, place, name)| {
+                let mount = mount.map(|fd| duplicate(&fd)).transpose()?;
+                Ok(Item { mount, place, name })
+            })
+            .collect::<Result<_, SysError>>()?;
+        Ok(PreparedView {
+            root,
+            root_place,
+            items,
+            private: self.private,
+            created: self.created,
+            devpts: self.devpts,
+        })
+    }
+
+    /// A clone of a granted tree with its attributes and, where it is another's, its ids
+    /// mapped.
+    fn bind(
+        &mut self,
+        object: &Object,
+        wanted: &Mount,
+        directory: bool,
+        attributes: u64,
+    ) -> Result<OwnedFd, EnforceError> {
+        let at = wanted.at.as_path();
+        let failed = |source| mount_error(self.plan, at, wanted.row, source);
+        let from = match &wanted.source {
+            Source::Created { path, .. } => self.created_at(path)?,
+            _ => opened(object)?,
+        };
+        let fd = mount::clone_tree(from, directory).map_err(failed)?;
+        mount::set_attributes(&fd, attributes, directory).map_err(failed)?;
+        if let Some(owner) = wanted.idmap {
+            let agent = (self.identity.uid, self.identity.gid);
+            self.namespaces
+                .swapping(owner, agent)
+                .and_then(|namespace| mount::map_ids(&fd, &*namespace, directory))
+                .map_err(|source| EnforceError::IdMap {
+                    path: at.to_owned(),
+                    rule: rule(self.plan, wanted.row),
+                    filesystem: object.filesystem.clone(),
+                    source,
+                })?;
+        }
+        Ok(fd)
+    }
+
+    /// Makes the directory of a `create = "dir"` grant, component by component, following no
+    /// link; what is there already is taken as it is.
+    fn create(&mut self, parent: &Object, path: &Path) -> Result<(), EnforceError> {
+        let failed = |source| EnforceError::Create { path: path.to_owned(), source };
+        let below = path.strip_prefix(&parent.path).unwrap_or(path);
+        let mut fd = opened(parent)?.try_clone_to_owned().map_err(cloned).map_err(failed)?;
+        for component in below.components() {
+            let name = tree::text(component.as_os_str().as_encoded_bytes()).map_err(failed)?;
+            tree::make_directory(&fd, &name, 0o700, parent.uid, parent.gid).map_err(failed)?;
+            fd = open_beneath(&fd, &name, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(failed)?;
+        }
+        self.created.push((path.to_owned(), fd));
+        Ok(())
+    }
+
+    fn created_at(&self, path: &Path) -> Result<BorrowedFd<'_>, EnforceError> {
+        let made = self.created.iter().find(|(made, _)| made == path);
+        made.map(|(_, fd)| fd.as_fd()).ok_or_else(|| EnforceError::NotOpened(path.to_owned()))
+    }
+
+    /// What a file of lp-run's says, now that the agent's ids are known.
+    fn content(&self, what: &Generated) -> Vec<u8> {
+        let (account, identity) = (&self.plan.account, self.identity);
+        match what {
+            Generated::Bytes(bytes) => bytes.clone(),
+            Generated::Passwd => account.passwd(identity.uid, identity.gid),
+            Generated::Group => account.group(identity.gid),
+        }
+    }
+
+    /// The tree that stands at `path` so far.
+    fn covering(&self, path: &Path) -> &Tree {
+        let covering = self.trees.iter().rev().find(|tree| path.starts_with(&tree.at));
+        covering.unwrap_or(&self.trees[0])
+    }
+
+    /// The place for a mount: made in an own tree, looked up in a bound one. Gives the path
+    /// below the root.
+    fn make_place(
+        &self,
+        at: &Path,
+        directory: bool,
+        row: Option<Row>,
+    ) -> Result<CString, EnforceError> {
+        let tree = self.covering(at);
+        let relative = below(tree, at)?;
+        let (uid, gid) = tree.owner;
+        let made = match (tree.own, directory) {
+            (false, _) => open_beneath(&tree.fd, &relative, libc::O_PATH, 0).map(drop),
+            (true, true) => tree::make_parents(&tree.fd, Path::new(as_path(&relative)), uid, gid)
+                .and_then(|()| tree::make_directory(&tree.fd, &relative, 0o755, uid, gid)),
+            (true, false) => tree::make_parents(&tree.fd, Path::new(as_path(&relative)), uid, gid)
+                .and_then(|()| tree::make_file(&tree.fd, &relative, b"", 0o644, uid, gid)),
+        };
+        made.map_err(|source| place_error(self.plan, at, row, source))?;
+        Ok(tree::relative(at)?)
+    }
+
+    fn push(
+        &mut self,
+        at: &Path,
+        fd: OwnedFd,
+        place: CString,
+        own: Option<(u32, u32)>,
+        attributes: u64,
+        row: Option<Row>,
+    ) {
+        let fd = Rc::new(fd);
+        self.items.push((Some(Rc::clone(&fd)), place, name(self.plan, at, row)));
+        self.trees.push(Tree {
+            at: at.to_owned(),
+            fd,
+            own: own.is_some(),
+            owner: own.unwrap_or_default(),
+            attributes,
+        });
+    }
+
+    fn allow(&mut self, fd: &OwnedFd, what: Private) -> Result<(), EnforceError> {
+        let fd = fd.try_clone().map_err(cloned)?;
+        self.keep(fd, what)
+    }
+
+    fn keep(&mut self, fd: OwnedFd, what: Private) -> Result<(), EnforceError> {
+        self.private.push((fd, what));
+        Ok(())
+    }
+
+    /// A file in the run's own directory on the host, to be bound into the view.
+    fn write_file(&mut self, content: &[u8], mode: u32) -> Result<OwnedFd, EnforceError> {
+        let path = self.run_dir.join("files").join(self.files.to_string());
+        self.files += 1;
+        let write = || {
+            let mut options = fs::OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(mode).open(&path)?;
+            std::io::Write::write_all(&mut &file, content)?;
+            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
+        };
+        write().map_err(|source| EnforceError::State { path: path.clone(), source })?;
+        Ok(open_path(&path)?)
+    }
+}
+
+/// The new root: an empty tmpfs, or the host's tree with nothing to change in it.
+fn root(plan: &Plan) -> Result<OwnedFd, SysError> {
+    match plan.view.kind {
+        ViewChoice::Private => tree::tmpfs(4 << 20, 0o755, 0, 0, BOUND | mount::NO_EXEC),
+        ViewChoice::Host => {
+            let fd = mount::clone_tree(open_path(Path::new("/"))?, true)?;
+            mount::set_attributes(&fd, BOUND | mount::READ_ONLY, true)?;
+            Ok(fd)
+        }
+    }
+}
+
+/// A private `/dev`, root's, with the harmless nodes.
+fn devices() -> Result<OwnedFd, SysError> {
+    let fd = tree::tmpfs(1 << 20, 0o755, 0, 0, mount::NO_SUID | mount::NO_EXEC)?;
+    for (name, numbers) in DEVICES {
+        tree::make_device(&fd, name, numbers)?;
+    }
+    for (name, says) in DEVICE_LINKS {
+        tree::make_link(&fd, name, Path::new(says))?;
+    }
+    Ok(fd)
+}
+
+fn open_path(path: &Path) -> Result<OwnedFd, SysError> {
+    use nix::fcntl::OFlag;
+    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+        .map_err(tree::failed("open"))
+}
+
+fn opened(object: &Object) -> Result<BorrowedFd<'_>, EnforceError> {
+    match &object.fd {
+        Some(fd) => Ok(fd.as_fd()),
+        None => Err(EnforceError::NotOpened(object.path.clone())),
+    }
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, SysError> {
+    fd.try_clone().map_err(cloned)
+}
+
+fn cloned(source: std::io::Error) -> SysError {
+    SysError { call: "fcntl", source }
+}
+
+fn below(tree: &Tree, path: &Path) -> Result<CString, SysError> {
+    tree::relative(path.strip_prefix(&tree.at).unwrap_or(path))
+}
+
+fn as_path(relative: &CString) -> &std::ffi::OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(relative.as_bytes())
+}
+
+fn rule(plan: &Plan, row: Option<Row>) -> Option<String> {
+    row.and_then(|row| plan.rules.get(row as usize)).map(|rule| rule.info.key.clone())
+}
+
+fn name(plan: &Plan, at: &Path, row: Option<Row>) -> String {
+    match rule(plan, row) {
+        Some(rule) => format!("`{}` ({rule})", at.display()),
+        None => format!("`{}`", at.display()),
+    }
+}
+
+fn mount_error(plan: &Plan, at: &Path, row: Option<Row>, source: SysError) -> EnforceError {
+    EnforceError::Mount { path: at.to_owned(), rule: rule(plan, row), source }
+}
+
+fn place_error(plan: &Plan, at: &Path, row: Option<Row>, source: SysError) -> EnforceError {
+    EnforceError::Place { path: at.to_owned(), rule: rule(plan, row), source }
+}

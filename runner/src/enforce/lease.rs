@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Dynamic uids: a number of the host's block that nobody else uses, held by a lock on
+//! `uids/NUMBER` that lp-run and the shim share. The lock goes with its last holder, however
+//! that ends; a file without a lock is a leftover.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::EnforceError;
+
+/// A uid that is this run's alone as long as the descriptor is open anywhere.
+#[derive(Debug)]
+pub struct Lease {
+    uid: u32,
+    path: PathBuf,
+    file: File,
+}
+
+impl Lease {
+    /// The uid, which is the gid too.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// The lock file, for the state of the run.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the uid back and removes the file. Only once no process of the run is left.
+    pub fn release(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+impl AsFd for Lease {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Leases a uid of `block` (first, how many). The search starts at a place that depends on the
+/// policy's name only, so that a policy mostly has the same uid.
+pub fn acquire(directory: &Path, block: (u32, u32), name: &str) -> Result<Lease, EnforceError> {
+    let state = |source| EnforceError::State { path: directory.to_owned(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(state)?;
+    let busy = busy_uids().map_err(state)?;
+    for uid in candidates(block, name) {
+        if busy.contains(&uid) || has_name(uid) {
+            continue;
+        }
+        let path = directory.join(uid.to_string());
+        if let Some(file) = lock(&path).map_err(state)? {
+            return Ok(Lease { uid, path, file });
+        }
+    }
+    let (first, count) = block;
+    Err(EnforceError::NoUid { first, last: first.saturating_add(count.saturating_sub(1)) })
+}
+
+/// Removes the files of leases that nobody holds any more; says how many.
+pub fn sweep(directory: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if lock(&path)?.is_some() {
+            fs::remove_file(&path)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Every uid of the block, from the policy's own place on and round.
+fn candidates((first, count): (u32, u32), name: &str) -> impl Iterator<Item = u32> {
+    let digest = Sha256::digest(name.as_bytes());
+    let start = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    let start = start.checked_rem(count).unwrap_or(0);
+    (0..count).map(move |step| first + ((u64::from(start) + u64::from(step)) % u64::from(count)) as u32)
+}
+
+/// The locked file, or `None` when somebody holds it. The file that is locked is the one that
+/// the name still names: between open and lock it may have been released and removed.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
+        let held = file.metadata()?;
+        match fs::symlink_metadata(path) {
+            Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {
+                return Ok(Some(file));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Uids that own processes: a run whose uid is someone's would be that someone.
+fn busy_uids() -> io::Result<BTreeSet<u32>> {
+    let mut uids = BTreeSet::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let is_process = entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
+        if let (true, Ok(status)) = (is_process, fs::read_to_string(entry.path().join("status"))) {
+            let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+            uids.extend(line.into_iter().flat_map(str::split_whitespace).flat_map(str::parse::<u32>));
+        }
+    }
+    Ok(uids)
+}
+
+/// Whether the user database knows the uid.
+fn has_name(uid: u32) -> bool {
+    matches!(nix::unistd::User::from_uid(uid.into()), Ok(Some(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: (u32, u32) = (2_000_000_000, 16);
+
+    #[test]
+    fn a_policy_gets_the_same_uid_again_and_a_second_run_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = acquire(dir.path(), BLOCK, "ticket-summary").unwrap();
+        let uid = first.uid();
+        let second = acquire(dir.path(), BLOCK, "ticket-summary").unwrap();
+        assert_ne!(uid, second.uid());
+        first.release().unwrap();
+        assert_eq!(acquire(dir.path(), BLOCK, "ticket-summary").unwrap().uid(), uid);
+    }
+
+    #[test]
+    fn a_lease_lives_as_long_as_any_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let lease = acquire(dir.path(), (2_000_000_000, 1), "one").unwrap();
+        let shim = lease.as_fd().try_clone_to_owned().unwrap();
+        drop(lease);
+        assert!(matches!(
+            acquire(dir.path(), (2_000_000_000, 1), "one"),
+            Err(EnforceError::NoUid { first: 2_000_000_000, last: 2_000_000_000 })
+        ));
+        assert_eq!(sweep(dir.path()).unwrap(), 0);
+        drop(shim);
+        assert_eq!(sweep(dir.path()).unwrap(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn uids_that_own_processes_are_found() {
+        assert!(busy_uids().unwrap().contains(&nix::unistd::getuid().as_raw()));
+    }
+
+    #[test]
+    fn the_search_covers_the_block_once() {
+        let all: BTreeSet<u32> = candidates(BLOCK, "x").collect();
+        assert_eq!(all.len(), 16);
+        assert_eq!(all.first(), Some(&2_000_000_000));
+        assert_eq!(all.last(), Some(&2_000_000_015));
+    }
+}

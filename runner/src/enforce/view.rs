@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The file tree that the agent sees. The parent builds every mount detached, with its
+//! attributes, and makes every place that a mount, file or link needs inside the trees that
+//! are the run's own; the shim only moves the mounts into place.
+//!
+//! No name is resolved twice: what is bound is what the policy's descriptors hold, and places
+//! are opened below the new root without following any symbolic link. Before Linux 6.15 a
+//! detached mount cannot be moved onto another detached one, so the root is attached first and
+//! the rest is moved into it.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::builder::Builder;
+use super::identity::Identity;
+use super::landlock::Ruleset;
+use super::{Act, EnforceError, PrepareOptions, StepError, tree};
+use crate::plan::Plan;
+use crate::sys::beneath::open_beneath;
+use crate::sys::mount;
+
+/// What Landlock is to allow on a place that the run made itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Private {
+    /// The private root: may be listed.
+    Listing,
+    /// A tree: read, and no more.
+    ReadOnly,
+    /// A file: read, and no more.
+    File,
+    /// Scratch space: everything but executing.
+    Scratch,
+    /// Device nodes, terminals: read, write, ioctl.
+    Devices,
+}
+
+/// A mount to be moved into place.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// `None`: `/proc`, which is mounted from inside the pid namespace.
+    pub(super) mount: Option<OwnedFd>,
+    /// Relative to the root.
+    pub(super) place: CString,
+    /// For people: path and rule.
+    pub(super) name: String,
+}
+
+/// The tree, ready to be moved into place.
+#[derive(Debug)]
+pub struct PreparedView {
+    /// The new root, detached.
+    pub(super) root: OwnedFd,
+    /// Directory of the old tree on which the new root is attached.
+    pub(super) root_place: CString,
+    /// In order.
+    pub(super) items: Vec<Item>,
+    /// Places of the run's own and what may be done there.
+    pub(super) private: Vec<(OwnedFd, Private)>,
+    /// Directories that were made for `create = "dir"` grants.
+    pub(super) created: Vec<(PathBuf, OwnedFd)>,
+    /// The devpts instance.
+    pub(super) devpts: Option<OwnedFd>,
+}
+
+/// Builds every mount of the plan, detached. Must run before any thread exists: id maps are
+/// made by a forked child.
+pub fn prepare(
+    plan: &Plan,
+    identity: &Identity,
+    options: &PrepareOptions,
+) -> Result<PreparedView, EnforceError> {
+    let root_place = options.state_dir.join("root");
+    for directory in [&root_place, &options.run_dir.join("files")] {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|source| EnforceError::State { path: directory.clone(), source })?;
+    }
+    let mut builder = Builder::new(plan, identity, options.run_dir)?;
+    for wanted in &plan.view.mounts {
+        builder.add_mount(wanted)?;
+    }
+    if let Some(directory) = options.self_dir {
+        builder.add_self(directory)?;
+    }
+    for (path, mode) in &plan.view.directories {
+        builder.add_directory(path, *mode)?;
+    }
+    for (path, content) in &plan.view.files {
+        builder.add_file(path, content)?;
+    }
+    for mask in &plan.view.masks {
+        builder.add_mask(mask)?;
+    }
+    // Last: no path that is made above may lead through a link.
+    for (path, says) in &plan.view.links {
+        builder.add_link(path, says)?;
+    }
+    builder.finish(tree::text(root_place.as_os_str().as_encoded_bytes())?)
+}
+
+impl PreparedView {
+    /// Moves everything into place and makes it the root, in the mount namespace and the pid
+    /// namespace of the caller, which must be the run's own. System calls only.
+    pub fn apply(&self, ruleset: Option<&Ruleset>) -> Result<(), StepError> {
+        mount::make_private().map_err(StepError::of(Act::Propagation, 0))?;
+        self.attach_root()?;
+        for (number, item) in self.items.iter().enumerate() {
+            let number = number as u32;
+            let place = open_beneath(&self.root, &item.place, libc::O_PATH, 0)
+                .map_err(StepError::of(Act::Mountpoint, number))?;
+            match &item.mount {
+                Some(mount) => mount::attach(mount, &place)
+                    .map_err(StepError::of(Act::Mount, number))?,
+                None => attach_proc(&place, ruleset)?,
+            }
+        }
+        let failed = StepError::of(Act::Pivot, 0);
+        nix::unistd::fchdir(&self.root)
+            .map_err(tree::failed("fchdir"))
+            .and_then(|()| mount::pivot_here())
+            .map_err(failed)
+    }
+
+    fn attach_root(&self) -> Result<(), StepError> {
+        let failed = StepError::of(Act::Root, 0);
+        let place = nix::fcntl::open(
+            self.root_place.as_c_str(),
+            nix::fcntl::OFlag::O_PATH
+                | nix::fcntl::OFlag::O_DIRECTORY
+                | nix::fcntl::OFlag::O_NOFOLLOW
+                | nix::fcntl::OFlag::O_CLOEXEC,
+            nix::sys::stat::Mode::empty(),
+        )
+        .map_err(tree::failed("open"))
+        .map_err(&failed)?;
+        mount::attach(&self.root, &place).map_err(&failed)
+    }
+
+    /// The devpts instance of the run.
+    pub fn devpts(&self) -> Option<BorrowedFd<'_>> {
+        self.devpts.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The mount with this number, for people.
+    pub(super) fn name(&self, number: usize) -> String {
+        self.items.get(number).map(|item| item.name.clone()).unwrap_or_default()
+    }
+
+    /// The directory that was made at `path` for a `create = "dir"` grant.
+    pub(super) fn created(&self, path: &Path) -> Option<BorrowedFd<'_>> {
+        self.created.iter().find(|(made, _)| made == path).map(|(_, fd)| fd.as_fd())
+    }
+}
+
+/// `/proc` of the pid namespace that the caller lives in. Other users' processes are not even
+/// names in it (proc(5), `hidepid`), and nothing in it can be changed.
+fn attach_proc(place: &OwnedFd, ruleset: Option<&Ruleset>) -> Result<(), StepError> {
+    let failed = StepError::of(Act::Proc, 0);
+    let proc = mount::open_filesystem(c"proc")
+        .and_then(|context| {
+            mount::set_option(&context, c"hidepid", c"invisible")?;
+            let attributes =
+                mount::READ_ONLY | mount::NO_SUID | mount::NO_DEV | mount::NO_EXEC;
+            mount::mount_filesystem(&context, attributes)
+        })
+        .map_err(&failed)?;
+    if let Some(ruleset) = ruleset {
+        ruleset.allow_proc(&proc).map_err(StepError::of(Act::ProcRule, 0))?;
+    }
+    mount::attach(&proc, place).map_err(&failed)
+}

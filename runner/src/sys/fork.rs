@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! For tests: a forked child that restricts itself, and system calls by number.
+
+/// Runs `act` in a forked child and fails when it panics there. The child of a test process
+/// with many threads: `act` must not wait for a lock that another thread may hold; allocating
+/// is safe with glibc, whose fork takes care of malloc.
+pub fn in_child(act: impl FnOnce()) {
+    // SAFETY: the child runs `act` and ends without returning into the test's harness.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid == 0 {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        // SAFETY: ends the child at once, without running anything of the parent's.
+        unsafe { libc::_exit(if result.is_ok() { 0 } else { 1 }) }
+    }
+    let mut status = 0;
+    // SAFETY: `pid` is our own child; `status` is a live integer.
+    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!(waited, pid);
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "child: {status:#x}");
+}
+
+/// A system call with integers that the kernel does not take for valid pointers: 0 or the
+/// positive errno.
+pub fn syscall_errno(number: libc::c_long, arguments: [u64; 3]) -> i32 {
+    // SAFETY: the callers pass flags and null pointers only, which no call writes through.
+    let result = unsafe { libc::syscall(number, arguments[0], arguments[1], arguments[2], 0, 0) };
+    if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 }
+}
