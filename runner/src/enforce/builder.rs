@@ -9,8 +9,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::idmap::Namespaces;
 use super::identity::Identity;
+use super::idmap::Namespaces;
 use super::view::{Item, PreparedView, Private};
 use super::{EnforceError, tree};
 use crate::plan::{Generated, Mask, Mount, Plan, Row, Source};
@@ -95,7 +95,13 @@ impl<'a> Builder<'a> {
             builder.allow(&root, Private::Listing)?;
         }
         let attributes = BOUND | mount::READ_ONLY | if own { mount::NO_EXEC } else { 0 };
-        builder.trees.push(Tree { at, fd: Rc::new(root), own, owner: (0, 0), attributes });
+        builder.trees.push(Tree {
+            at,
+            fd: Rc::new(root),
+            own,
+            owner: (0, 0),
+            attributes,
+        });
         for (parent, path) in &plan.view.create {
             builder.create(parent, path)?;
         }
@@ -125,7 +131,8 @@ impl<'a> Builder<'a> {
         let agent = (self.identity.uid, self.identity.gid);
         let (fd, owner) = match &wanted.source {
             Source::Proc => {
-                self.items.push((None, place, name(self.plan, at, wanted.row)));
+                self.items
+                    .push((None, place, name(self.plan, at, wanted.row)));
                 return Ok(());
             }
             Source::Generated(content) => return self.add_file(at, content),
@@ -147,10 +154,19 @@ impl<'a> Builder<'a> {
                 (fd, (0, 0))
             }
             Source::Tmpfs { size, mode } => {
-                let fd = tree::tmpfs(*size, *mode, agent.0, agent.1, attributes & !mount::READ_ONLY)
-                    .map_err(failed)?;
-                let what =
-                    if wanted.read_only { Private::ReadOnly } else { Private::Scratch };
+                let fd = tree::tmpfs(
+                    *size,
+                    *mode,
+                    agent.0,
+                    agent.1,
+                    attributes & !mount::READ_ONLY,
+                )
+                .map_err(failed)?;
+                let what = if wanted.read_only {
+                    Private::ReadOnly
+                } else {
+                    Private::Scratch
+                };
                 self.allow(&fd, what)?;
                 (fd, agent)
             }
@@ -174,7 +190,11 @@ impl<'a> Builder<'a> {
     }
 
     /// A file that lp-run writes: made in an own tree, or bound over the one that is there.
-    pub(super) fn add_file(&mut self, path: &Path, content: &Generated) -> Result<(), EnforceError> {
+    pub(super) fn add_file(
+        &mut self,
+        path: &Path,
+        content: &Generated,
+    ) -> Result<(), EnforceError> {
         // A name of the host's tree may be a link, as /etc/resolv.conf often is; the file then
         // stands where the link leads.
         let content = self.content(content);
@@ -186,10 +206,15 @@ impl<'a> Builder<'a> {
         if tree.own {
             let fd = Rc::clone(&tree.fd);
             let relative = below(tree, &path)?;
-            let made = tree::make_parents(&fd, Path::new(as_path(&relative)), tree.owner.0, tree.owner.1)
-                .and_then(|()| tree::make_file(&fd, &relative, &content, 0o644, 0, 0))
-                .and_then(|()| open_beneath(&fd, &relative, libc::O_PATH, 0))
-                .map_err(|source| place_error(self.plan, &path, None, source))?;
+            let made = tree::make_parents(
+                &fd,
+                Path::new(as_path(&relative)),
+                tree.owner.0,
+                tree.owner.1,
+            )
+            .and_then(|()| tree::make_file(&fd, &relative, &content, 0o644, 0, 0))
+            .and_then(|()| open_beneath(&fd, &relative, libc::O_PATH, 0))
+            .map_err(|source| place_error(self.plan, &path, None, source))?;
             return self.keep(made, Private::File);
         }
         let place = self.make_place(&path, false, None)?;
@@ -248,9 +273,14 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         let relative = below(tree, path)?;
-        tree::make_parents(&tree.fd, Path::new(as_path(&relative)), tree.owner.0, tree.owner.1)
-            .and_then(|()| tree::make_link(&tree.fd, &relative, says))
-            .map_err(|source| place_error(self.plan, path, None, source))
+        tree::make_parents(
+            &tree.fd,
+            Path::new(as_path(&relative)),
+            tree.owner.0,
+            tree.owner.1,
+        )
+        .and_then(|()| tree::make_link(&tree.fd, &relative, says))
+        .map_err(|source| place_error(self.plan, path, None, source))
     }
 
     /// Puts the attributes of the own trees in force: nothing more is made in them.
@@ -313,9 +343,15 @@ impl<'a> Builder<'a> {
     /// Makes the directory of a `create = "dir"` grant, component by component, following no
     /// link; what is there already is taken as it is.
     fn create(&mut self, parent: &Object, path: &Path) -> Result<(), EnforceError> {
-        let failed = |source| EnforceError::Create { path: path.to_owned(), source };
+        let failed = |source| EnforceError::Create {
+            path: path.to_owned(),
+            source,
+        };
         let below = path.strip_prefix(&parent.path).unwrap_or(path);
-        let mut fd = opened(parent)?.try_clone_to_owned().map_err(cloned).map_err(failed)?;
+        let mut fd = opened(parent)?
+            .try_clone_to_owned()
+            .map_err(cloned)
+            .map_err(failed)?;
         for component in below.components() {
             let name = tree::text(component.as_os_str().as_encoded_bytes()).map_err(failed)?;
             tree::make_directory(&fd, &name, 0o700, parent.uid, parent.gid).map_err(failed)?;
@@ -327,7 +363,8 @@ impl<'a> Builder<'a> {
 
     fn created_at(&self, path: &Path) -> Result<BorrowedFd<'_>, EnforceError> {
         let made = self.created.iter().find(|(made, _)| made == path);
-        made.map(|(_, fd)| fd.as_fd()).ok_or_else(|| EnforceError::NotOpened(path.to_owned()))
+        made.map(|(_, fd)| fd.as_fd())
+            .ok_or_else(|| EnforceError::NotOpened(path.to_owned()))
     }
 
     /// What a file of lp-run's says, now that the agent's ids are known.
@@ -342,7 +379,11 @@ impl<'a> Builder<'a> {
 
     /// The tree that stands at `path` so far.
     fn covering(&self, path: &Path) -> &Tree {
-        let covering = self.trees.iter().rev().find(|tree| path.starts_with(&tree.at));
+        let covering = self
+            .trees
+            .iter()
+            .rev()
+            .find(|tree| path.starts_with(&tree.at));
         covering.unwrap_or(&self.trees[0])
     }
 
@@ -378,7 +419,8 @@ impl<'a> Builder<'a> {
         row: Option<Row>,
     ) {
         let fd = Rc::new(fd);
-        self.items.push((Some(Rc::clone(&fd)), place, name(self.plan, at, row)));
+        self.items
+            .push((Some(Rc::clone(&fd)), place, name(self.plan, at, row)));
         self.trees.push(Tree {
             at: at.to_owned(),
             fd,
@@ -404,11 +446,18 @@ impl<'a> Builder<'a> {
         self.files += 1;
         let write = || {
             let mut options = fs::OpenOptions::new();
-            let file = options.write(true).create_new(true).mode(mode).open(&path)?;
+            let file = options
+                .write(true)
+                .create_new(true)
+                .mode(mode)
+                .open(&path)?;
             std::io::Write::write_all(&mut &file, content)?;
             file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
         };
-        write().map_err(|source| EnforceError::State { path: path.clone(), source })?;
+        write().map_err(|source| EnforceError::State {
+            path: path.clone(),
+            source,
+        })?;
         Ok(open_path(&path)?)
     }
 }
@@ -439,8 +488,12 @@ fn devices() -> Result<OwnedFd, SysError> {
 
 fn open_path(path: &Path) -> Result<OwnedFd, SysError> {
     use nix::fcntl::OFlag;
-    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
-        .map_err(tree::failed("open"))
+    nix::fcntl::open(
+        path,
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )
+    .map_err(tree::failed("open"))
 }
 
 fn opened(object: &Object) -> Result<BorrowedFd<'_>, EnforceError> {
@@ -455,7 +508,10 @@ fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, SysError> {
 }
 
 fn cloned(source: std::io::Error) -> SysError {
-    SysError { call: "fcntl", source }
+    SysError {
+        call: "fcntl",
+        source,
+    }
 }
 
 fn below(tree: &Tree, path: &Path) -> Result<CString, SysError> {
@@ -467,7 +523,8 @@ fn as_path(relative: &CString) -> &std::ffi::OsStr {
 }
 
 fn rule(plan: &Plan, row: Option<Row>) -> Option<String> {
-    row.and_then(|row| plan.rules.get(row as usize)).map(|rule| rule.info.key.clone())
+    row.and_then(|row| plan.rules.get(row as usize))
+        .map(|rule| rule.info.key.clone())
 }
 
 fn name(plan: &Plan, at: &Path, row: Option<Row>) -> String {
@@ -478,9 +535,17 @@ fn name(plan: &Plan, at: &Path, row: Option<Row>) -> String {
 }
 
 fn mount_error(plan: &Plan, at: &Path, row: Option<Row>, source: SysError) -> EnforceError {
-    EnforceError::Mount { path: at.to_owned(), rule: rule(plan, row), source }
+    EnforceError::Mount {
+        path: at.to_owned(),
+        rule: rule(plan, row),
+        source,
+    }
 }
 
 fn place_error(plan: &Plan, at: &Path, row: Option<Row>, source: SysError) -> EnforceError {
-    EnforceError::Place { path: at.to_owned(), rule: rule(plan, row), source }
+    EnforceError::Place {
+        path: at.to_owned(),
+        rule: rule(plan, row),
+        source,
+    }
 }

@@ -18,8 +18,9 @@ use crate::sys::socket::{Address, UdpSocket};
 pub const NETWORK_ACTS: usize = 7;
 
 /// Names of the network acts, in the order of [`CanaryEvidence::network`].
-pub const NETWORK_ACT_NAMES: [&str; NETWORK_ACTS] =
-    ["connect4", "connect6", "sendmsg4", "sendmsg6", "bind4", "bind6", "egress"];
+pub const NETWORK_ACT_NAMES: [&str; NETWORK_ACTS] = [
+    "connect4", "connect6", "sendmsg4", "sendmsg6", "bind4", "bind6", "egress",
+];
 
 /// What the acts gave. Travels through a pipe as plain bytes.
 #[repr(C)]
@@ -94,9 +95,7 @@ impl CanaryEvidence {
 
     /// Whether Landlock answered.
     pub fn landlock_holds(&self) -> bool {
-        self.landlock_tried == 1
-            && self.landlock_before == 0
-            && self.landlock_after == libc::EACCES
+        self.landlock_tried == 1 && self.landlock_before == 0 && self.landlock_after == libc::EACCES
     }
 
     /// Whether the filter answered.
@@ -152,10 +151,14 @@ pub struct NetworkCanary {
 impl NetworkCanary {
     /// Makes the sockets, from inside the run's cgroup. System calls only; sends nothing.
     pub fn open() -> Self {
-        let connected = UdpSocket::v4().ok().filter(|socket| {
-            socket.connect(&Address::loopback4(DISCARD)).is_ok()
-        });
-        Self { v4: UdpSocket::v4().ok(), v6: UdpSocket::v6().ok(), connected }
+        let connected = UdpSocket::v4()
+            .ok()
+            .filter(|socket| socket.connect(&Address::loopback4(DISCARD)).is_ok());
+        Self {
+            v4: UdpSocket::v4().ok(),
+            v6: UdpSocket::v6().ok(),
+            connected,
+        }
     }
 
     /// Tries each act, in state `canary`. System calls only. What would be sent goes to the
@@ -163,10 +166,14 @@ impl NetworkCanary {
     pub fn apply(&self, evidence: &mut CanaryEvidence) {
         let (target4, target6) = (Address::loopback4(DISCARD), Address::loopback6(DISCARD));
         let v4 = |act: fn(&UdpSocket, &Address) -> i32| {
-            self.v4.as_ref().map_or(NOT_POSSIBLE, |socket| act(socket, &target4))
+            self.v4
+                .as_ref()
+                .map_or(NOT_POSSIBLE, |socket| act(socket, &target4))
         };
         let v6 = |act: fn(&UdpSocket, &Address) -> i32| {
-            self.v6.as_ref().map_or(NOT_POSSIBLE, |socket| act(socket, &target6))
+            self.v6
+                .as_ref()
+                .map_or(NOT_POSSIBLE, |socket| act(socket, &target6))
         };
         evidence.network = [
             v4(UdpSocket::connect_errno),
@@ -175,7 +182,9 @@ impl NetworkCanary {
             v6(UdpSocket::send_to_errno),
             v4(UdpSocket::bind_errno),
             v6(UdpSocket::bind_errno),
-            self.connected.as_ref().map_or(NOT_POSSIBLE, UdpSocket::send_errno),
+            self.connected
+                .as_ref()
+                .map_or(NOT_POSSIBLE, UdpSocket::send_errno),
         ];
         evidence.network_tried = 1;
     }
@@ -216,8 +225,15 @@ mod tests {
             landlock_after: libc::EACCES,
             ..nothing
         };
-        assert!(!missing.landlock_holds(), "it was refused before Landlock: somebody else did");
-        let passed = CanaryEvidence { network_tried: 1, network: [1, 1, 1, 0, 1, 1, 1], ..nothing };
+        assert!(
+            !missing.landlock_holds(),
+            "it was refused before Landlock: somebody else did"
+        );
+        let passed = CanaryEvidence {
+            network_tried: 1,
+            network: [1, 1, 1, 0, 1, 1, 1],
+            ..nothing
+        };
         assert!(!passed.network_refused());
     }
 }

@@ -38,7 +38,11 @@ pub enum CgroupError {
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
-    move |source| CgroupError::Call { what, path: path.to_owned(), source }
+    move |source| CgroupError::Call {
+        what,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// A cgroup that processes are cloned into and programs attached to.
@@ -56,7 +60,12 @@ impl Leaf {
         let directory = File::open(&path).map_err(failed("open", &path))?;
         let id = directory.metadata().map_err(failed("open", &path))?.ino();
         let level = level(&path);
-        Ok(Self { path, directory, id, level })
+        Ok(Self {
+            path,
+            directory,
+            id,
+            level,
+        })
     }
 
     /// Where it is.
@@ -79,7 +88,10 @@ impl Leaf {
     /// `cgroup.kill`, open for writing: the shim writes "1" when lp-run is gone.
     pub fn open_kill(&self) -> Result<File, CgroupError> {
         let path = self.path.join("cgroup.kill");
-        File::options().write(true).open(&path).map_err(failed("open", &path))
+        File::options()
+            .write(true)
+            .open(&path)
+            .map_err(failed("open", &path))
     }
 
     /// `cgroup.events`, open for reading; `poll` for priority data wakes on each change.
@@ -159,7 +171,9 @@ pub fn remove(path: &Path, patience: Duration) -> Result<(), CgroupError> {
     let deadline = Instant::now() + patience;
     while populated(path)? {
         if Instant::now() >= deadline {
-            return Err(CgroupError::Busy { path: path.to_owned() });
+            return Err(CgroupError::Busy {
+                path: path.to_owned(),
+            });
         }
         thread::sleep(Duration::from_millis(1));
     }
@@ -211,7 +225,10 @@ pub fn populated(path: &Path) -> Result<bool, CgroupError> {
 }
 
 fn make(path: &Path) -> Result<(), CgroupError> {
-    fs::DirBuilder::new().mode(0o755).create(path).map_err(failed("make", path))
+    fs::DirBuilder::new()
+        .mode(0o755)
+        .create(path)
+        .map_err(failed("make", path))
 }
 
 /// Directories between the hierarchy's mount point and `path`.
@@ -228,8 +245,12 @@ mod tests {
 
     fn base() -> Option<PathBuf> {
         let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
-        let mount = mounts.into_iter().find(|path| path.join("cgroup.controllers").exists())?;
-        nix::unistd::geteuid().is_root().then(|| mount.join("lp-run-test"))
+        let mount = mounts
+            .into_iter()
+            .find(|path| path.join("cgroup.controllers").exists())?;
+        nix::unistd::geteuid()
+            .is_root()
+            .then(|| mount.join("lp-run-test"))
     }
 
     #[test]
@@ -241,7 +262,10 @@ mod tests {
         assert_ne!(run.agent.id(), run.shim.id());
         assert!(!run.agent.populated().unwrap());
         let again = RunCgroup::create(&base, &name).unwrap_err();
-        assert!(matches!(again, CgroupError::Call { what: "make", .. }), "{again:?}");
+        assert!(
+            matches!(again, CgroupError::Call { what: "make", .. }),
+            "{again:?}"
+        );
         let path = run.path().to_owned();
         run.remove(Duration::from_secs(1)).unwrap();
         assert!(!path.exists());
@@ -251,8 +275,15 @@ mod tests {
     fn removing_kills_what_is_left() {
         let Some(base) = base() else { return };
         let run = RunCgroup::create(&base, &format!("kill-{}", std::process::id())).unwrap();
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        fs::write(run.agent.path().join("cgroup.procs"), child.id().to_string()).unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        fs::write(
+            run.agent.path().join("cgroup.procs"),
+            child.id().to_string(),
+        )
+        .unwrap();
         assert!(run.agent.populated().unwrap());
         fs::create_dir(run.agent.path().join("nested")).unwrap();
         let path = run.path().to_owned();

@@ -95,7 +95,9 @@ pub enum EnforceError {
 }
 
 fn for_rule(rule: &Option<String>) -> String {
-    rule.as_ref().map(|rule| format!(" for {rule}")).unwrap_or_default()
+    rule.as_ref()
+        .map(|rule| format!(" for {rule}"))
+        .unwrap_or_default()
 }
 
 /// What the child was doing when it failed. Travels through a pipe as one byte.
@@ -209,7 +211,11 @@ pub struct StepError {
 impl StepError {
     /// The failure of a system call during `act`.
     pub(crate) fn of(act: Act, detail: u32) -> impl Fn(SysError) -> Self {
-        move |error| Self { act, detail, errno: error.errno() }
+        move |error| Self {
+            act,
+            detail,
+            errno: error.errno(),
+        }
     }
 
     /// The failure in words. `what` names the object, where there is one.
@@ -242,12 +248,20 @@ mod tests {
 
     #[test]
     fn failures_name_the_object_and_the_cause() {
-        let error = StepError { act: Act::Mount, detail: 3, errno: libc::EINVAL };
+        let error = StepError {
+            act: Act::Mount,
+            detail: 3,
+            errno: libc::EINVAL,
+        };
         assert_eq!(
             error.describe("`/srv/kb` (files.read[1])"),
             "attach the mount `/srv/kb` (files.read[1]): Invalid argument (os error 22)"
         );
-        let error = StepError { act: Act::ReadBack, detail: 0, errno: 0 };
+        let error = StepError {
+            act: Act::ReadBack,
+            detail: 0,
+            errno: 0,
+        };
         assert_eq!(
             error.describe(""),
             "verify the agent's ids and capabilities: it did not take effect"

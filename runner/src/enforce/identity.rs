@@ -77,7 +77,11 @@ impl Identity {
             && !bounded;
         match same {
             true => Ok(()),
-            false => Err(StepError { act: Act::ReadBack, detail: 0, errno: 0 }),
+            false => Err(StepError {
+                act: Act::ReadBack,
+                detail: 0,
+                errno: 0,
+            }),
         }
     }
 }
@@ -96,7 +100,9 @@ fn empty_bounding_set() -> Result<(), StepError> {
 /// Leaves the caller's session keyring, after the uid has changed, so that the fresh one is
 /// the agent's.
 pub fn apply_keyring() -> Result<(), StepError> {
-    credentials::join_fresh_session_keyring().map(drop).map_err(StepError::of(Act::Keyring, 0))
+    credentials::join_fresh_session_keyring()
+        .map(drop)
+        .map_err(StepError::of(Act::Keyring, 0))
 }
 
 /// No program gains privileges by its file from here on.

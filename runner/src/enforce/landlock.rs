@@ -35,7 +35,9 @@ pub fn prepare(plan: &Plan, host: &Host, view: &PreparedView) -> Result<Ruleset,
     let ports = (&network.landlock_connect, &network.landlock_bind);
     let mut ruleset = create(abi, (ports.0.is_some(), ports.1.is_some())).map_err(build(None))?;
     for anchor in &plan.anchors {
-        let Some(fd) = anchor_fd(anchor, view) else { continue };
+        let Some(fd) = anchor_fd(anchor, view) else {
+            continue;
+        };
         let access = anchor_access(anchor, abi);
         ruleset = allow(ruleset, fd, access).map_err(build(Some(&anchor.path)))?;
     }
@@ -43,17 +45,29 @@ pub fn prepare(plan: &Plan, host: &Host, view: &PreparedView) -> Result<Ruleset,
         ruleset = allow(ruleset, fd.as_fd(), private_access(*what, abi)).map_err(build(None))?;
     }
     for (socket, _) in &network.unix {
-        let fd = socket.fd.as_ref().ok_or_else(|| EnforceError::NotOpened(socket.path.clone()))?;
+        let fd = socket
+            .fd
+            .as_ref()
+            .ok_or_else(|| EnforceError::NotOpened(socket.path.clone()))?;
         let access = AccessFs::from_all(abi) & AccessFs::ResolveUnix;
         ruleset = allow(ruleset, fd.as_fd(), access).map_err(build(Some(&socket.path)))?;
     }
-    for (ports, access) in [(ports.0, AccessNet::ConnectTcp), (ports.1, AccessNet::BindTcp)] {
+    for (ports, access) in [
+        (ports.0, AccessNet::ConnectTcp),
+        (ports.1, AccessNet::BindTcp),
+    ] {
         for port in ports.iter().flatten() {
-            ruleset = ruleset.add_rule(NetPort::new(*port, access)).map_err(build(None))?;
+            ruleset = ruleset
+                .add_rule(NetPort::new(*port, access))
+                .map_err(build(None))?;
         }
     }
     // Without this, the denials of everything that the agent executes would not be logged.
-    let flags = if abi >= ABI::V7 { sys::landlock::LOG_NEW_EXEC_ON } else { 0 };
+    let flags = if abi >= ABI::V7 {
+        sys::landlock::LOG_NEW_EXEC_ON
+    } else {
+        0
+    };
     let fd = Option::<OwnedFd>::from(ruleset).ok_or(SysError {
         call: "landlock_create_ruleset",
         source: std::io::Error::from_raw_os_error(libc::EOPNOTSUPP),
@@ -64,8 +78,7 @@ pub fn prepare(plan: &Plan, host: &Host, view: &PreparedView) -> Result<Ruleset,
 impl Ruleset {
     /// Restricts the calling thread and all that it starts. A system call only.
     pub fn apply(&self) -> Result<(), StepError> {
-        sys::landlock::restrict_self(&self.fd, self.flags)
-            .map_err(StepError::of(Act::Landlock, 0))
+        sys::landlock::restrict_self(&self.fd, self.flags).map_err(StepError::of(Act::Landlock, 0))
     }
 
     /// Adds the rule for `/proc`, which exists only once the shim has mounted it. Called in
@@ -123,7 +136,10 @@ fn anchor_fd<'a>(anchor: &'a Anchor, view: &'a PreparedView) -> Option<BorrowedF
 }
 
 fn anchor_access(anchor: &Anchor, abi: ABI) -> BitFlags<AccessFs> {
-    let device = anchor.object.as_ref().is_some_and(|object| object.kind == Kind::CharDevice);
+    let device = anchor
+        .object
+        .as_ref()
+        .is_some_and(|object| object.kind == Kind::CharDevice);
     let mut access = rights_access(anchor.rights);
     if device && !access.is_empty() {
         access |= AccessFs::IoctlDev;
@@ -165,12 +181,18 @@ fn private_access(what: Private, abi: ABI) -> BitFlags<AccessFs> {
         Private::Listing => (BitFlags::from(AccessFs::ReadDir), true),
         Private::ReadOnly => (read, true),
         Private::File => (read, false),
-        Private::Scratch => {
-            (rights_access(Rights { read: true, write: true, exec: false }), true)
-        }
-        Private::Devices => {
-            (read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev, true)
-        }
+        Private::Scratch => (
+            rights_access(Rights {
+                read: true,
+                write: true,
+                exec: false,
+            }),
+            true,
+        ),
+        Private::Devices => (
+            read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev,
+            true,
+        ),
     };
     match directory {
         true => access & AccessFs::from_all(abi),

@@ -48,8 +48,15 @@ impl AsFd for Lease {
 /// Leases a uid of `block` (first, how many). The search starts at a place that depends on the
 /// policy's name only, so that a policy mostly has the same uid.
 pub fn acquire(directory: &Path, block: (u32, u32), name: &str) -> Result<Lease, EnforceError> {
-    let state = |source| EnforceError::State { path: directory.to_owned(), source };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(state)?;
+    let state = |source| EnforceError::State {
+        path: directory.to_owned(),
+        source,
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(state)?;
     let busy = busy_uids().map_err(state)?;
     for uid in candidates(block, name) {
         if busy.contains(&uid) || has_name(uid) {
@@ -61,7 +68,10 @@ pub fn acquire(directory: &Path, block: (u32, u32), name: &str) -> Result<Lease,
         }
     }
     let (first, count) = block;
-    Err(EnforceError::NoUid { first, last: first.saturating_add(count.saturating_sub(1)) })
+    Err(EnforceError::NoUid {
+        first,
+        last: first.saturating_add(count.saturating_sub(1)),
+    })
 }
 
 /// Removes the files of leases that nobody holds any more; says how many.
@@ -86,7 +96,8 @@ fn candidates((first, count): (u32, u32), name: &str) -> impl Iterator<Item = u3
     let digest = Sha256::digest(name.as_bytes());
     let start = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
     let start = start.checked_rem(count).unwrap_or(0);
-    (0..count).map(move |step| first + ((u64::from(start) + u64::from(step)) % u64::from(count)) as u32)
+    (0..count)
+        .map(move |step| first + ((u64::from(start) + u64::from(step)) % u64::from(count)) as u32)
 }
 
 /// The locked file, or `None` when somebody holds it. The file that is locked is the one that
@@ -123,10 +134,18 @@ fn busy_uids() -> io::Result<BTreeSet<u32>> {
     let mut uids = BTreeSet::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
-        let is_process = entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
+        let is_process = entry
+            .file_name()
+            .to_string_lossy()
+            .bytes()
+            .all(|b| b.is_ascii_digit());
         if let (true, Ok(status)) = (is_process, fs::read_to_string(entry.path().join("status"))) {
             let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-            uids.extend(line.into_iter().flat_map(str::split_whitespace).flat_map(str::parse::<u32>));
+            uids.extend(
+                line.into_iter()
+                    .flat_map(str::split_whitespace)
+                    .flat_map(str::parse::<u32>),
+            );
         }
     }
     Ok(uids)
@@ -151,7 +170,10 @@ mod tests {
         let second = acquire(dir.path(), BLOCK, "ticket-summary").unwrap();
         assert_ne!(uid, second.uid());
         first.release().unwrap();
-        assert_eq!(acquire(dir.path(), BLOCK, "ticket-summary").unwrap().uid(), uid);
+        assert_eq!(
+            acquire(dir.path(), BLOCK, "ticket-summary").unwrap().uid(),
+            uid
+        );
     }
 
     #[test]
@@ -162,7 +184,10 @@ mod tests {
         drop(lease);
         assert!(matches!(
             acquire(dir.path(), (2_000_000_000, 1), "one"),
-            Err(EnforceError::NoUid { first: 2_000_000_000, last: 2_000_000_000 })
+            Err(EnforceError::NoUid {
+                first: 2_000_000_000,
+                last: 2_000_000_000
+            })
         ));
         assert_eq!(sweep(dir.path()).unwrap(), 0);
         drop(shim);
@@ -172,7 +197,11 @@ mod tests {
 
     #[test]
     fn uids_that_own_processes_are_found() {
-        assert!(busy_uids().unwrap().contains(&nix::unistd::getuid().as_raw()));
+        assert!(
+            busy_uids()
+                .unwrap()
+                .contains(&nix::unistd::getuid().as_raw())
+        );
     }
 
     #[test]

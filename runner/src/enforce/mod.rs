@@ -74,14 +74,22 @@ pub fn prepare(
     let seccomp = wanted(plan, "seccomp").then(|| seccomp::prepare(&plan.syscalls));
     let rlimits = rlimits::prepare(&plan.policy.limits);
     let canary = canary::LandlockCanary::prepare(&identity)?;
-    Ok(Prepared { identity, view, landlock, seccomp, rlimits, canary })
+    Ok(Prepared {
+        identity,
+        view,
+        landlock,
+        seccomp,
+        rlimits,
+        canary,
+    })
 }
 
 /// Whether a protection is to be put in force: always, but where the plan accepted its gap.
 fn wanted(plan: &Plan, name: &str) -> bool {
-    !plan.protections.iter().any(|protection| {
-        protection.name == name && protection.state == State::Degraded
-    })
+    !plan
+        .protections
+        .iter()
+        .any(|protection| protection.name == name && protection.state == State::Degraded)
 }
 
 impl Prepared {
@@ -113,7 +121,9 @@ impl Prepared {
 
     /// Agent: Landlock, with its canary before and after.
     pub fn apply_landlock(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {
-        let Some(ruleset) = &self.landlock else { return Ok(()) };
+        let Some(ruleset) = &self.landlock else {
+            return Ok(());
+        };
         evidence.landlock_before = self.canary.open_errno();
         ruleset.apply()?;
         evidence.landlock_after = self.canary.open_errno();
@@ -123,7 +133,9 @@ impl Prepared {
 
     /// Agent, last before exec: the system call filter, with its canary after.
     pub fn apply_seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {
-        let Some(filter) = &self.seccomp else { return Ok(()) };
+        let Some(filter) = &self.seccomp else {
+            return Ok(());
+        };
         evidence.seccomp_before = seccomp::sentinel_errno();
         filter.apply()?;
         evidence.seccomp_after = seccomp::sentinel_errno();

@@ -19,7 +19,10 @@ pub struct Limits {
 
 /// Takes the limits of a policy.
 pub fn prepare(limits: &model::Limits) -> Limits {
-    Limits { open_files: limits.open_files, file_size: limits.file_size }
+    Limits {
+        open_files: limits.open_files,
+        file_size: limits.file_size,
+    }
 }
 
 impl Limits {

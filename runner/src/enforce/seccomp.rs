@@ -12,8 +12,8 @@
 //! x32 by its bit, both with ENOSYS, so that a program sees a kernel without that entry.
 
 use super::{Act, StepError};
-use crate::plan::syscalls::{self, Refusal, Syscalls, Test};
 use crate::plan::syscall_names;
+use crate::plan::syscalls::{self, Refusal, Syscalls, Test};
 use crate::sys::seccomp::{self as sys, Instruction};
 
 /// `prctl` with this option is the sentinel: no kernel knows it (it answers EINVAL).
@@ -30,7 +30,9 @@ pub struct Filter {
 
 /// Makes the filter of a plan.
 pub fn prepare(syscalls: &Syscalls) -> Filter {
-    Filter { program: compile(&refusals(syscalls)) }
+    Filter {
+        program: compile(&refusals(syscalls)),
+    }
 }
 
 impl Filter {
@@ -131,18 +133,26 @@ fn ranges(refusals: &[Refusal]) -> Vec<Range<'_>> {
     for number in 0..=syscall_names::last() + 1 {
         let answer = answer(refusals, number);
         if ranges.last().is_none_or(|last| last.answer != answer) {
-            ranges.push(Range { from: number, answer });
+            ranges.push(Range {
+                from: number,
+                answer,
+            });
         }
     }
     ranges
 }
 
 fn answer(refusals: &[Refusal], number: u32) -> Answer<'_> {
-    if !syscall_names::NAMES.iter().any(|(_, known)| *known == number) {
+    if !syscall_names::NAMES
+        .iter()
+        .any(|(_, known)| *known == number)
+    {
         return Answer::Errno(syscalls::UNKNOWN_ERRNO);
     }
-    let of_number: Vec<&Refusal> =
-        refusals.iter().filter(|refusal| refusal.number == number).collect();
+    let of_number: Vec<&Refusal> = refusals
+        .iter()
+        .filter(|refusal| refusal.number == number)
+        .collect();
     match of_number.first() {
         None => Answer::Allow,
         Some(first) if first.tests.is_empty() => Answer::Errno(first.errno),

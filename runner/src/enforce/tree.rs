@@ -58,7 +58,10 @@ pub(super) fn devpts(gid: u32) -> Result<OwnedFd, SysError> {
 /// A path below a root, without the leading slash; `.` for the root itself.
 pub(super) fn relative(path: &Path) -> Result<CString, SysError> {
     let bytes = path.as_os_str().as_bytes();
-    let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or(bytes.len());
+    let start = bytes
+        .iter()
+        .position(|byte| *byte != b'/')
+        .unwrap_or(bytes.len());
     match &bytes[start..] {
         [] => text(b"."),
         rest => text(rest),
@@ -95,7 +98,12 @@ pub(super) fn make_directory(
         Err(nix::errno::Errno::EEXIST) => return Ok(()),
         other => other.map_err(failed("mkdirat"))?,
     }
-    let made = open_beneath(&root, path, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
+    let made = open_beneath(
+        &root,
+        path,
+        libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW,
+        0,
+    )?;
     own(&made, mode, uid, gid)
 }
 
@@ -164,5 +172,8 @@ pub(super) fn text(bytes: &[u8]) -> Result<CString, SysError> {
 
 /// A `nix` error as the failure of `call`.
 pub(super) fn failed(call: &'static str) -> impl Fn(nix::errno::Errno) -> SysError {
-    move |errno| SysError { call, source: errno.into() }
+    move |errno| SysError {
+        call,
+        source: errno.into(),
+    }
 }

@@ -78,7 +78,10 @@ pub fn prepare(
             .recursive(true)
             .mode(0o700)
             .create(directory)
-            .map_err(|source| EnforceError::State { path: directory.clone(), source })?;
+            .map_err(|source| EnforceError::State {
+                path: directory.clone(),
+                source,
+            })?;
     }
     let mut builder = Builder::new(plan, identity, options.run_dir)?;
     for wanted in &plan.view.mounts {
@@ -114,8 +117,9 @@ impl PreparedView {
             let place = open_beneath(&self.root, &item.place, libc::O_PATH, 0)
                 .map_err(StepError::of(Act::Mountpoint, number))?;
             match &item.mount {
-                Some(mount) => mount::attach(mount, &place)
-                    .map_err(StepError::of(Act::Mount, number))?,
+                Some(mount) => {
+                    mount::attach(mount, &place).map_err(StepError::of(Act::Mount, number))?
+                }
                 None => attach_proc(&place, ruleset)?,
             }
         }
@@ -148,12 +152,18 @@ impl PreparedView {
 
     /// The mount with this number, for people.
     pub(super) fn name(&self, number: usize) -> String {
-        self.items.get(number).map(|item| item.name.clone()).unwrap_or_default()
+        self.items
+            .get(number)
+            .map(|item| item.name.clone())
+            .unwrap_or_default()
     }
 
     /// The directory that was made at `path` for a `create = "dir"` grant.
     pub(super) fn created(&self, path: &Path) -> Option<BorrowedFd<'_>> {
-        self.created.iter().find(|(made, _)| made == path).map(|(_, fd)| fd.as_fd())
+        self.created
+            .iter()
+            .find(|(made, _)| made == path)
+            .map(|(_, fd)| fd.as_fd())
     }
 }
 
@@ -164,13 +174,14 @@ fn attach_proc(place: &OwnedFd, ruleset: Option<&Ruleset>) -> Result<(), StepErr
     let proc = mount::open_filesystem(c"proc")
         .and_then(|context| {
             mount::set_option(&context, c"hidepid", c"invisible")?;
-            let attributes =
-                mount::READ_ONLY | mount::NO_SUID | mount::NO_DEV | mount::NO_EXEC;
+            let attributes = mount::READ_ONLY | mount::NO_SUID | mount::NO_DEV | mount::NO_EXEC;
             mount::mount_filesystem(&context, attributes)
         })
         .map_err(&failed)?;
     if let Some(ruleset) = ruleset {
-        ruleset.allow_proc(&proc).map_err(StepError::of(Act::ProcRule, 0))?;
+        ruleset
+            .allow_proc(&proc)
+            .map_err(StepError::of(Act::ProcRule, 0))?;
     }
     mount::attach(&proc, place).map_err(&failed)
 }

@@ -35,7 +35,11 @@ pub struct Capabilities {
 }
 
 fn check(call: &'static str, result: libc::c_long) -> Result<libc::c_long, SysError> {
-    if result < 0 { Err(SysError::last(call)) } else { Ok(result) }
+    if result < 0 {
+        Err(SysError::last(call))
+    } else {
+        Ok(result)
+    }
 }
 
 /// Gives up every supplementary group. See setgroups(2).
@@ -50,7 +54,11 @@ pub fn clear_groups() -> Result<(), SysError> {
 pub fn group_count() -> Result<usize, SysError> {
     // SAFETY: with size 0 the call only counts.
     let result = unsafe {
-        libc::syscall(libc::SYS_getgroups, 0 as libc::c_int, std::ptr::null_mut::<libc::gid_t>())
+        libc::syscall(
+            libc::SYS_getgroups,
+            0 as libc::c_int,
+            std::ptr::null_mut::<libc::gid_t>(),
+        )
     };
     check("getgroups", result).map(|count| count as usize)
 }
@@ -58,13 +66,19 @@ pub fn group_count() -> Result<usize, SysError> {
 /// Real, effective and saved (and file-system) group id. See setresgid(2).
 pub fn set_gid(gid: u32) -> Result<(), SysError> {
     // SAFETY: integers only.
-    check("setresgid", unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+    check("setresgid", unsafe {
+        libc::syscall(libc::SYS_setresgid, gid, gid, gid)
+    })
+    .map(drop)
 }
 
 /// Real, effective and saved (and file-system) user id. See setresuid(2).
 pub fn set_uid(uid: u32) -> Result<(), SysError> {
     // SAFETY: integers only.
-    check("setresuid", unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+    check("setresuid", unsafe {
+        libc::syscall(libc::SYS_setresuid, uid, uid, uid)
+    })
+    .map(drop)
 }
 
 /// Real, effective and saved user id.
@@ -134,8 +148,7 @@ pub fn clear_ambient() -> Result<(), SysError> {
 /// Sets the secure bits. Needs CAP_SETPCAP.
 pub fn set_securebits(bits: i32) -> Result<(), SysError> {
     // SAFETY: integers only.
-    let result =
-        unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_SECUREBITS, bits, 0, 0, 0) };
+    let result = unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_SECUREBITS, bits, 0, 0, 0) };
     check("prctl", result).map(drop)
 }
 
@@ -148,7 +161,10 @@ pub fn securebits() -> Result<i32, SysError> {
 
 /// Empties the effective, permitted and inheritable set. See capset(2).
 pub fn clear_capabilities() -> Result<(), SysError> {
-    let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
+    let header = CapabilityHeader {
+        version: CAPABILITY_VERSION,
+        pid: 0,
+    };
     let words = [CapabilityWord::default(); 2];
     // SAFETY: a live header and two live words, which the call only reads.
     let result = unsafe { libc::syscall(libc::SYS_capset, &header, words.as_ptr()) };
@@ -157,11 +173,18 @@ pub fn clear_capabilities() -> Result<(), SysError> {
 
 /// Reads the capability sets. See capget(2).
 pub fn capabilities() -> Result<Capabilities, SysError> {
-    let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
+    let mut header = CapabilityHeader {
+        version: CAPABILITY_VERSION,
+        pid: 0,
+    };
     let mut words = [CapabilityWord::default(); 2];
     // SAFETY: a live header and two live words to be written.
     let result = unsafe {
-        libc::syscall(libc::SYS_capget, std::ptr::from_mut(&mut header), words.as_mut_ptr())
+        libc::syscall(
+            libc::SYS_capget,
+            std::ptr::from_mut(&mut header),
+            words.as_mut_ptr(),
+        )
     };
     check("capget", result)?;
     let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
@@ -175,8 +198,7 @@ pub fn capabilities() -> Result<Capabilities, SysError> {
 /// No program that the thread executes gains privileges by its file. See prctl(2).
 pub fn set_no_new_privs() -> Result<(), SysError> {
     // SAFETY: integers only.
-    let result =
-        unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    let result = unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     check("prctl", result).map(drop)
 }
 

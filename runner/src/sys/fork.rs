@@ -17,7 +17,10 @@ pub fn in_child(act: impl FnOnce()) {
     // SAFETY: `pid` is our own child; `status` is a live integer.
     let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
     assert_eq!(waited, pid);
-    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "child: {status:#x}");
+    assert!(
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+        "child: {status:#x}"
+    );
 }
 
 /// A system call with integers that the kernel does not take for valid pointers: 0 or the
@@ -25,5 +28,9 @@ pub fn in_child(act: impl FnOnce()) {
 pub fn syscall_errno(number: libc::c_long, arguments: [u64; 3]) -> i32 {
     // SAFETY: the callers pass flags and null pointers only, which no call writes through.
     let result = unsafe { libc::syscall(number, arguments[0], arguments[1], arguments[2], 0, 0) };
-    if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 }
+    if result < 0 {
+        std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+    } else {
+        0
+    }
 }

@@ -41,16 +41,27 @@ fn query(flag: u32) -> u32 {
 pub fn restrict_self(ruleset: impl AsFd, flags: u32) -> Result<(), SysError> {
     // SAFETY: an open descriptor and an integer.
     let result = unsafe {
-        libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_fd().as_raw_fd(), flags)
+        libc::syscall(
+            libc::SYS_landlock_restrict_self,
+            ruleset.as_fd().as_raw_fd(),
+            flags,
+        )
     };
-    if result < 0 { Err(SysError::last("landlock_restrict_self")) } else { Ok(()) }
+    if result < 0 {
+        Err(SysError::last("landlock_restrict_self"))
+    } else {
+        Ok(())
+    }
 }
 
 /// Allows `access` below what `parent` names. The `landlock` crate does the same, but
 /// allocates; this is for a rule that can only be added between fork and exec.
 /// See landlock_add_rule(2).
 pub fn allow_beneath(ruleset: impl AsFd, parent: impl AsFd, access: u64) -> Result<(), SysError> {
-    let attr = PathBeneathAttr { access, parent_fd: parent.as_fd().as_raw_fd() };
+    let attr = PathBeneathAttr {
+        access,
+        parent_fd: parent.as_fd().as_raw_fd(),
+    };
     // SAFETY: an open descriptor and a live struct of the layout that the type asks for.
     let result = unsafe {
         libc::syscall(
@@ -61,7 +72,11 @@ pub fn allow_beneath(ruleset: impl AsFd, parent: impl AsFd, access: u64) -> Resu
             0,
         )
     };
-    if result < 0 { Err(SysError::last("landlock_add_rule")) } else { Ok(()) }
+    if result < 0 {
+        Err(SysError::last("landlock_add_rule"))
+    } else {
+        Ok(())
+    }
 }
 
 const RULE_PATH_BENEATH: libc::c_int = 1;

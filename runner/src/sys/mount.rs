@@ -52,7 +52,11 @@ fn descriptor(call: &'static str, result: libc::c_long) -> Result<OwnedFd, SysEr
 
 /// Nothing, or the failure of `call`.
 fn nothing(call: &'static str, result: libc::c_long) -> Result<(), SysError> {
-    if result < 0 { Err(SysError::last(call)) } else { Ok(()) }
+    if result < 0 {
+        Err(SysError::last(call))
+    } else {
+        Ok(())
+    }
 }
 
 /// A detached clone of what `from` names, with everything mounted below it when `recursive`.
@@ -65,7 +69,12 @@ pub fn clone_tree(from: impl AsFd, recursive: bool) -> Result<OwnedFd, SysError>
     }
     // SAFETY: the descriptor is open and the path a NUL-terminated constant.
     let result = unsafe {
-        libc::syscall(libc::SYS_open_tree, from.as_fd().as_raw_fd(), c"".as_ptr(), flags)
+        libc::syscall(
+            libc::SYS_open_tree,
+            from.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
     };
     descriptor("open_tree", result)
 }
@@ -126,8 +135,7 @@ pub fn mount_filesystem(context: impl AsFd, attributes: u64) -> Result<OwnedFd, 
     };
     nothing("fsconfig", created)?;
     // SAFETY: an open descriptor and two integers.
-    let result =
-        unsafe { libc::syscall(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes) };
+    let result = unsafe { libc::syscall(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes) };
     descriptor("fsmount", result)
 }
 
@@ -135,14 +143,30 @@ pub fn mount_filesystem(context: impl AsFd, attributes: u64) -> Result<OwnedFd, 
 /// changed mount becomes private, so that later mounts of the host do not appear in it.
 /// See mount_setattr(2).
 pub fn set_attributes(mount: impl AsFd, set: u64, recursive: bool) -> Result<(), SysError> {
-    change(mount, &MountAttr { set, propagation: libc::MS_PRIVATE, ..Default::default() }, recursive)
+    change(
+        mount,
+        &MountAttr {
+            set,
+            propagation: libc::MS_PRIVATE,
+            ..Default::default()
+        },
+        recursive,
+    )
 }
 
 /// Maps the ids of a detached mount (and of those below it when `recursive`) by a user
 /// namespace. See mount_setattr(2), section "ID-mapped mounts".
 pub fn map_ids(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> Result<(), SysError> {
     let userns_fd = userns.as_fd().as_raw_fd() as u64;
-    change(mount, &MountAttr { set: IDMAP, userns_fd, ..Default::default() }, recursive)
+    change(
+        mount,
+        &MountAttr {
+            set: IDMAP,
+            userns_fd,
+            ..Default::default()
+        },
+        recursive,
+    )
 }
 
 fn change(mount: impl AsFd, attr: &MountAttr, recursive: bool) -> Result<(), SysError> {

@@ -15,17 +15,27 @@ pub fn install(program: &[Instruction]) -> Result<(), SysError> {
             source: std::io::Error::from_raw_os_error(libc::EINVAL),
         });
     };
-    let fprog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
-    // SAFETY: the kernel copies `len` instructions from the live slice and writes nothing.
-    let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &fprog)
+    let fprog = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut(),
     };
-    if result < 0 { Err(SysError::last("seccomp")) } else { Ok(()) }
+    // SAFETY: the kernel copies `len` instructions from the live slice and writes nothing.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &fprog) };
+    if result < 0 {
+        Err(SysError::last("seccomp"))
+    } else {
+        Ok(())
+    }
 }
 
 /// `prctl(option, argument, 0, 0, 0)`: 0 or the positive errno.
 pub fn prctl_errno(option: u32, argument: u64) -> i32 {
     // SAFETY: integers only; the callers use options that take no pointer.
     let result = unsafe { libc::syscall(libc::SYS_prctl, option, argument, 0, 0, 0) };
-    if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 }
+    if result < 0 {
+        std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+    } else {
+        0
+    }
 }

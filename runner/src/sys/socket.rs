@@ -21,7 +21,9 @@ impl Address {
         Self::V4(libc::sockaddr_in {
             sin_family: libc::AF_INET as libc::sa_family_t,
             sin_port: port.to_be(),
-            sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+            sin_addr: libc::in_addr {
+                s_addr: u32::from_ne_bytes([127, 0, 0, 1]),
+            },
             sin_zero: [0; 8],
         })
     }
@@ -41,8 +43,14 @@ impl Address {
 
     fn raw(&self) -> (*const libc::sockaddr, libc::socklen_t) {
         match self {
-            Self::V4(address) => (std::ptr::from_ref(address).cast(), size_of_val(address) as u32),
-            Self::V6(address) => (std::ptr::from_ref(address).cast(), size_of_val(address) as u32),
+            Self::V4(address) => (
+                std::ptr::from_ref(address).cast(),
+                size_of_val(address) as u32,
+            ),
+            Self::V6(address) => (
+                std::ptr::from_ref(address).cast(),
+                size_of_val(address) as u32,
+            ),
         }
     }
 }
@@ -78,7 +86,11 @@ impl UdpSocket {
         let (address, length) = to.raw();
         // SAFETY: an open descriptor and a live address of the given length.
         let result = unsafe { libc::connect(self.0.as_raw_fd(), address, length) };
-        if result < 0 { Err(SysError::last("connect")) } else { Ok(()) }
+        if result < 0 {
+            Err(SysError::last("connect"))
+        } else {
+            Ok(())
+        }
     }
 
     /// [`Self::connect`] as 0 or the positive errno.
@@ -129,5 +141,9 @@ impl UdpSocket {
 }
 
 fn errno(result: isize) -> i32 {
-    if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 }
+    if result < 0 {
+        std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+    } else {
+        0
+    }
 }

@@ -33,12 +33,28 @@ pub fn with_maps(uid_map: &str, gid_map: &str) -> Result<OwnedFd, SysError> {
 
 fn wait_for_the_end() -> ! {
     // SAFETY: asks for SIGKILL should the parent die; integers only.
-    unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_prctl,
+            libc::PR_SET_PDEATHSIG,
+            libc::SIGKILL,
+            0,
+            0,
+            0,
+        )
+    };
     // A parent that died before that call is seen by the bounded wait: one minute.
-    let minute = libc::timespec { tv_sec: 60, tv_nsec: 0 };
+    let minute = libc::timespec {
+        tv_sec: 60,
+        tv_nsec: 0,
+    };
     // SAFETY: a live timespec; ends the process without running anything of the parent's.
     unsafe {
-        libc::syscall(libc::SYS_nanosleep, &minute, std::ptr::null_mut::<libc::timespec>());
+        libc::syscall(
+            libc::SYS_nanosleep,
+            &minute,
+            std::ptr::null_mut::<libc::timespec>(),
+        );
         libc::_exit(0)
     }
 }
