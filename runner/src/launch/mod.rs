@@ -1,2 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Parent, shim and agent: how a confined process comes to life and how it ends.
+//!
+//! [`start`] makes the shim (pid 1 of the run), which makes the agent, which waits at gates
+//! until everything above it is ready and then becomes the program. [`Launched`] joins the
+//! event loop as [`Running`].
+
+mod agent;
+pub mod confinement;
+pub mod error;
+pub mod handshake;
+mod relay;
+pub mod running;
+mod shim;
+pub mod signals;
+mod start;
+pub mod stdio;
+pub mod step;
+mod terminal;
+
+pub use confinement::Confinement;
+pub use error::{GateError, LaunchError};
+pub use running::{End, Launched, Rest, Running};
+pub use signals::Signals;
+pub use start::{GateKeeper, Launch, start};
+pub use stdio::{Stdio, StdioError, StdioOptions};
+pub use step::Step;

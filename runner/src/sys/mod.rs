@@ -13,6 +13,15 @@ pub mod mount;
 pub mod seccomp;
 pub mod socket;
 pub mod userns;
+pub mod bpf;
+pub mod caller;
+pub mod clone;
+pub mod descriptor;
+pub mod loopback;
+pub mod message;
+pub mod process;
+pub mod readiness;
+pub mod terminal;
 
 use thiserror::Error;
 

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The process that becomes the program: it gives up one thing after the other and executes.
+//! System calls only, and the order is the point.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Pid, chdir, setpgid};
+
+use super::confinement::{Confinement, pack};
+use super::handshake::{self, Failure, Gate};
+use super::step::Step;
+use crate::enforce::{CanaryEvidence, StepError};
+use crate::sys::process::ExecArguments;
+use crate::sys::{SysError, descriptor, process};
+
+/// The kernel kills the agent long before lp-run or a service of the host.
+const OOM_SCORE: &[u8] = b"500";
+/// Files are writable for their owner only.
+const UMASK: Mode = Mode::from_bits_truncate(0o022);
+
+/// All that the agent needs, laid out before the fork.
+pub(super) struct Agent<'a, C> {
+    /// The mechanisms.
+    pub confinement: &'a C,
+    /// Program, arguments, environment.
+    pub exec: &'a ExecArguments,
+    /// Working directory as the agent sees it.
+    pub workdir: &'a CStr,
+    /// What becomes descriptor 0, 1 and 2; `None`: stays as it is.
+    pub standard: [Option<&'a OwnedFd>; 3],
+    /// Descriptors that live through the exec.
+    pub keep: &'a [RawFd],
+    /// Write end of the status pipe.
+    pub status: RawFd,
+    /// Read end of the gate pipe.
+    pub gate: RawFd,
+}
+
+impl<C: Confinement> Agent<'_, C> {
+    /// Becomes the program; a failure goes up the status pipe and ends the process.
+    pub fn run(&self) -> i32 {
+        let Err(failure) = self.confine_and_execute();
+        handshake::agent_failed(self.status, failure);
+        125
+    }
+
+    fn confine_and_execute(&self) -> Result<std::convert::Infallible, Failure> {
+        let confinement = self.confinement;
+        let mut evidence = CanaryEvidence::default();
+        self.wait(Step::GateAttached, Gate::Attached)?;
+        // A group of its own: the shim leads the session and cannot be stopped with it.
+        at(Step::ProcessGroup, setpgid(Pid::from_raw(0), Pid::from_raw(0)))?;
+        self.standard_descriptors()?;
+        // While still root: raising a limit, lowering a nice value.
+        applied(Step::Limits, confinement.limits())?;
+        call(Step::Signals, process::reset_signals())?;
+        umask(UMASK);
+        call(Step::Priority, process::reset_priority())?;
+        at(Step::OomScore, oom_score())?;
+        applied(Step::Identity, confinement.identity())?;
+        // With the agent's own rights: a directory that it could not enter is no start.
+        at(Step::WorkingDirectory, chdir(self.workdir))?;
+        applied(Step::Landlock, confinement.landlock(&mut evidence))?;
+        let network = confinement.open_network_canary();
+        call(Step::GateCanary, handshake::agent_confined(self.status))?;
+        self.wait(Step::GateCanary, Gate::Canary)?;
+        if let Some(network) = &network {
+            network.apply(&mut evidence);
+        }
+        // Before the filter, which may refuse close_range.
+        self.close_descriptors()?;
+        // Last, because the steps above need calls that it refuses.
+        applied(Step::Seccomp, confinement.seccomp(&mut evidence))?;
+        call(Step::GateLive, handshake::agent_evidence(self.status, &evidence.to_bytes()))?;
+        self.wait(Step::GateLive, Gate::Live)?;
+        call(Step::Exec, handshake::agent_executing(self.status))?;
+        let error = self.exec.execute();
+        Err(Failure { step: Step::Exec, errno: error.errno(), detail: 0 })
+    }
+
+    fn wait(&self, step: Step, gate: Gate) -> Result<(), Failure> {
+        let waited = handshake::wait_at(gate, self.gate);
+        waited.map_err(|errno| Failure { step, errno, detail: 0 })
+    }
+
+    fn standard_descriptors(&self) -> Result<(), Failure> {
+        for (target, source) in (0..).zip(self.standard) {
+            if let Some(source) = source {
+                let step = Step::StandardDescriptors;
+                call(step, descriptor::duplicate_onto(source.as_fd(), target))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close_descriptors(&self) -> Result<(), Failure> {
+        call(Step::CloseDescriptors, descriptor::close_on_exec_from(3))?;
+        for fd in self.keep {
+            call(Step::CloseDescriptors, descriptor::keep_on_exec(*fd))?;
+        }
+        Ok(())
+    }
+}
+
+fn oom_score() -> nix::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let file = open(c"/proc/self/oom_score_adj", flags, Mode::empty())?;
+    nix::unistd::write(&file, OOM_SCORE).map(drop)
+}
+
+fn at<T>(step: Step, result: nix::Result<T>) -> Result<T, Failure> {
+    result.map_err(|errno| Failure { step, errno: errno as i32, detail: 0 })
+}
+
+fn call<T>(step: Step, result: Result<T, SysError>) -> Result<T, Failure> {
+    result.map_err(|error| Failure { step, errno: error.errno(), detail: 0 })
+}
+
+fn applied(step: Step, result: Result<(), StepError>) -> Result<(), Failure> {
+    result.map_err(|error| pack(step, error))
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the launcher asks of the kernel mechanisms: one method a step, in the order in which
+//! shim and agent call them. Everything was prepared in the parent; here are system calls
+//! only, no allocation, no lock.
+
+use super::handshake::Failure;
+use super::step::Step;
+use crate::enforce::canary::NetworkCanary;
+use crate::enforce::{Act, CanaryEvidence, Prepared, StepError};
+
+/// The prepared mechanisms of one run.
+pub trait Confinement {
+    /// Shim: the run's file tree, `/proc` of its pid namespace included.
+    fn view(&self) -> Result<(), StepError>;
+    /// Agent: resource limits.
+    fn limits(&self) -> Result<(), StepError>;
+    /// Agent: groups, bounding set, securebits, gid, uid, capabilities, read back, keyring,
+    /// `no_new_privs`.
+    fn identity(&self) -> Result<(), StepError>;
+    /// Agent: Landlock, and whether it answers.
+    fn landlock(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError>;
+    /// Agent, kernel state `setup`: the sockets of the network's self-test.
+    fn open_network_canary(&self) -> Option<NetworkCanary>;
+    /// Agent: the system call filter, and whether it answers.
+    fn seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError>;
+    /// Parent: a failure in words.
+    fn describe(&self, error: &StepError) -> String;
+}
+
+impl Confinement for Prepared {
+    fn view(&self) -> Result<(), StepError> {
+        self.apply_view()
+    }
+
+    fn limits(&self) -> Result<(), StepError> {
+        self.apply_rlimits()
+    }
+
+    fn identity(&self) -> Result<(), StepError> {
+        self.apply_identity()?;
+        self.apply_keyring()?;
+        self.apply_no_new_privs()
+    }
+
+    fn landlock(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {
+        self.apply_landlock(evidence)
+    }
+
+    fn open_network_canary(&self) -> Option<NetworkCanary> {
+        Some(NetworkCanary::open())
+    }
+
+    fn seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {
+        self.apply_seccomp(evidence)
+    }
+
+    fn describe(&self, error: &StepError) -> String {
+        Self::describe(self, error)
+    }
+}
+
+/// A mechanism's failure as it travels: the act in the high byte of the detail.
+pub(super) fn pack(step: Step, error: StepError) -> Failure {
+    let detail = (error.act as u32) << 24 | (error.detail & 0x00ff_ffff);
+    Failure { step, errno: error.errno, detail }
+}
+
+/// The mechanism's failure again; `None` where the step is the launcher's own.
+pub(super) fn unpack(failure: &Failure) -> Option<StepError> {
+    let act = Act::from_u8((failure.detail >> 24) as u8)?;
+    Some(StepError { act, detail: failure.detail & 0x00ff_ffff, errno: failure.errno })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_a_mechanism_survive_the_handshake() {
+        let error = StepError { act: Act::Mount, detail: 300, errno: libc::EINVAL };
+        assert_eq!(unpack(&pack(Step::View, error)), Some(error));
+        assert_eq!(unpack(&Failure { step: Step::Exec, errno: 2, detail: 0 }), None);
+    }
+}

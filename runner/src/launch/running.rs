@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A program that runs: its end, its signals, its relays, and what is left of it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::handshake::{FromShim, receive_from_shim};
+use super::relay::Relays;
+use super::signals::{Blocked, Signals};
+use super::start::Ends;
+use super::stdio::Stdio;
+use crate::sys::clone::Child;
+use crate::sys::process::{self, Ended};
+use crate::sys::readiness::watch;
+use crate::sys::{SysError, descriptor};
+
+/// How long killed processes may take to be gone before they are called unkillable.
+const KILL_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a relay may stand still after the program's end before its rest is dropped.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A program that has just started: no event loop yet.
+#[derive(Debug)]
+pub struct Launched {
+    agent: OwnedFd,
+    shim: Child,
+    ends: Ends,
+    stdio: Stdio,
+    blocked: Blocked,
+}
+
+impl Launched {
+    pub(super) fn new(agent: OwnedFd, shim: Child, ends: Ends, stdio: Stdio, blocked: Blocked) -> Self {
+        Self { agent, shim, ends, stdio, blocked }
+    }
+
+    /// The program's process id on the host; `None` when it is gone already.
+    pub fn agent_pid(&self) -> Option<i32> {
+        process::pid_of(self.agent.as_fd())
+    }
+
+    /// The shim's process id on the host.
+    pub fn shim_pid(&self) -> i32 {
+        self.shim.pid
+    }
+
+    /// Joins the event loop: needs a current-thread tokio runtime with I/O and time. Starts
+    /// the relays and listens for the signals that are to be forwarded.
+    pub fn supervise(self) -> io::Result<(Running, Signals)> {
+        let relays = Relays::start(self.stdio)?;
+        let signals = Signals::listen(self.blocked)?;
+        let Ends { control, death, kill, events, .. } = self.ends;
+        let running = Running {
+            agent: self.agent,
+            shim_pid: self.shim.pid,
+            shim: watch(self.shim.pidfd, Interest::READABLE)?,
+            control: watch(control, Interest::READABLE)?,
+            _death: death,
+            kill,
+            events,
+            relays,
+            over: None,
+        };
+        Ok((running, signals))
+    }
+}
+
+/// How the program's process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself or by a signal.
+    Program(Ended),
+    /// Pid 1 of the run died, and all others with it.
+    ShimDied,
+}
+
+/// What was left when the run was cleaned up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// Processes survived SIGKILL for a second (uninterruptible sleep).
+    pub unkillable: bool,
+    /// Output of the program that nobody took for five seconds was dropped.
+    pub output_lost: bool,
+}
+
+/// A program that runs.
+#[derive(Debug)]
+pub struct Running {
+    agent: OwnedFd,
+    shim_pid: i32,
+    shim: AsyncFd<OwnedFd>,
+    control: AsyncFd<OwnedFd>,
+    /// As long as this is open, lp-run lives for the shim.
+    _death: OwnedFd,
+    kill: OwnedFd,
+    events: OwnedFd,
+    relays: Relays,
+    over: Option<End>,
+}
+
+impl Running {
+    /// Waits for the end of the program's main process. May be dropped and called again; after
+    /// the end it answers at once.
+    pub async fn ended(&mut self) -> End {
+        if let Some(end) = self.over {
+            return end;
+        }
+        let end = tokio::select! {
+            biased;
+            end = message(&self.control) => end,
+            _ = self.shim.readable() => {
+                // The last message may have come with the end.
+                match receive_from_shim(self.control.get_ref().as_fd()) {
+                    Ok(Some(FromShim::Ended(ended))) => End::Program(ended),
+                    _ => End::ShimDied,
+                }
+            }
+        };
+        self.over = Some(end);
+        end
+    }
+
+    /// Sends `signal` to the program's main process. One that is gone is no error.
+    pub fn signal(&self, signal: i32) -> Result<(), SysError> {
+        match process::pidfd_send_signal(self.agent.as_fd(), signal) {
+            Err(error) if error.errno() == libc::ESRCH => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Kills every process of the run but the shim, at once and together, frozen ones too.
+    pub fn kill_all(&self) -> Result<(), SysError> {
+        descriptor::write(self.kill.as_raw_fd(), b"1").map(drop)
+    }
+
+    /// Ends the run: kills what is left, waits until nothing is (at most a second), lets the
+    /// relays deliver what the program had written, restores the terminal.
+    pub async fn finish(mut self) -> Rest {
+        // A failure shows below: the cgroup stays populated.
+        let _ = self.kill_all();
+        let mut unkillable = !self.until_empty().await;
+        if unkillable || self.over.is_none() {
+            let _ = process::pidfd_send_signal(self.shim.get_ref().as_fd(), libc::SIGKILL);
+        }
+        match timeout(KILL_PATIENCE, self.shim.readable()).await {
+            Ok(_) => drop(process::wait_child(self.shim_pid)),
+            Err(_) => unkillable = true,
+        }
+        let output_lost = !self.relays.drain(DRAIN_PATIENCE).await;
+        Rest { unkillable, output_lost }
+    }
+
+    /// Whether the agent's cgroup is empty within [`KILL_PATIENCE`].
+    async fn until_empty(&self) -> bool {
+        let deadline = Instant::now() + KILL_PATIENCE;
+        let mut pause = Duration::from_micros(200);
+        loop {
+            if !self.populated() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether any process is in the agent's cgroup or below it. What cannot be read counts as
+    /// yes.
+    fn populated(&self) -> bool {
+        let mut bytes = [0; 256];
+        let length = nix::sys::uio::pread(&self.events, &mut bytes, 0).unwrap_or(0);
+        let text = &bytes[..length];
+        !text.split(|byte| *byte == b'\n').any(|line| line == b"populated 0")
+    }
+}
+
+async fn message(control: &AsyncFd<OwnedFd>) -> End {
+    loop {
+        let Ok(mut guard) = control.readable().await else { return End::ShimDied };
+        match receive_from_shim(control.get_ref().as_fd()) {
+            Ok(Some(FromShim::Ended(ended))) => return End::Program(ended),
+            Ok(Some(_)) => (),
+            Ok(None) => return End::ShimDied,
+            Err(error) if error.would_block() => guard.clear_ready(),
+            Err(_) => return End::ShimDied,
+        }
+    }
+}

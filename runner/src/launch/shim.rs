@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pid 1 of the run: it builds the file tree, leads the session, starts the agent, reaps
+//! orphans, and takes the whole run down when lp-run dies.
+//!
+//! It stays root and is not dumpable, in a cgroup of its own without limits or programs, so
+//! that neither a freeze nor the agent's memory limit keeps it from killing. It allocates
+//! nothing.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Pid, setpgid, setsid, tcsetpgrp};
+
+use super::agent::Agent;
+use super::confinement::{Confinement, pack};
+use super::handshake::{self, Failure};
+use super::step::Step;
+use crate::sys::clone::{Child, clone3};
+use crate::sys::process::{Waited, wait_any};
+use crate::sys::{SysError, descriptor, loopback, process, terminal};
+
+/// Room in the list of descriptors that stay open.
+pub(super) const MOST_HELD: usize = 4096;
+
+/// All that the shim needs, laid out before the fork.
+pub(super) struct Shim<'a, C> {
+    /// The agent to be.
+    pub agent: Agent<'a, C>,
+    /// Socket to the parent.
+    pub control: BorrowedFd<'a>,
+    /// Read end of the pipe whose only writer is lp-run.
+    pub death: BorrowedFd<'a>,
+    /// Ends that only the parent may hold.
+    pub parent_only: &'a [RawFd],
+    /// Held until the agent is gone.
+    pub held: &'a [RawFd],
+    /// The cgroup `RUN/agent`.
+    pub agent_cgroup: BorrowedFd<'a>,
+    /// Its `cgroup.kill`, open for writing.
+    pub kill: BorrowedFd<'a>,
+    /// Slave of the run's pty.
+    pub terminal: Option<BorrowedFd<'a>>,
+    /// `/dev/null`, for descriptors 0 to 2.
+    pub null: BorrowedFd<'a>,
+    /// Whether the network namespace is new.
+    pub own_network: bool,
+}
+
+impl<C: Confinement> Shim<'_, C> {
+    /// The shim's life, to its exit status.
+    pub fn run(&self) -> i32 {
+        match self.set_up() {
+            Ok((agent, signals)) => self.watch(&agent, &signals),
+            Err(failure) => {
+                handshake::shim_failed(self.control, failure);
+                125
+            }
+        }
+    }
+
+    fn set_up(&self) -> Result<(Child, SignalFd), Failure> {
+        // Closed first: a copy of the death pipe's write end here would keep it alive.
+        self.parent_only.iter().for_each(|fd| descriptor::close(*fd));
+        at(Step::ArmDeath, self.arm_death())?;
+        at(Step::NotDumpable, prctl::set_dumpable(false))?;
+        if self.own_network {
+            call(Step::Loopback, loopback::bring_up())?;
+        }
+        self.agent.confinement.view().map_err(|error| pack(Step::View, error))?;
+        at(Step::Session, setsid().map(drop))?;
+        if let Some(terminal) = self.terminal {
+            call(Step::Session, terminal::set_controlling(terminal))?;
+        }
+        let signals = at(Step::ShimSignals, watch_children())?;
+        let agent = call(Step::CloneAgent, clone3(0, self.agent_cgroup, || self.agent.run()))?;
+        self.foreground(agent.pid)?;
+        self.let_go(&agent, &signals)?;
+        call(Step::CloneAgent, handshake::shim_agent(self.control, agent.pidfd.as_fd()))?;
+        Ok((agent, signals))
+    }
+
+    /// The parent-death signal follows the thread that forked and can be missed; the pipe
+    /// cannot. In a new pid namespace `getppid` is 0 and proves nothing.
+    fn arm_death(&self) -> nix::Result<()> {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if self.parent_is_gone() { Err(Errno::ESRCH) } else { Ok(()) }
+    }
+
+    fn parent_is_gone(&self) -> bool {
+        let mut fds = [PollFd::new(self.death, PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO) == Ok(1)
+    }
+
+    /// Shim and agent both make the group, so that it exists whoever comes first.
+    fn foreground(&self, agent: i32) -> Result<(), Failure> {
+        let agent = Pid::from_raw(agent);
+        at(Step::ProcessGroup, setpgid(agent, agent))?;
+        match self.terminal {
+            Some(terminal) => at(Step::Foreground, tcsetpgrp(terminal, agent)),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes all that the shim no longer needs: also the ends that belong to the agent, or
+    /// their readers would never see the end.
+    fn let_go(&self, agent: &Child, signals: &SignalFd) -> Result<(), Failure> {
+        for standard in 0..3 {
+            call(Step::ShimDescriptors, descriptor::duplicate_onto(self.null, standard))?;
+        }
+        let own = [
+            0,
+            1,
+            2,
+            self.control.as_raw_fd(),
+            self.death.as_raw_fd(),
+            self.kill.as_raw_fd(),
+            self.terminal.map_or(0, |terminal| terminal.as_raw_fd()),
+            agent.pidfd.as_raw_fd(),
+            signals.as_fd().as_raw_fd(),
+        ];
+        let mut keep = [0; MOST_HELD];
+        let count = own.len() + self.held.len();
+        if count > MOST_HELD {
+            return at(Step::ShimDescriptors, Err(Errno::EMFILE));
+        }
+        keep[..own.len()].copy_from_slice(&own);
+        keep[own.len()..count].copy_from_slice(self.held);
+        call(Step::ShimDescriptors, descriptor::close_all_but(&mut keep[..count]))
+    }
+
+    /// Waits until the run is over: the agent ended, or lp-run died.
+    fn watch(&self, agent: &Child, signals: &SignalFd) -> i32 {
+        let mut agent_is_over = false;
+        loop {
+            let mut fds = [
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.death, PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => (),
+                Err(_) => return self.take_down(),
+            }
+            if fds[1].any().unwrap_or(true) {
+                return self.take_down();
+            }
+            while let Ok(Some(_)) = signals.read_signal() {}
+            match self.reap(agent, &mut agent_is_over) {
+                Waited::NoChild if agent_is_over => return 0,
+                _ => (),
+            }
+        }
+    }
+
+    /// Takes every change of the children; gives the last answer.
+    fn reap(&self, agent: &Child, agent_is_over: &mut bool) -> Waited {
+        loop {
+            match wait_any() {
+                Ok(Waited::Child(pid, ended)) => {
+                    if pid == agent.pid {
+                        *agent_is_over = true;
+                        let told = handshake::shim_ended(self.control, ended);
+                        // What the program left behind goes with it.
+                        if self.kill_all().is_err() || told.is_err() {
+                            process_exit();
+                        }
+                    }
+                }
+                // There is no job control yet: a program stopped from its own keyboard could
+                // not be continued by anybody.
+                Ok(Waited::Stopped(pid, libc::SIGTSTP)) if pid == agent.pid => {
+                    let _ = process::pidfd_send_signal(agent.pidfd.as_fd(), libc::SIGCONT);
+                }
+                Ok(Waited::Stopped(..)) => (),
+                Ok(answer) => return answer,
+                Err(_) => return Waited::Nothing,
+            }
+        }
+    }
+
+    fn kill_all(&self) -> Result<usize, SysError> {
+        descriptor::write(self.kill.as_raw_fd(), b"1")
+    }
+
+    /// Kills through the cgroup, which a frozen run hears too; the end of pid 1 is the second
+    /// blow.
+    fn take_down(&self) -> i32 {
+        let _ = self.kill_all();
+        125
+    }
+}
+
+/// Ends pid 1, and the kernel ends its namespace.
+fn process_exit() -> ! {
+    crate::sys::clone::exit_now(125)
+}
+
+/// Blocks every signal and makes SIGCHLD readable.
+fn watch_children() -> nix::Result<SignalFd> {
+    SigSet::all().thread_block()?;
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+fn at<T>(step: Step, result: nix::Result<T>) -> Result<T, Failure> {
+    result.map_err(|errno| Failure { step, errno: errno as i32, detail: 0 })
+}
+
+fn call<T>(step: Step, result: Result<T, SysError>) -> Result<T, Failure> {
+    result.map_err(|error| Failure { step, errno: error.errno(), detail: 0 })
+}

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The parent's side of a start: pipes, the shim, the gates, until the program runs or the
+//! reason why not is known. No thread may exist before; none is made here.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::stat::Mode;
+use nix::unistd::pipe2;
+
+use super::agent::Agent;
+use super::confinement::{Confinement, unpack};
+use super::error::{GateError, LaunchError};
+use super::handshake::{self, Failure, FromAgent, FromShim, Gate};
+use super::running::Launched;
+use super::shim::Shim;
+use super::signals::Blocked;
+use super::stdio::Stdio;
+use super::step::Step;
+use crate::enforce::CanaryEvidence;
+use crate::sys::clone::{Child, clone3};
+use crate::sys::process::ExecArguments;
+use crate::sys::{SysError, process};
+
+/// Longest silence of shim and agent during the set-up.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a killed process may take to be gone, and the shim to say how the agent ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What is to be started.
+#[derive(Debug)]
+pub struct Launch<'a, C> {
+    /// The mechanisms, prepared.
+    pub confinement: &'a C,
+    /// Program, arguments, environment.
+    pub exec: &'a ExecArguments,
+    /// Working directory as the agent sees it.
+    pub workdir: CString,
+    /// Standard descriptors, prepared.
+    pub stdio: Stdio,
+    /// The directory of the cgroup `RUN/shim`.
+    pub shim_cgroup: BorrowedFd<'a>,
+    /// The directory of the cgroup `RUN/agent`: fresh, never killed before.
+    pub agent_cgroup: BorrowedFd<'a>,
+    /// A network namespace of its own.
+    pub own_network: bool,
+    /// Descriptors that the shim holds until the agent is gone: uid lease, anchors.
+    pub held: Vec<RawFd>,
+}
+
+/// The kernel side of a start, called in this order. An error ends the run before the program
+/// has started.
+pub trait GateKeeper {
+    /// The agent's process exists and waits: attach, fill, state `setup`.
+    fn attach(&mut self) -> Result<(), GateError>;
+    /// The agent is confined by Landlock and asks for the self-test: state `canary`.
+    fn canary(&mut self) -> Result<(), GateError>;
+    /// The self-test is over: verify, state `live`.
+    fn judge(&mut self, evidence: &CanaryEvidence) -> Result<(), GateError>;
+}
+
+/// Starts the program. On an error nothing of the run is alive when this returns; its cgroup
+/// directories and what was attached are the caller's to remove.
+pub fn start<C: Confinement>(
+    mut launch: Launch<'_, C>,
+    keeper: &mut dyn GateKeeper,
+) -> Result<Launched, LaunchError> {
+    let (ends, shim_ends) = channels(launch.agent_cgroup)
+        .map_err(|source| LaunchError::Parent { step: Step::Channels, source })?;
+    // Signals that are to be forwarded wait until somebody listens for them.
+    let blocked = Blocked::new().map_err(|errno| {
+        LaunchError::Parent { step: Step::Channels, source: named("sigprocmask")(errno) }
+    })?;
+    let shim = clone_shim(&launch, &ends, shim_ends)?;
+    launch.stdio.release_agent_side();
+    let mut start = Start { launch: &launch, ends: &ends, shim: &shim, agent: None };
+    match start.to_exec(keeper) {
+        Ok(agent) => Ok(Launched::new(agent, shim, ends, launch.stdio, blocked)),
+        Err(error) => {
+            let error = start.better_reason(error);
+            start.abort();
+            Err(error)
+        }
+    }
+}
+
+/// The parent's ends of the channels.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// Socket to the shim.
+    pub control: OwnedFd,
+    /// The one write end of the death pipe.
+    pub death: OwnedFd,
+    /// `cgroup.kill` of `RUN/agent`.
+    pub kill: OwnedFd,
+    /// `cgroup.events` of `RUN/agent`.
+    pub events: OwnedFd,
+    status: OwnedFd,
+    gate: OwnedFd,
+}
+
+/// The ends of shim and agent: the parent closes them, or it would never see an end.
+struct ShimEnds {
+    control: OwnedFd,
+    death: OwnedFd,
+    status: OwnedFd,
+    gate: OwnedFd,
+    null: OwnedFd,
+}
+
+fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> {
+    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(named("pipe2"));
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (control, shim_control) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+        .map_err(named("socketpair"))?;
+    let (death_read, death) = pipe()?;
+    let (status, status_write) = pipe()?;
+    let (gate_read, gate) = pipe()?;
+    let file = |name: &str, flags| openat(agent_cgroup, name, flags | OFlag::O_CLOEXEC, Mode::empty());
+    let kill = file("cgroup.kill", OFlag::O_WRONLY).map_err(named("open cgroup.kill"))?;
+    let events = file("cgroup.events", OFlag::O_RDONLY).map_err(named("open cgroup.events"))?;
+    let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(named("open /dev/null"))?;
+    let ends = Ends { control, death, kill, events, status, gate };
+    let shim_ends = ShimEnds {
+        control: shim_control,
+        death: death_read,
+        status: status_write,
+        gate: gate_read,
+        null,
+    };
+    Ok((ends, shim_ends))
+}
+
+impl Ends {
+    /// What no other process may hold.
+    fn numbers(&self) -> [RawFd; 5] {
+        [&self.control, &self.death, &self.events, &self.status, &self.gate].map(AsRawFd::as_raw_fd)
+    }
+}
+
+/// Turns an errno of nix into the crate's error.
+pub(super) fn named(call: &'static str) -> impl Fn(nix::Error) -> SysError {
+    move |errno| SysError { call, source: errno.into() }
+}
+
+fn clone_shim<C: Confinement>(
+    launch: &Launch<'_, C>,
+    ends: &Ends,
+    shim_ends: ShimEnds,
+) -> Result<Child, LaunchError> {
+    let mut parent_only = ends.numbers().to_vec();
+    parent_only.extend(launch.stdio.parent_only());
+    let keep = launch.stdio.keep().to_vec();
+    let shim = Shim {
+        agent: Agent {
+            confinement: launch.confinement,
+            exec: launch.exec,
+            workdir: &launch.workdir,
+            standard: launch.stdio.agent_sources(),
+            keep: &keep,
+            status: shim_ends.status.as_raw_fd(),
+            gate: shim_ends.gate.as_raw_fd(),
+        },
+        control: shim_ends.control.as_fd(),
+        death: shim_ends.death.as_fd(),
+        parent_only: &parent_only,
+        held: &launch.held,
+        agent_cgroup: launch.agent_cgroup,
+        kill: ends.kill.as_fd(),
+        terminal: launch.stdio.slave(),
+        null: shim_ends.null.as_fd(),
+        own_network: launch.own_network,
+    };
+    let mut namespaces =
+        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if launch.own_network {
+        namespaces |= libc::CLONE_NEWNET;
+    }
+    clone3(namespaces, launch.shim_cgroup, || shim.run())
+        .map_err(|source| LaunchError::Parent { step: Step::CloneShim, source })
+}
+
+/// A start under way.
+struct Start<'a, C> {
+    launch: &'a Launch<'a, C>,
+    ends: &'a Ends,
+    shim: &'a Child,
+    agent: Option<OwnedFd>,
+}
+
+/// What the parent hears next.
+enum Heard {
+    Shim(Option<FromShim>),
+    Agent(Option<FromAgent>),
+}
+
+impl<C: Confinement> Start<'_, C> {
+    /// The story of a start, seen from the parent.
+    fn to_exec(&mut self, keeper: &mut dyn GateKeeper) -> Result<OwnedFd, LaunchError> {
+        keeper.attach().map_err(|source| LaunchError::Gate { step: Step::Attach, source })?;
+        self.until_agent_exists()?;
+        self.open(Gate::Attached)?;
+        match self.next_of_agent(Step::Landlock)? {
+            Some(FromAgent::Confined) => (),
+            other => return Err(self.unexpected(other)),
+        }
+        keeper.canary().map_err(|source| LaunchError::Gate { step: Step::StateCanary, source })?;
+        self.open(Gate::Canary)?;
+        let evidence = match self.next_of_agent(Step::Seccomp)? {
+            Some(FromAgent::Evidence(evidence)) => evidence,
+            other => return Err(self.unexpected(other)),
+        };
+        let judged = keeper.judge(&evidence);
+        judged.map_err(|source| LaunchError::Gate { step: Step::Judge, source })?;
+        self.open(Gate::Live)?;
+        match self.next_of_agent(Step::GateLive)? {
+            Some(FromAgent::Executing) => (),
+            other => return Err(self.unexpected(other)),
+        }
+        // The end of the pipe is the proof of exec.
+        match self.next_of_agent(Step::Exec)? {
+            None => self.agent.take().ok_or(LaunchError::TimedOut(Step::CloneAgent)),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    fn until_agent_exists(&mut self) -> Result<(), LaunchError> {
+        while self.agent.is_none() {
+            match self.hear(Step::CloneAgent)? {
+                Heard::Shim(message) => self.of_shim(message)?,
+                Heard::Agent(Some(FromAgent::Failed(failure))) => return Err(self.failed(failure)),
+                Heard::Agent(other) => return Err(self.unexpected(other)),
+            }
+        }
+        Ok(())
+    }
+
+    fn next_of_agent(&mut self, step: Step) -> Result<Option<FromAgent>, LaunchError> {
+        loop {
+            match self.hear(step)? {
+                Heard::Agent(Some(FromAgent::Failed(failure))) => return Err(self.failed(failure)),
+                Heard::Agent(message) => return Ok(message),
+                Heard::Shim(message) => self.of_shim(message)?,
+            }
+        }
+    }
+
+    fn of_shim(&mut self, message: Option<FromShim>) -> Result<(), LaunchError> {
+        match message {
+            Some(FromShim::Agent(pidfd)) => {
+                self.agent = Some(pidfd);
+                Ok(())
+            }
+            Some(FromShim::Failed(failure)) => Err(self.failed(failure)),
+            Some(FromShim::Ended(ended)) => {
+                Err(LaunchError::Died { who: "the program's process", ended: Some(ended) })
+            }
+            None => Err(LaunchError::Died { who: "the run's first process", ended: None }),
+        }
+    }
+
+    /// Waits for the next message. What the agent says comes first: it knows its own failure
+    /// better than the shim, which only sees it end.
+    fn hear(&self, step: Step) -> Result<Heard, LaunchError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut fds = [
+                PollFd::new(self.ends.status.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.ends.control.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.shim.pidfd.as_fd(), PollFlags::POLLIN),
+            ];
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut fds, timeout) {
+                Ok(0) => return Err(LaunchError::TimedOut(step)),
+                Ok(_) => (),
+                Err(nix::Error::EINTR) => continue,
+                Err(errno) => {
+                    let source = named("poll")(errno);
+                    return Err(LaunchError::Parent { step, source });
+                }
+            }
+            let [agent, control, shim] = fds.map(|fd| fd.any().unwrap_or(true));
+            if agent {
+                let pipe = self.ends.status.as_raw_fd();
+                return Ok(Heard::Agent(handshake::receive_from_agent(pipe)?));
+            }
+            if control {
+                let socket = self.ends.control.as_fd();
+                return Ok(Heard::Shim(handshake::receive_from_shim(socket)?));
+            }
+            if shim {
+                return Ok(Heard::Shim(None));
+            }
+        }
+    }
+
+    fn open(&self, gate: Gate) -> Result<(), LaunchError> {
+        handshake::open(gate, self.ends.gate.as_raw_fd())
+            .map_err(|source| LaunchError::Parent { step: Step::GateLive, source })
+    }
+
+    fn failed(&self, failure: Failure) -> LaunchError {
+        let what = unpack(&failure)
+            .map(|error| self.launch.confinement.describe(&error))
+            .unwrap_or_default();
+        LaunchError::of_child(failure, what, self.launch.exec.path())
+    }
+
+    fn unexpected(&self, message: Option<FromAgent>) -> LaunchError {
+        match message {
+            Some(FromAgent::Failed(failure)) => self.failed(failure),
+            _ => LaunchError::Died { who: "the program's process", ended: None },
+        }
+    }
+
+    /// An agent that ended without a word: the shim knows how, a moment later.
+    fn better_reason(&mut self, error: LaunchError) -> LaunchError {
+        let LaunchError::Died { ended: None, who } = error else { return error };
+        if !readable(self.ends.control.as_fd(), LAST_WORDS) {
+            return LaunchError::Died { ended: None, who };
+        }
+        match handshake::receive_from_shim(self.ends.control.as_fd()) {
+            Ok(Some(FromShim::Ended(ended))) => LaunchError::Died { who, ended: Some(ended) },
+            Ok(Some(FromShim::Failed(failure))) => self.failed(failure),
+            _ => LaunchError::Died { ended: None, who },
+        }
+    }
+
+    /// Kills all that was started and waits until the shim is gone: as pid 1 it goes last.
+    fn abort(&self) {
+        let _ = crate::sys::descriptor::write(self.ends.kill.as_raw_fd(), b"1");
+        let _ = process::pidfd_send_signal(self.shim.pidfd.as_fd(), libc::SIGKILL);
+        if readable(self.shim.pidfd.as_fd(), LAST_WORDS) {
+            let _ = process::wait_child(self.shim.pid);
+        }
+    }
+}
+
+fn readable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
+    let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+    poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], patience) == Ok(1)
+}

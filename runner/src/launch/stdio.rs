@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the program gets as descriptors 0, 1 and 2, and beside them.
+//!
+//! A regular file, a pipe and the null, zero and full devices are handed over. A socket is
+//! relayed through pipes, so that the agent holds none; a terminal becomes the run's own pty,
+//! so that nothing can be typed into the operator's. Everything else is refused: a directory
+//! or a device would be a way around the view.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, major, minor};
+use nix::sys::statfs::{FsType, fstatfs};
+use nix::unistd::{Gid, Uid, fchown, isatty, pipe2};
+
+use super::start::named;
+use super::terminal::{OwnTerminal, TerminalError};
+use crate::sys::{SysError, descriptor};
+
+/// The file system of anonymous pipes (`PIPEFS_MAGIC`, linux/magic.h).
+const PIPEFS: FsType = FsType(0x5049_5045);
+
+/// What the policy says, and whose the pipes are.
+#[derive(Clone, Copy, Debug)]
+pub struct StdioOptions<'a> {
+    /// `identity.terminal = "auto"`: terminals become a pty; else pipes.
+    pub terminal: bool,
+    /// `identity.stdio = "direct"`: sockets are handed over as they are.
+    pub direct: bool,
+    /// The agent's uid and gid.
+    pub owner: (u32, u32),
+    /// `--keep-fd`.
+    pub keep: &'a [RawFd],
+    /// The run's devpts instance; `None`: the host's.
+    pub devpts: Option<BorrowedFd<'a>>,
+}
+
+/// Why a descriptor cannot be handed on.
+#[derive(Debug, thiserror::Error)]
+pub enum StdioError {
+    /// Not one of the kinds above.
+    #[error("descriptor {fd} is {kind}: lp-run does not hand it to the program")]
+    Refused {
+        /// Its number.
+        fd: RawFd,
+        /// What it is, with its article.
+        kind: &'static str,
+    },
+    /// `--keep-fd` names a descriptor that nobody handed to lp-run.
+    #[error("descriptor {0} is not open: `--keep-fd` takes what the caller of lp-run left open")]
+    NotInherited(RawFd),
+    /// `--keep-fd` names a standard descriptor.
+    #[error("descriptor {0} is handed on anyway")]
+    Standard(RawFd),
+    /// A call on it failed.
+    #[error("prepare descriptor {fd} for the program")]
+    Call {
+        /// Its number.
+        fd: RawFd,
+        /// Why not.
+        #[source]
+        source: SysError,
+    },
+    /// The run's own terminal could not be made.
+    #[error("make a terminal for the program")]
+    Terminal(#[from] TerminalError),
+}
+
+/// What a descriptor is, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    HandOver,
+    Socket,
+    Terminal,
+    Refused(&'static str),
+}
+
+/// The relay of one socket or terminal.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// 0, 1 or 2.
+    pub number: RawFd,
+    /// Our copy of what the caller gave.
+    pub outside: OwnedFd,
+    /// Our end of the pipe to the agent.
+    pub inside: OwnedFd,
+}
+
+/// The descriptors of the program, prepared.
+#[derive(Debug)]
+pub struct Stdio {
+    agent: [Option<OwnedFd>; 3],
+    routes: Vec<Route>,
+    terminal: Option<OwnTerminal>,
+    slave: Option<OwnedFd>,
+    keep: Vec<RawFd>,
+}
+
+/// Both sides of [`Stdio`] that outlive the start.
+#[derive(Debug)]
+pub(super) struct Relayed {
+    pub routes: Vec<Route>,
+    pub terminal: Option<OwnTerminal>,
+}
+
+impl Stdio {
+    /// Looks at descriptors 0 to 2 and at those to keep, and makes what stands in their place.
+    pub fn prepare(options: &StdioOptions<'_>) -> Result<Self, StdioError> {
+        Self::prepare_from([0, 1, 2], options)
+    }
+
+    /// As [`Self::prepare`], with other descriptors in place of 0, 1 and 2.
+    fn prepare_from(given: [RawFd; 3], options: &StdioOptions<'_>) -> Result<Self, StdioError> {
+        let mut stdio =
+            Self { agent: [None, None, None], routes: Vec::new(), terminal: None, slave: None, keep: Vec::new() };
+        let mut terminals = [None, None, None];
+        for (number, fd) in (0..).zip(given) {
+            let copy = duplicate(fd)?;
+            match classify(&copy).map_err(|source| StdioError::Call { fd, source })? {
+                Class::Socket if !options.direct => stdio.relay(number, copy, options)?,
+                Class::Terminal if !options.terminal => stdio.relay(number, copy, options)?,
+                Class::Terminal => terminals[number as usize] = Some(copy),
+                Class::HandOver | Class::Socket => stdio.hand_over(number, fd, copy)?,
+                Class::Refused(kind) => return Err(StdioError::Refused { fd, kind }),
+            }
+        }
+        if terminals.iter().any(Option::is_some) {
+            stdio.own_terminal(terminals, options)?;
+        }
+        for fd in options.keep {
+            stdio.keep.push(keepable(*fd)?);
+        }
+        Ok(stdio)
+    }
+
+    /// What the agent dups onto 0, 1 and 2.
+    pub(super) fn agent_sources(&self) -> [Option<&OwnedFd>; 3] {
+        self.agent.each_ref().map(Option::as_ref)
+    }
+
+    /// Descriptors that only the parent may hold.
+    pub(super) fn parent_only(&self) -> Vec<RawFd> {
+        let routes = self.routes.iter().flat_map(|route| [&route.outside, &route.inside]);
+        let mut numbers: Vec<RawFd> = routes.map(AsRawFd::as_raw_fd).collect();
+        numbers.extend(self.terminal.iter().flat_map(OwnTerminal::numbers));
+        numbers
+    }
+
+    /// Descriptors that live through the exec.
+    pub(super) fn keep(&self) -> &[RawFd] {
+        &self.keep
+    }
+
+    /// The slave of the run's pty.
+    pub(super) fn slave(&self) -> Option<BorrowedFd<'_>> {
+        self.slave.as_ref().map(AsFd::as_fd)
+    }
+
+    /// After the fork: without this no end would ever be seen.
+    pub(super) fn release_agent_side(&mut self) {
+        self.agent = [None, None, None];
+        self.slave = None;
+    }
+
+    /// What is to be relayed.
+    pub(super) fn relayed(self) -> Relayed {
+        Relayed { routes: self.routes, terminal: self.terminal }
+    }
+
+    fn hand_over(&mut self, number: RawFd, fd: RawFd, copy: OwnedFd) -> Result<(), StdioError> {
+        let opened = open_for_agent(number, &copy);
+        opened.map_err(|errno| StdioError::Call { fd, source: named("fchmod")(errno) })?;
+        if number != fd {
+            self.agent[number as usize] = Some(copy);
+        }
+        Ok(())
+    }
+
+    fn relay(
+        &mut self,
+        number: RawFd,
+        outside: OwnedFd,
+        options: &StdioOptions<'_>,
+    ) -> Result<(), StdioError> {
+        let (inside, agent) = agent_pipe(number, options.owner).map_err(|errno| {
+            StdioError::Call { fd: number, source: named("make a pipe of the agent's")(errno) }
+        })?;
+        self.agent[number as usize] = Some(agent);
+        self.routes.push(Route { number, outside, inside });
+        Ok(())
+    }
+
+    fn own_terminal(
+        &mut self,
+        terminals: [Option<OwnedFd>; 3],
+        options: &StdioOptions<'_>,
+    ) -> Result<(), StdioError> {
+        let replaced = terminals.each_ref().map(Option::is_some);
+        let (terminal, slave) = OwnTerminal::open(terminals, options.owner, options.devpts)?;
+        for (place, _) in self.agent.iter_mut().zip(replaced).filter(|(_, replaced)| *replaced) {
+            *place = Some(duplicate(slave.as_raw_fd())?);
+        }
+        self.terminal = Some(terminal);
+        self.slave = Some(slave);
+        Ok(())
+    }
+}
+
+fn duplicate(fd: RawFd) -> Result<OwnedFd, StdioError> {
+    descriptor::duplicate(fd).map_err(|source| StdioError::Call { fd, source })
+}
+
+fn classify(fd: &OwnedFd) -> Result<Class, SysError> {
+    let stat = fstat(fd).map_err(named("fstat"))?;
+    if isatty(fd) == Ok(true) {
+        return Ok(Class::Terminal);
+    }
+    // What an O_PATH descriptor names may be anything, and it cannot be read or written.
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(named("fcntl"))?;
+    if OFlag::from_bits_retain(flags).contains(OFlag::O_PATH) {
+        return Ok(Class::Refused("a bare path (O_PATH)"));
+    }
+    Ok(class_of(&stat))
+}
+
+fn class_of(stat: &FileStat) -> Class {
+    // Linux's devices.txt: 1,3 null; 1,5 zero; 1,7 full.
+    let harmless = major(stat.st_rdev) == 1 && matches!(minor(stat.st_rdev), 3 | 5 | 7);
+    match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFREG | SFlag::S_IFIFO => Class::HandOver,
+        SFlag::S_IFSOCK => Class::Socket,
+        SFlag::S_IFCHR if harmless => Class::HandOver,
+        SFlag::S_IFCHR => Class::Refused("a character device"),
+        SFlag::S_IFBLK => Class::Refused("a block device"),
+        SFlag::S_IFDIR => Class::Refused("a directory"),
+        _ => Class::Refused("a kernel object without a type"),
+    }
+}
+
+/// Lets the agent open an anonymous pipe of the caller's again (`/dev/stdout`), in its own
+/// direction only. Nobody else gains: such a pipe has no name, and the `/proc` of another
+/// user's process cannot be entered.
+fn open_for_agent(number: RawFd, fd: &OwnedFd) -> nix::Result<()> {
+    if fstatfs(fd)?.filesystem_type() != PIPEFS {
+        return Ok(());
+    }
+    let mode = Mode::from_bits_truncate(fstat(fd)?.st_mode);
+    let more = if number == 0 { Mode::S_IROTH } else { Mode::S_IWOTH };
+    fchmod(fd, mode | more)
+}
+
+/// A pipe that belongs to the agent: our end, not blocking, and the agent's.
+fn agent_pipe(number: RawFd, (uid, gid): (u32, u32)) -> nix::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    fchown(&read, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    let (inside, agent) = if number == 0 { (write, read) } else { (read, write) };
+    fcntl(&inside, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((inside, agent))
+}
+
+/// Whether `--keep-fd` may name `fd`: what the caller left open has no close-on-exec flag,
+/// while all that lp-run opens has one.
+fn keepable(fd: RawFd) -> Result<RawFd, StdioError> {
+    if (0..3).contains(&fd) {
+        return Err(StdioError::Standard(fd));
+    }
+    match descriptor::descriptor_flags(fd) {
+        Ok(flags) if flags & libc::FD_CLOEXEC == 0 => (),
+        _ => return Err(StdioError::NotInherited(fd)),
+    }
+    let copy = duplicate(fd)?;
+    match classify(&copy).map_err(|source| StdioError::Call { fd, source })? {
+        Class::HandOver => Ok(fd),
+        Class::Socket => Err(StdioError::Refused { fd, kind: "a socket" }),
+        Class::Terminal => Err(StdioError::Refused { fd, kind: "a terminal" }),
+        Class::Refused(kind) => Err(StdioError::Refused { fd, kind }),
+    }
+}
+
+/// A description of its own for the terminal behind `fd`, not blocking: the flags of the one
+/// we were given are shared with the caller. Where it cannot be opened again, a plain copy.
+pub(super) fn reopen(fd: OwnedFd) -> OwnedFd {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
+        .map_or(fd, OwnedFd::from)
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a process sets for itself before it becomes another program, and what a parent asks
+//! of its children. Only system calls.
+
+use std::ffi::{CStr, CString, c_char};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use super::SysError;
+
+/// `argv`, `envp` and path of an `execve(2)`, laid out before the fork.
+#[derive(Debug)]
+pub struct ExecArguments {
+    path: CString,
+    argv: Vec<*const c_char>,
+    envp: Vec<*const c_char>,
+    /// What the pointers point to.
+    _text: Vec<CString>,
+}
+
+// SAFETY: the pointers lead only into `_text`, which lives as long and is never changed.
+unsafe impl Send for ExecArguments {}
+// SAFETY: as above; all methods only read.
+unsafe impl Sync for ExecArguments {}
+
+impl ExecArguments {
+    /// Lays out the arrays. A `CString`'s text does not move when the string does.
+    pub fn new(path: CString, argv: Vec<CString>, envp: Vec<CString>) -> Self {
+        let pointers = |text: &[CString]| -> Vec<*const c_char> {
+            text.iter().map(|item| item.as_ptr()).chain([ptr::null()]).collect()
+        };
+        let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
+        let text = argv.into_iter().chain(envp).collect();
+        Self { path, argv: argv_pointers, envp: envp_pointers, _text: text }
+    }
+
+    /// The path that `execve(2)` is given.
+    pub fn path(&self) -> &CStr {
+        &self.path
+    }
+
+    /// Becomes the program. Comes back only with an error.
+    pub fn execute(&self) -> SysError {
+        // SAFETY: both arrays end with a null pointer and every other pointer leads to a C
+        // string of `_text`.
+        unsafe { libc::execve(self.path.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
+        SysError::last("execve")
+    }
+}
+
+/// Sets every signal to its default and unblocks all. SIGKILL and SIGSTOP refuse, and so do
+/// the two that the C library keeps for itself, which are default already.
+pub fn reset_signals() -> Result<(), SysError> {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an all-zero sigset_t is the empty set on Linux; the kernel reads 8 bytes of it.
+    let status = unsafe {
+        let empty: libc::sigset_t = std::mem::zeroed();
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const empty,
+            ptr::null::<u8>(),
+            8_usize,
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(SysError::last("rt_sigprocmask")) }
+}
+
+/// Gives up a real-time scheduling class and a negative nice value of the caller.
+pub fn reset_priority() -> Result<(), SysError> {
+    // SAFETY: plain calls on the calling process; `parameters` outlives the call.
+    unsafe {
+        if !matches!(libc::sched_getscheduler(0), libc::SCHED_OTHER | libc::SCHED_BATCH | libc::SCHED_IDLE) {
+            let parameters: libc::sched_param = std::mem::zeroed();
+            if libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameters) != 0 {
+                return Err(SysError::last("sched_setscheduler"));
+            }
+        }
+        // The system call gives 20 minus the nice value.
+        let nice = 20 - libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0);
+        if nice < 0 && libc::setpriority(libc::PRIO_PROCESS, 0, 0) != 0 {
+            return Err(SysError::last("setpriority"));
+        }
+    }
+    Ok(())
+}
+
+/// Sends `signal` to the process that `pidfd` names (`pidfd_send_signal(2)`).
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), SysError> {
+    // SAFETY: a null siginfo is allowed; nothing else is read.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0_u32,
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(SysError::last("pidfd_send_signal")) }
+}
+
+/// A descriptor of the process with id `pid` (`pidfd_open(2)`, close-on-exec).
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
+    // SAFETY: the call touches no memory.
+    match unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0_u32) } {
+        -1 => Err(SysError::last("pidfd_open")),
+        // SAFETY: the kernel has just made this descriptor for us.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+    }
+}
+
+/// The id, in the caller's pid namespace, of the process that `pidfd` names; `None` when it is
+/// gone.
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    line.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+}
+
+/// What `waitid(2)` had to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// A child ended and is gone now.
+    Child(i32, Ended),
+    /// A child was stopped by this signal.
+    Stopped(i32, i32),
+    /// There are children, and nothing happened to them.
+    Nothing,
+    /// There is no child.
+    NoChild,
+}
+
+/// Takes one change of any child, without waiting.
+pub fn wait_any() -> Result<Waited, SysError> {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the kernel to write to.
+    match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) } {
+        0 => Ok(Waited::Nothing),
+        -1 => {
+            let error = SysError::last("waitpid");
+            if error.errno() == libc::ECHILD { Ok(Waited::NoChild) } else { Err(error) }
+        }
+        pid if libc::WIFSTOPPED(status) => Ok(Waited::Stopped(pid, libc::WSTOPSIG(status))),
+        pid if libc::WIFSIGNALED(status) => {
+            Ok(Waited::Child(pid, Ended::Signaled(libc::WTERMSIG(status))))
+        }
+        pid => Ok(Waited::Child(pid, Ended::Exited(libc::WEXITSTATUS(status)))),
+    }
+}
+
+/// Waits for the child `pid` to end, without taking changes of other children.
+pub fn wait_child(pid: i32) -> Result<Ended, SysError> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is a valid place for the kernel to write to.
+        match unsafe { libc::waitpid(pid, &raw mut status, 0) } {
+            -1 => {
+                let error = SysError::last("waitpid");
+                if error.errno() != libc::EINTR {
+                    return Err(error);
+                }
+            }
+            _ if libc::WIFSIGNALED(status) => return Ok(Ended::Signaled(libc::WTERMSIG(status))),
+            _ => return Ok(Ended::Exited(libc::WEXITSTATUS(status))),
+        }
+    }
+}
+
+/// Whether the process ignores `signal`.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: with a null new action the call only reads; an all-zero sigaction is a valid
+    // place for the kernel to write to.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
+}
