@@ -52,7 +52,10 @@ impl<C: Confinement> Agent<'_, C> {
         let mut evidence = CanaryEvidence::default();
         self.wait(Step::GateAttached, Gate::Attached)?;
         // A group of its own: the shim leads the session and cannot be stopped with it.
-        at(Step::ProcessGroup, setpgid(Pid::from_raw(0), Pid::from_raw(0)))?;
+        at(
+            Step::ProcessGroup,
+            setpgid(Pid::from_raw(0), Pid::from_raw(0)),
+        )?;
         self.standard_descriptors()?;
         // While still root: raising a limit, lowering a nice value.
         applied(Step::Limits, confinement.limits())?;
@@ -74,16 +77,27 @@ impl<C: Confinement> Agent<'_, C> {
         self.close_descriptors()?;
         // Last, because the steps above need calls that it refuses.
         applied(Step::Seccomp, confinement.seccomp(&mut evidence))?;
-        call(Step::GateLive, handshake::agent_evidence(self.status, &evidence.to_bytes()))?;
+        call(
+            Step::GateLive,
+            handshake::agent_evidence(self.status, &evidence.to_bytes()),
+        )?;
         self.wait(Step::GateLive, Gate::Live)?;
         call(Step::Exec, handshake::agent_executing(self.status))?;
         let error = self.exec.execute();
-        Err(Failure { step: Step::Exec, errno: error.errno(), detail: 0 })
+        Err(Failure {
+            step: Step::Exec,
+            errno: error.errno(),
+            detail: 0,
+        })
     }
 
     fn wait(&self, step: Step, gate: Gate) -> Result<(), Failure> {
         let waited = handshake::wait_at(gate, self.gate);
-        waited.map_err(|errno| Failure { step, errno, detail: 0 })
+        waited.map_err(|errno| Failure {
+            step,
+            errno,
+            detail: 0,
+        })
     }
 
     fn standard_descriptors(&self) -> Result<(), Failure> {
@@ -112,11 +126,19 @@ fn oom_score() -> nix::Result<()> {
 }
 
 fn at<T>(step: Step, result: nix::Result<T>) -> Result<T, Failure> {
-    result.map_err(|errno| Failure { step, errno: errno as i32, detail: 0 })
+    result.map_err(|errno| Failure {
+        step,
+        errno: errno as i32,
+        detail: 0,
+    })
 }
 
 fn call<T>(step: Step, result: Result<T, SysError>) -> Result<T, Failure> {
-    result.map_err(|error| Failure { step, errno: error.errno(), detail: 0 })
+    result.map_err(|error| Failure {
+        step,
+        errno: error.errno(),
+        detail: 0,
+    })
 }
 
 fn applied(step: Step, result: Result<(), StepError>) -> Result<(), Failure> {

@@ -62,13 +62,21 @@ impl Confinement for Prepared {
 /// A mechanism's failure as it travels: the act in the high byte of the detail.
 pub(super) fn pack(step: Step, error: StepError) -> Failure {
     let detail = (error.act as u32) << 24 | (error.detail & 0x00ff_ffff);
-    Failure { step, errno: error.errno, detail }
+    Failure {
+        step,
+        errno: error.errno,
+        detail,
+    }
 }
 
 /// The mechanism's failure again; `None` where the step is the launcher's own.
 pub(super) fn unpack(failure: &Failure) -> Option<StepError> {
     let act = Act::from_u8((failure.detail >> 24) as u8)?;
-    Some(StepError { act, detail: failure.detail & 0x00ff_ffff, errno: failure.errno })
+    Some(StepError {
+        act,
+        detail: failure.detail & 0x00ff_ffff,
+        errno: failure.errno,
+    })
 }
 
 #[cfg(test)]
@@ -77,8 +85,19 @@ mod tests {
 
     #[test]
     fn failures_of_a_mechanism_survive_the_handshake() {
-        let error = StepError { act: Act::Mount, detail: 300, errno: libc::EINVAL };
+        let error = StepError {
+            act: Act::Mount,
+            detail: 300,
+            errno: libc::EINVAL,
+        };
         assert_eq!(unpack(&pack(Step::View, error)), Some(error));
-        assert_eq!(unpack(&Failure { step: Step::Exec, errno: 2, detail: 0 }), None);
+        assert_eq!(
+            unpack(&Failure {
+                step: Step::Exec,
+                errno: 2,
+                detail: 0
+            }),
+            None
+        );
     }
 }

@@ -100,7 +100,10 @@ impl LaunchError {
         match self {
             Self::NotFound(_) => Reason::NotFound,
             Self::NotExecutable { .. } => Reason::NotExecutable,
-            Self::Gate { source: GateError::Unproven { .. }, .. } => Reason::CannotEnforce,
+            Self::Gate {
+                source: GateError::Unproven { .. },
+                ..
+            } => Reason::CannotEnforce,
             _ => Reason::Internal,
         }
     }
@@ -121,7 +124,10 @@ impl LaunchError {
         let source = io::Error::from_raw_os_error(errno);
         match (step, errno) {
             (Step::Exec, libc::ENOENT) => Self::NotFound(program.to_owned()),
-            (Step::Exec, _) => Self::NotExecutable { path: program.to_owned(), source },
+            (Step::Exec, _) => Self::NotExecutable {
+                path: program.to_owned(),
+                source,
+            },
             (_, 0) => Self::NotInEffect { step, what },
             _ => Self::Child { step, what, source },
         }
@@ -129,7 +135,11 @@ impl LaunchError {
 }
 
 fn in_brackets(what: &str) -> String {
-    if what.is_empty() { String::new() } else { format!(" ({what})") }
+    if what.is_empty() {
+        String::new()
+    } else {
+        format!(" ({what})")
+    }
 }
 
 fn how(ended: &Option<Ended>) -> String {
@@ -147,7 +157,11 @@ mod tests {
     #[test]
     fn a_failed_exec_has_the_shells_exit_codes() {
         let code = |step, errno| {
-            let failure = Failure { step, errno, detail: 0 };
+            let failure = Failure {
+                step,
+                errno,
+                detail: 0,
+            };
             LaunchError::of_child(failure, String::new(), c"/bin/x").exit_code()
         };
         assert_eq!(code(Step::Exec, libc::ENOENT), 127);
@@ -158,7 +172,11 @@ mod tests {
 
     #[test]
     fn an_error_names_its_step_and_its_object() {
-        let failure = Failure { step: Step::View, errno: libc::EINVAL, detail: 0 };
+        let failure = Failure {
+            step: Step::View,
+            errno: libc::EINVAL,
+            detail: 0,
+        };
         let what = "attach the mount `/srv` (files.read[1])".to_owned();
         let error = LaunchError::of_child(failure, what, c"/bin/x");
         assert_eq!(

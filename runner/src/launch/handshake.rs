@@ -113,12 +113,21 @@ fn decode(bytes: &[u8]) -> Option<[u32; 4]> {
 }
 
 fn encode_failure(failure: Failure) -> [u8; 16] {
-    encode([KIND_FAILED, failure.step as u32, failure.errno as u32, failure.detail])
+    encode([
+        KIND_FAILED,
+        failure.step as u32,
+        failure.errno as u32,
+        failure.detail,
+    ])
 }
 
 fn decode_failure(numbers: [u32; 4]) -> Option<Failure> {
     let [_, step, errno, detail] = numbers;
-    Some(Failure { step: Step::from_number(step)?, errno: errno as i32, detail })
+    Some(Failure {
+        step: Step::from_number(step)?,
+        errno: errno as i32,
+        detail,
+    })
 }
 
 /// The shim reports a failed step. There is nobody to tell when even that fails.
@@ -158,7 +167,10 @@ pub fn receive_from_shim(socket: BorrowedFd<'_>) -> Result<Option<FromShim>, Han
         (KIND_SIGNALED, None) => Some(FromShim::Ended(Ended::Signaled(value))),
         _ => None,
     };
-    message.map(Some).ok_or(HandshakeError::Garbled { kind: numbers[0], length })
+    message.map(Some).ok_or(HandshakeError::Garbled {
+        kind: numbers[0],
+        length,
+    })
 }
 
 /// The agent reports a failed step. There is nobody to tell when even that fails.
@@ -193,7 +205,10 @@ pub fn receive_from_agent(pipe: RawFd) -> Result<Option<FromAgent>, HandshakeErr
         return Ok(None);
     }
     let numbers = decode(&head).unwrap_or_default();
-    let garbled = HandshakeError::Garbled { kind: numbers[0], length };
+    let garbled = HandshakeError::Garbled {
+        kind: numbers[0],
+        length,
+    };
     let message = match numbers[0] {
         _ if length != 16 => None,
         KIND_FAILED => decode_failure(numbers).map(FromAgent::Failed),
@@ -243,14 +258,20 @@ mod tests {
     #[test]
     fn what_the_shim_says_arrives_with_its_descriptor() {
         let (parent, shim) = pair();
-        let failure = Failure { step: Step::View, errno: libc::EINVAL, detail: 7 };
+        let failure = Failure {
+            step: Step::View,
+            errno: libc::EINVAL,
+            detail: 7,
+        };
         shim_failed(shim.as_fd(), failure);
         shim_agent(shim.as_fd(), shim.as_fd()).expect("send");
         shim_ended(shim.as_fd(), Ended::Signaled(9)).expect("send");
         drop(shim);
         let mut next = || receive_from_shim(parent.as_fd()).expect("receive");
         assert!(matches!(next(), Some(FromShim::Failed(it)) if it == failure));
-        let Some(FromShim::Agent(descriptor)) = next() else { panic!("no descriptor") };
+        let Some(FromShim::Agent(descriptor)) = next() else {
+            panic!("no descriptor")
+        };
         drop(descriptor);
         assert!(matches!(next(), Some(FromShim::Ended(Ended::Signaled(9)))));
         assert!(next().is_none());
@@ -259,7 +280,10 @@ mod tests {
     #[test]
     fn what_the_agent_says_arrives_in_order_also_when_it_is_read_late() {
         let (read, write) = pipe().expect("pipe");
-        let evidence = CanaryEvidence { landlock_after: libc::EACCES, ..Default::default() };
+        let evidence = CanaryEvidence {
+            landlock_after: libc::EACCES,
+            ..Default::default()
+        };
         agent_confined(write.as_raw_fd()).expect("write");
         agent_evidence(write.as_raw_fd(), &evidence.to_bytes()).expect("write");
         agent_executing(write.as_raw_fd()).expect("write");

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use tokio::io::unix::AsyncFd;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -38,8 +38,12 @@ impl Relays {
     /// Starts one task for each direction. Needs a tokio runtime.
     pub fn start(stdio: Stdio) -> io::Result<Self> {
         let Relayed { routes, terminal } = stdio.relayed();
-        let mut relays =
-            Self { inputs: Vec::new(), outputs: Vec::new(), moved: Arc::default(), raw: None };
+        let mut relays = Self {
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            moved: Arc::default(),
+            raw: None,
+        };
         for route in routes {
             relays.add_route(route)?;
         }
@@ -72,7 +76,11 @@ impl Relays {
     }
 
     fn add_route(&mut self, route: Route) -> io::Result<()> {
-        let Route { number, outside, inside } = route;
+        let Route {
+            number,
+            outside,
+            inside,
+        } = route;
         let socket = is_socket(&outside);
         let outside = if socket { outside } else { reopen(outside) };
         let outside = Pipe::new(outside, socket)?;
@@ -101,7 +109,8 @@ impl Relays {
         let operator = Arc::new(Pipe::new(own.operator, false)?);
         if reads {
             let (from, to, moved) = (operator.clone(), master.clone(), self.moved.clone());
-            self.inputs.push(tokio::spawn(async move { from.copy_to(&to, &moved).await }));
+            self.inputs
+                .push(tokio::spawn(async move { from.copy_to(&to, &moved).await }));
         }
         let mut resized = signal(SignalKind::window_change())?;
         let (from, to) = (operator.clone(), master.clone());
@@ -112,14 +121,19 @@ impl Relays {
             }
         }));
         let moved = self.moved.clone();
-        self.outputs.push(tokio::spawn(async move { master.copy_to(&operator, &moved).await }));
+        self.outputs.push(tokio::spawn(async move {
+            master.copy_to(&operator, &moved).await
+        }));
         Ok(())
     }
 }
 
 impl Drop for Relays {
     fn drop(&mut self) {
-        self.inputs.iter().chain(&self.outputs).for_each(JoinHandle::abort);
+        self.inputs
+            .iter()
+            .chain(&self.outputs)
+            .for_each(JoinHandle::abort);
     }
 }
 
@@ -152,7 +166,10 @@ struct Pipe {
 impl Pipe {
     fn new(fd: OwnedFd, socket: bool) -> io::Result<Self> {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        Ok(Self { fd: watch(fd, interest)?, socket })
+        Ok(Self {
+            fd: watch(fd, interest)?,
+            socket,
+        })
     }
 
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {

@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::handshake::{FromShim, receive_from_shim};
@@ -35,8 +35,20 @@ pub struct Launched {
 }
 
 impl Launched {
-    pub(super) fn new(agent: OwnedFd, shim: Child, ends: Ends, stdio: Stdio, blocked: Blocked) -> Self {
-        Self { agent, shim, ends, stdio, blocked }
+    pub(super) fn new(
+        agent: OwnedFd,
+        shim: Child,
+        ends: Ends,
+        stdio: Stdio,
+        blocked: Blocked,
+    ) -> Self {
+        Self {
+            agent,
+            shim,
+            ends,
+            stdio,
+            blocked,
+        }
     }
 
     /// The program's process id on the host; `None` when it is gone already.
@@ -54,7 +66,13 @@ impl Launched {
     pub fn supervise(self) -> io::Result<(Running, Signals)> {
         let relays = Relays::start(self.stdio)?;
         let signals = Signals::listen(self.blocked)?;
-        let Ends { control, death, kill, events, .. } = self.ends;
+        let Ends {
+            control,
+            death,
+            kill,
+            events,
+            ..
+        } = self.ends;
         let running = Running {
             agent: self.agent,
             shim_pid: self.shim.pid,
@@ -152,7 +170,10 @@ impl Running {
             Err(_) => unkillable = true,
         }
         let output_lost = !self.relays.drain(DRAIN_PATIENCE).await;
-        Rest { unkillable, output_lost }
+        Rest {
+            unkillable,
+            output_lost,
+        }
     }
 
     /// Whether the agent's cgroup is empty within [`KILL_PATIENCE`].
@@ -177,13 +198,17 @@ impl Running {
         let mut bytes = [0; 256];
         let length = nix::sys::uio::pread(&self.events, &mut bytes, 0).unwrap_or(0);
         let text = &bytes[..length];
-        !text.split(|byte| *byte == b'\n').any(|line| line == b"populated 0")
+        !text
+            .split(|byte| *byte == b'\n')
+            .any(|line| line == b"populated 0")
     }
 }
 
 async fn message(control: &AsyncFd<OwnedFd>) -> End {
     loop {
-        let Ok(mut guard) = control.readable().await else { return End::ShimDied };
+        let Ok(mut guard) = control.readable().await else {
+            return End::ShimDied;
+        };
         match receive_from_shim(control.get_ref().as_fd()) {
             Ok(Some(FromShim::Ended(ended))) => return End::Program(ended),
             Ok(Some(_)) => (),

@@ -64,22 +64,33 @@ impl<C: Confinement> Shim<'_, C> {
 
     fn set_up(&self) -> Result<(Child, SignalFd), Failure> {
         // Closed first: a copy of the death pipe's write end here would keep it alive.
-        self.parent_only.iter().for_each(|fd| descriptor::close(*fd));
+        self.parent_only
+            .iter()
+            .for_each(|fd| descriptor::close(*fd));
         at(Step::ArmDeath, self.arm_death())?;
         at(Step::NotDumpable, prctl::set_dumpable(false))?;
         if self.own_network {
             call(Step::Loopback, loopback::bring_up())?;
         }
-        self.agent.confinement.view().map_err(|error| pack(Step::View, error))?;
+        self.agent
+            .confinement
+            .view()
+            .map_err(|error| pack(Step::View, error))?;
         at(Step::Session, setsid().map(drop))?;
         if let Some(terminal) = self.terminal {
             call(Step::Session, terminal::set_controlling(terminal))?;
         }
         let signals = at(Step::ShimSignals, watch_children())?;
-        let agent = call(Step::CloneAgent, clone3(0, self.agent_cgroup, || self.agent.run()))?;
+        let agent = call(
+            Step::CloneAgent,
+            clone3(0, self.agent_cgroup, || self.agent.run()),
+        )?;
         self.foreground(agent.pid)?;
         self.let_go(&agent, &signals)?;
-        call(Step::CloneAgent, handshake::shim_agent(self.control, agent.pidfd.as_fd()))?;
+        call(
+            Step::CloneAgent,
+            handshake::shim_agent(self.control, agent.pidfd.as_fd()),
+        )?;
         Ok((agent, signals))
     }
 
@@ -87,7 +98,11 @@ impl<C: Confinement> Shim<'_, C> {
     /// cannot. In a new pid namespace `getppid` is 0 and proves nothing.
     fn arm_death(&self) -> nix::Result<()> {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
-        if self.parent_is_gone() { Err(Errno::ESRCH) } else { Ok(()) }
+        if self.parent_is_gone() {
+            Err(Errno::ESRCH)
+        } else {
+            Ok(())
+        }
     }
 
     fn parent_is_gone(&self) -> bool {
@@ -109,7 +124,10 @@ impl<C: Confinement> Shim<'_, C> {
     /// their readers would never see the end.
     fn let_go(&self, agent: &Child, signals: &SignalFd) -> Result<(), Failure> {
         for standard in 0..3 {
-            call(Step::ShimDescriptors, descriptor::duplicate_onto(self.null, standard))?;
+            call(
+                Step::ShimDescriptors,
+                descriptor::duplicate_onto(self.null, standard),
+            )?;
         }
         let own = [
             0,
@@ -129,7 +147,10 @@ impl<C: Confinement> Shim<'_, C> {
         }
         keep[..own.len()].copy_from_slice(&own);
         keep[own.len()..count].copy_from_slice(self.held);
-        call(Step::ShimDescriptors, descriptor::close_all_but(&mut keep[..count]))
+        call(
+            Step::ShimDescriptors,
+            descriptor::close_all_but(&mut keep[..count]),
+        )
     }
 
     /// Waits until the run is over: the agent ended, or lp-run died.
@@ -207,9 +228,17 @@ fn watch_children() -> nix::Result<SignalFd> {
 }
 
 fn at<T>(step: Step, result: nix::Result<T>) -> Result<T, Failure> {
-    result.map_err(|errno| Failure { step, errno: errno as i32, detail: 0 })
+    result.map_err(|errno| Failure {
+        step,
+        errno: errno as i32,
+        detail: 0,
+    })
 }
 
 fn call<T>(step: Step, result: Result<T, SysError>) -> Result<T, Failure> {
-    result.map_err(|error| Failure { step, errno: error.errno(), detail: 0 })
+    result.map_err(|error| Failure {
+        step,
+        errno: error.errno(),
+        detail: 0,
+    })
 }

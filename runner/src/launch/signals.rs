@@ -31,7 +31,9 @@ impl Blocked {
     /// Blocks them.
     pub fn new() -> nix::Result<Self> {
         let set: SigSet = FORWARDED.into_iter().collect();
-        Ok(Self { before: set.thread_swap_mask(SigmaskHow::SIG_BLOCK)? })
+        Ok(Self {
+            before: set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?,
+        })
     }
 }
 

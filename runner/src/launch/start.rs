@@ -69,15 +69,24 @@ pub fn start<C: Confinement>(
     mut launch: Launch<'_, C>,
     keeper: &mut dyn GateKeeper,
 ) -> Result<Launched, LaunchError> {
-    let (ends, shim_ends) = channels(launch.agent_cgroup)
-        .map_err(|source| LaunchError::Parent { step: Step::Channels, source })?;
+    let (ends, shim_ends) =
+        channels(launch.agent_cgroup).map_err(|source| LaunchError::Parent {
+            step: Step::Channels,
+            source,
+        })?;
     // Signals that are to be forwarded wait until somebody listens for them.
-    let blocked = Blocked::new().map_err(|errno| {
-        LaunchError::Parent { step: Step::Channels, source: named("sigprocmask")(errno) }
+    let blocked = Blocked::new().map_err(|errno| LaunchError::Parent {
+        step: Step::Channels,
+        source: named("sigprocmask")(errno),
     })?;
     let shim = clone_shim(&launch, &ends, shim_ends)?;
     launch.stdio.release_agent_side();
-    let mut start = Start { launch: &launch, ends: &ends, shim: &shim, agent: None };
+    let mut start = Start {
+        launch: &launch,
+        ends: &ends,
+        shim: &shim,
+        agent: None,
+    };
     match start.to_exec(keeper) {
         Ok(agent) => Ok(Launched::new(agent, shim, ends, launch.stdio, blocked)),
         Err(error) => {
@@ -120,12 +129,20 @@ fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> 
     let (death_read, death) = pipe()?;
     let (status, status_write) = pipe()?;
     let (gate_read, gate) = pipe()?;
-    let file = |name: &str, flags| openat(agent_cgroup, name, flags | OFlag::O_CLOEXEC, Mode::empty());
+    let file =
+        |name: &str, flags| openat(agent_cgroup, name, flags | OFlag::O_CLOEXEC, Mode::empty());
     let kill = file("cgroup.kill", OFlag::O_WRONLY).map_err(named("open cgroup.kill"))?;
     let events = file("cgroup.events", OFlag::O_RDONLY).map_err(named("open cgroup.events"))?;
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(named("open /dev/null"))?;
-    let ends = Ends { control, death, kill, events, status, gate };
+    let ends = Ends {
+        control,
+        death,
+        kill,
+        events,
+        status,
+        gate,
+    };
     let shim_ends = ShimEnds {
         control: shim_control,
         death: death_read,
@@ -139,13 +156,23 @@ fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> 
 impl Ends {
     /// What no other process may hold.
     fn numbers(&self) -> [RawFd; 5] {
-        [&self.control, &self.death, &self.events, &self.status, &self.gate].map(AsRawFd::as_raw_fd)
+        [
+            &self.control,
+            &self.death,
+            &self.events,
+            &self.status,
+            &self.gate,
+        ]
+        .map(AsRawFd::as_raw_fd)
     }
 }
 
 /// Turns an errno of nix into the crate's error.
 pub(super) fn named(call: &'static str) -> impl Fn(nix::Error) -> SysError {
-    move |errno| SysError { call, source: errno.into() }
+    move |errno| SysError {
+        call,
+        source: errno.into(),
+    }
 }
 
 fn clone_shim<C: Confinement>(
@@ -181,8 +208,10 @@ fn clone_shim<C: Confinement>(
     if launch.own_network {
         namespaces |= libc::CLONE_NEWNET;
     }
-    clone3(namespaces, launch.shim_cgroup, || shim.run())
-        .map_err(|source| LaunchError::Parent { step: Step::CloneShim, source })
+    clone3(namespaces, launch.shim_cgroup, || shim.run()).map_err(|source| LaunchError::Parent {
+        step: Step::CloneShim,
+        source,
+    })
 }
 
 /// A start under way.
@@ -202,21 +231,30 @@ enum Heard {
 impl<C: Confinement> Start<'_, C> {
     /// The story of a start, seen from the parent.
     fn to_exec(&mut self, keeper: &mut dyn GateKeeper) -> Result<OwnedFd, LaunchError> {
-        keeper.attach().map_err(|source| LaunchError::Gate { step: Step::Attach, source })?;
+        keeper.attach().map_err(|source| LaunchError::Gate {
+            step: Step::Attach,
+            source,
+        })?;
         self.until_agent_exists()?;
         self.open(Gate::Attached)?;
         match self.next_of_agent(Step::Landlock)? {
             Some(FromAgent::Confined) => (),
             other => return Err(self.unexpected(other)),
         }
-        keeper.canary().map_err(|source| LaunchError::Gate { step: Step::StateCanary, source })?;
+        keeper.canary().map_err(|source| LaunchError::Gate {
+            step: Step::StateCanary,
+            source,
+        })?;
         self.open(Gate::Canary)?;
         let evidence = match self.next_of_agent(Step::Seccomp)? {
             Some(FromAgent::Evidence(evidence)) => evidence,
             other => return Err(self.unexpected(other)),
         };
         let judged = keeper.judge(&evidence);
-        judged.map_err(|source| LaunchError::Gate { step: Step::Judge, source })?;
+        judged.map_err(|source| LaunchError::Gate {
+            step: Step::Judge,
+            source,
+        })?;
         self.open(Gate::Live)?;
         match self.next_of_agent(Step::GateLive)? {
             Some(FromAgent::Executing) => (),
@@ -224,7 +262,10 @@ impl<C: Confinement> Start<'_, C> {
         }
         // The end of the pipe is the proof of exec.
         match self.next_of_agent(Step::Exec)? {
-            None => self.agent.take().ok_or(LaunchError::TimedOut(Step::CloneAgent)),
+            None => self
+                .agent
+                .take()
+                .ok_or(LaunchError::TimedOut(Step::CloneAgent)),
             other => Err(self.unexpected(other)),
         }
     }
@@ -257,10 +298,14 @@ impl<C: Confinement> Start<'_, C> {
                 Ok(())
             }
             Some(FromShim::Failed(failure)) => Err(self.failed(failure)),
-            Some(FromShim::Ended(ended)) => {
-                Err(LaunchError::Died { who: "the program's process", ended: Some(ended) })
-            }
-            None => Err(LaunchError::Died { who: "the run's first process", ended: None }),
+            Some(FromShim::Ended(ended)) => Err(LaunchError::Died {
+                who: "the program's process",
+                ended: Some(ended),
+            }),
+            None => Err(LaunchError::Died {
+                who: "the run's first process",
+                ended: None,
+            }),
         }
     }
 
@@ -301,8 +346,10 @@ impl<C: Confinement> Start<'_, C> {
     }
 
     fn open(&self, gate: Gate) -> Result<(), LaunchError> {
-        handshake::open(gate, self.ends.gate.as_raw_fd())
-            .map_err(|source| LaunchError::Parent { step: Step::GateLive, source })
+        handshake::open(gate, self.ends.gate.as_raw_fd()).map_err(|source| LaunchError::Parent {
+            step: Step::GateLive,
+            source,
+        })
     }
 
     fn failed(&self, failure: Failure) -> LaunchError {
@@ -315,18 +362,26 @@ impl<C: Confinement> Start<'_, C> {
     fn unexpected(&self, message: Option<FromAgent>) -> LaunchError {
         match message {
             Some(FromAgent::Failed(failure)) => self.failed(failure),
-            _ => LaunchError::Died { who: "the program's process", ended: None },
+            _ => LaunchError::Died {
+                who: "the program's process",
+                ended: None,
+            },
         }
     }
 
     /// An agent that ended without a word: the shim knows how, a moment later.
     fn better_reason(&mut self, error: LaunchError) -> LaunchError {
-        let LaunchError::Died { ended: None, who } = error else { return error };
+        let LaunchError::Died { ended: None, who } = error else {
+            return error;
+        };
         if !readable(self.ends.control.as_fd(), LAST_WORDS) {
             return LaunchError::Died { ended: None, who };
         }
         match handshake::receive_from_shim(self.ends.control.as_fd()) {
-            Ok(Some(FromShim::Ended(ended))) => LaunchError::Died { who, ended: Some(ended) },
+            Ok(Some(FromShim::Ended(ended))) => LaunchError::Died {
+                who,
+                ended: Some(ended),
+            },
             Ok(Some(FromShim::Failed(failure))) => self.failed(failure),
             _ => LaunchError::Died { ended: None, who },
         }

@@ -112,8 +112,13 @@ impl Stdio {
 
     /// As [`Self::prepare`], with other descriptors in place of 0, 1 and 2.
     fn prepare_from(given: [RawFd; 3], options: &StdioOptions<'_>) -> Result<Self, StdioError> {
-        let mut stdio =
-            Self { agent: [None, None, None], routes: Vec::new(), terminal: None, slave: None, keep: Vec::new() };
+        let mut stdio = Self {
+            agent: [None, None, None],
+            routes: Vec::new(),
+            terminal: None,
+            slave: None,
+            keep: Vec::new(),
+        };
         let mut terminals = [None, None, None];
         for (number, fd) in (0..).zip(given) {
             let copy = duplicate(fd)?;
@@ -141,7 +146,10 @@ impl Stdio {
 
     /// Descriptors that only the parent may hold.
     pub(super) fn parent_only(&self) -> Vec<RawFd> {
-        let routes = self.routes.iter().flat_map(|route| [&route.outside, &route.inside]);
+        let routes = self
+            .routes
+            .iter()
+            .flat_map(|route| [&route.outside, &route.inside]);
         let mut numbers: Vec<RawFd> = routes.map(AsRawFd::as_raw_fd).collect();
         numbers.extend(self.terminal.iter().flat_map(OwnTerminal::numbers));
         numbers
@@ -165,12 +173,18 @@ impl Stdio {
 
     /// What is to be relayed.
     pub(super) fn relayed(self) -> Relayed {
-        Relayed { routes: self.routes, terminal: self.terminal }
+        Relayed {
+            routes: self.routes,
+            terminal: self.terminal,
+        }
     }
 
     fn hand_over(&mut self, number: RawFd, fd: RawFd, copy: OwnedFd) -> Result<(), StdioError> {
         let opened = open_for_agent(number, &copy);
-        opened.map_err(|errno| StdioError::Call { fd, source: named("fchmod")(errno) })?;
+        opened.map_err(|errno| StdioError::Call {
+            fd,
+            source: named("fchmod")(errno),
+        })?;
         if number != fd {
             self.agent[number as usize] = Some(copy);
         }
@@ -183,11 +197,17 @@ impl Stdio {
         outside: OwnedFd,
         options: &StdioOptions<'_>,
     ) -> Result<(), StdioError> {
-        let (inside, agent) = agent_pipe(number, options.owner).map_err(|errno| {
-            StdioError::Call { fd: number, source: named("make a pipe of the agent's")(errno) }
-        })?;
+        let (inside, agent) =
+            agent_pipe(number, options.owner).map_err(|errno| StdioError::Call {
+                fd: number,
+                source: named("make a pipe of the agent's")(errno),
+            })?;
         self.agent[number as usize] = Some(agent);
-        self.routes.push(Route { number, outside, inside });
+        self.routes.push(Route {
+            number,
+            outside,
+            inside,
+        });
         Ok(())
     }
 
@@ -198,7 +218,12 @@ impl Stdio {
     ) -> Result<(), StdioError> {
         let replaced = terminals.each_ref().map(Option::is_some);
         let (terminal, slave) = OwnTerminal::open(terminals, options.owner, options.devpts)?;
-        for (place, _) in self.agent.iter_mut().zip(replaced).filter(|(_, replaced)| *replaced) {
+        for (place, _) in self
+            .agent
+            .iter_mut()
+            .zip(replaced)
+            .filter(|(_, replaced)| *replaced)
+        {
             *place = Some(duplicate(slave.as_raw_fd())?);
         }
         self.terminal = Some(terminal);
@@ -246,7 +271,11 @@ fn open_for_agent(number: RawFd, fd: &OwnedFd) -> nix::Result<()> {
         return Ok(());
     }
     let mode = Mode::from_bits_truncate(fstat(fd)?.st_mode);
-    let more = if number == 0 { Mode::S_IROTH } else { Mode::S_IWOTH };
+    let more = if number == 0 {
+        Mode::S_IROTH
+    } else {
+        Mode::S_IWOTH
+    };
     fchmod(fd, mode | more)
 }
 
@@ -254,7 +283,11 @@ fn open_for_agent(number: RawFd, fd: &OwnedFd) -> nix::Result<()> {
 fn agent_pipe(number: RawFd, (uid, gid): (u32, u32)) -> nix::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     fchown(&read, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-    let (inside, agent) = if number == 0 { (write, read) } else { (read, write) };
+    let (inside, agent) = if number == 0 {
+        (write, read)
+    } else {
+        (read, write)
+    };
     fcntl(&inside, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((inside, agent))
 }
@@ -272,8 +305,14 @@ fn keepable(fd: RawFd) -> Result<RawFd, StdioError> {
     let copy = duplicate(fd)?;
     match classify(&copy).map_err(|source| StdioError::Call { fd, source })? {
         Class::HandOver => Ok(fd),
-        Class::Socket => Err(StdioError::Refused { fd, kind: "a socket" }),
-        Class::Terminal => Err(StdioError::Refused { fd, kind: "a terminal" }),
+        Class::Socket => Err(StdioError::Refused {
+            fd,
+            kind: "a socket",
+        }),
+        Class::Terminal => Err(StdioError::Refused {
+            fd,
+            kind: "a terminal",
+        }),
         Class::Refused(kind) => Err(StdioError::Refused { fd, kind }),
     }
 }

@@ -51,7 +51,8 @@ impl OwnTerminal {
         let [input, output, errors] = given;
         let (reads, alone) = (input.is_some(), output.is_some() && errors.is_some());
         let operator = output.or(errors).or(input);
-        let no_terminal = || failed("find the operator's terminal")(named("isatty")(nix::Error::ENOTTY));
+        let no_terminal =
+            || failed("find the operator's terminal")(named("isatty")(nix::Error::ENOTTY));
         let operator = reopen(operator.ok_or_else(no_terminal)?);
         let master = open_master(devpts).map_err(named("open ptmx"));
         let master = master.map_err(failed("open a pty"))?;
@@ -69,7 +70,15 @@ impl OwnTerminal {
             .map_err(failed("set up the pty"))?;
         // A terminal without a size (a serial line) gives none.
         let _ = terminal::copy_window_size(operator.as_fd(), master.as_fd());
-        Ok((Self { master, operator, reads, alone }, slave))
+        Ok((
+            Self {
+                master,
+                operator,
+                reads,
+                alone,
+            },
+            slave,
+        ))
     }
 
     /// The descriptors that only the parent may hold.

@@ -31,9 +31,7 @@ where
 {
     let mut pidfd: i32 = -1;
     let arguments = libc::clone_args {
-        flags: (namespaces as u32 as u64)
-            | libc::CLONE_PIDFD as u64
-            | CLONE_INTO_CGROUP,
+        flags: (namespaces as u32 as u64) | libc::CLONE_PIDFD as u64 | CLONE_INTO_CGROUP,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
@@ -48,13 +46,20 @@ where
     // SAFETY: `arguments` is a valid `clone_args` of the size given; without CLONE_VM and with
     // no stack the child goes on with a copy of this one, as after fork(2).
     let pid = unsafe {
-        libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const arguments,
+            size_of::<libc::clone_args>(),
+        )
     };
     match pid {
         -1 => Err(SysError::last("clone3")),
         0 => run_child(body),
         // SAFETY: the kernel has just made this descriptor for us (CLONE_PIDFD).
-        _ => Ok(Child { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        _ => Ok(Child {
+            pid: pid as i32,
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
     }
 }
 

@@ -20,7 +20,10 @@ pub fn send(
     bytes: &[u8],
     descriptor: Option<BorrowedFd<'_>>,
 ) -> Result<(), SysError> {
-    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
     let mut control = Control { bytes: [0; 32] };
     // SAFETY: an all-zero msghdr is valid, and every pointer set below leads to a live local.
     let mut message: libc::msghdr = unsafe { zeroed() };
@@ -36,7 +39,9 @@ pub fn send(
             (*header).cmsg_level = libc::SOL_SOCKET;
             (*header).cmsg_type = libc::SCM_RIGHTS;
             (*header).cmsg_len = libc::CMSG_LEN(size_of::<i32>() as u32) as usize;
-            libc::CMSG_DATA(header).cast::<i32>().write_unaligned(descriptor.as_raw_fd());
+            libc::CMSG_DATA(header)
+                .cast::<i32>()
+                .write_unaligned(descriptor.as_raw_fd());
         }
     }
     // SAFETY: `message` and all it points to live until the call is over.
@@ -52,7 +57,10 @@ pub fn receive(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
 ) -> Result<(usize, Option<OwnedFd>), SysError> {
-    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let mut part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
     let mut control = Control { bytes: [0; 32] };
     // SAFETY: an all-zero msghdr is valid, and every pointer set below leads to a live local.
     let mut message: libc::msghdr = unsafe { zeroed() };
@@ -99,7 +107,14 @@ pub fn receive_stream(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<usize,
 pub fn send_stream(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, SysError> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the kernel reads at most `bytes.len()` bytes of `bytes`.
-    match unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) } {
+    match unsafe {
+        libc::send(
+            socket.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            flags,
+        )
+    } {
         -1 => Err(SysError::last("send")),
         count => Ok(count as usize),
     }

@@ -5,23 +5,21 @@
 pub mod beneath;
 pub mod bpf;
 pub mod caller;
+pub mod clone;
 pub mod credentials;
+pub mod descriptor;
 #[cfg(test)]
 pub mod fork;
 pub mod landlock;
-pub mod mount;
-pub mod seccomp;
-pub mod socket;
-pub mod userns;
-pub mod bpf;
-pub mod caller;
-pub mod clone;
-pub mod descriptor;
 pub mod loopback;
 pub mod message;
+pub mod mount;
 pub mod process;
 pub mod readiness;
+pub mod seccomp;
+pub mod socket;
 pub mod terminal;
+pub mod userns;
 
 use thiserror::Error;
 

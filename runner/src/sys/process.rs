@@ -27,11 +27,19 @@ impl ExecArguments {
     /// Lays out the arrays. A `CString`'s text does not move when the string does.
     pub fn new(path: CString, argv: Vec<CString>, envp: Vec<CString>) -> Self {
         let pointers = |text: &[CString]| -> Vec<*const c_char> {
-            text.iter().map(|item| item.as_ptr()).chain([ptr::null()]).collect()
+            text.iter()
+                .map(|item| item.as_ptr())
+                .chain([ptr::null()])
+                .collect()
         };
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
         let text = argv.into_iter().chain(envp).collect();
-        Self { path, argv: argv_pointers, envp: envp_pointers, _text: text }
+        Self {
+            path,
+            argv: argv_pointers,
+            envp: envp_pointers,
+            _text: text,
+        }
     }
 
     /// The path that `execve(2)` is given.
@@ -66,14 +74,21 @@ pub fn reset_signals() -> Result<(), SysError> {
             8_usize,
         )
     };
-    if status == 0 { Ok(()) } else { Err(SysError::last("rt_sigprocmask")) }
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("rt_sigprocmask"))
+    }
 }
 
 /// Gives up a real-time scheduling class and a negative nice value of the caller.
 pub fn reset_priority() -> Result<(), SysError> {
     // SAFETY: plain calls on the calling process; `parameters` outlives the call.
     unsafe {
-        if !matches!(libc::sched_getscheduler(0), libc::SCHED_OTHER | libc::SCHED_BATCH | libc::SCHED_IDLE) {
+        if !matches!(
+            libc::sched_getscheduler(0),
+            libc::SCHED_OTHER | libc::SCHED_BATCH | libc::SCHED_IDLE
+        ) {
             let parameters: libc::sched_param = std::mem::zeroed();
             if libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameters) != 0 {
                 return Err(SysError::last("sched_setscheduler"));
@@ -100,7 +115,11 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), SysEr
             0_u32,
         )
     };
-    if status == 0 { Ok(()) } else { Err(SysError::last("pidfd_send_signal")) }
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("pidfd_send_signal"))
+    }
 }
 
 /// A descriptor of the process with id `pid` (`pidfd_open(2)`, close-on-exec).
@@ -152,7 +171,11 @@ pub fn wait_any() -> Result<Waited, SysError> {
         0 => Ok(Waited::Nothing),
         -1 => {
             let error = SysError::last("waitpid");
-            if error.errno() == libc::ECHILD { Ok(Waited::NoChild) } else { Err(error) }
+            if error.errno() == libc::ECHILD {
+                Ok(Waited::NoChild)
+            } else {
+                Err(error)
+            }
         }
         pid if libc::WIFSTOPPED(status) => Ok(Waited::Stopped(pid, libc::WSTOPSIG(status))),
         pid if libc::WIFSIGNALED(status) => {

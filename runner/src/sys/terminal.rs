@@ -40,7 +40,12 @@ pub fn unlock_slave(master: BorrowedFd<'_>) -> Result<(), SysError> {
 
 /// Gives `to` the window size of `from`; the foreground group behind `to` gets SIGWINCH.
 pub fn copy_window_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), SysError> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the kernel writes one winsize.
     if unsafe { libc::ioctl(from.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) } == -1 {
         return Err(SysError::last("ioctl TIOCGWINSZ"));
