@@ -7,9 +7,21 @@
 //! reasons. A protection that the host cannot give is a [`Gap`]; the plan never decides to
 //! weaken.
 
+mod compile;
+pub mod env;
+pub mod error;
+mod files;
 pub mod generated;
+pub mod network;
+mod permissions;
+mod protections;
+pub mod special;
 pub mod syscall_names;
 pub mod syscalls;
+mod takeaway;
+pub mod view;
+
+pub use compile::{CompileOptions, compile};
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -137,7 +149,10 @@ pub enum Source {
     /// The run's own `/dev`: `null`, `zero`, `full`, `random`, `urandom`, `tty`, `ptmx` →
     /// `pts/ptmx`, `fd`, `stdin`, `stdout`, `stderr`, and the mount points `pts` and `shm`.
     Dev,
-    /// A fresh tmpfs owned by the agent.
+    /// The run's own directory of what was denied ([`view::SELF_DIR`]), which lp-run fills.
+    RunSelf,
+    /// A fresh tmpfs owned by the agent; read-only after its mount points are made, where the
+    /// mount says so.
     Tmpfs {
         /// Bytes.
         size: u64,

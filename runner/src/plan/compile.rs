@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The compiler: a policy and a host become a plan. No system call, no clock: the same input
+//! gives the same plan.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::error::{CompileError, CompileErrors};
+use super::files::{FileRules, Grant};
+use super::generated::Account;
+use super::protections::{self, Needs};
+use super::takeaway::{self, Outcome};
+use super::{Gap, IdMap, Mask, Plan, Rights, Row, Rule, RuleKind, env, network, permissions, view};
+use crate::host::Host;
+use crate::policy::facts::Object;
+use crate::policy::model::{Place, Policy, RuleInfo, Verb};
+
+/// Most rules of one run: each has a row of counters.
+pub const MAX_RULES_PER_RUN: usize = 512;
+
+/// What the command line adds to the policy.
+#[derive(Clone, Debug, Default)]
+pub struct CompileOptions {
+    /// `--allow-degraded`, as often as it was given.
+    pub allow_degraded: Vec<String>,
+    /// The caller's environment, of which `env.pass` lets a part in.
+    pub environment: BTreeMap<OsString, OsString>,
+}
+
+/// Compiles `policy` for `host`. An error refuses the run with 122; an open gap in the plan
+/// refuses it with 123.
+pub fn compile(
+    mut policy: Policy,
+    host: &Host,
+    options: &CompileOptions,
+) -> Result<Plan, CompileErrors> {
+    let rules = rules(&policy);
+    let mut errors = Vec::new();
+    if rules.len() > MAX_RULES_PER_RUN {
+        errors.push(CompileError::TooManyRules {
+            most: MAX_RULES_PER_RUN,
+            are: rules.len(),
+        });
+        return Err(CompileErrors(errors));
+    }
+    let accepted = protections::accepted(&policy, options).unwrap_or_else(|unknown| {
+        errors.extend(unknown);
+        Vec::new()
+    });
+    let network = network::compile(&policy, policy.files.len() as Row);
+    let files = FileRules::collect(&policy);
+    let mut gaps = Vec::new();
+    let taken = TakenAway::judge(&files, &rules, &accepted, &mut gaps);
+    let spots = files.flatten(&|row| taken.enforced(row));
+    let lent = Lent::check(
+        &policy,
+        host,
+        &files,
+        &rules,
+        &taken,
+        &mut errors,
+        &mut gaps,
+    );
+    let network = match network {
+        Ok(network) if errors.is_empty() => network,
+        Ok(_) => return Err(CompileErrors(errors)),
+        Err(more) => {
+            errors.extend(more);
+            return Err(CompileErrors(errors));
+        }
+    };
+    let idmap_of = |path: &Path| lent.files.get(path).copied();
+    let view = view::build(&policy, &spots, &idmap_of, &lent.unix, taken.masks.clone());
+    let needs = Needs {
+        network: &network,
+        masks: !taken.masks.is_empty(),
+        names_taken: taken.held,
+    };
+    let verdict = protections::judge(&policy, host, &needs, accepted, gaps);
+    policy
+        .warnings
+        .extend(warnings(&files, &rules, &|row| taken.enforced(row)));
+    Ok(Plan {
+        workdir: policy.workdir.clone(),
+        account: Account::of(&policy),
+        env: env::compile(&policy, &options.environment),
+        anchors: spots.into_iter().map(|spot| spot.anchor).collect(),
+        rules,
+        view,
+        network,
+        syscalls: verdict.syscalls,
+        count_files: verdict.count_files,
+        count_files_why_not: verdict.count_files_why_not,
+        protections: verdict.protections,
+        gaps: verdict.gaps,
+        policy,
+    })
+}
+
+/// Every rule in the order of its rows: files, network, listen, unix.
+fn rules(policy: &Policy) -> Vec<Rule> {
+    let files = policy.files.iter().map(|rule| {
+        let kind = match rule.verb {
+            Verb::Read => RuleKind::Read,
+            Verb::Exec => RuleKind::Exec,
+            Verb::Write => RuleKind::Write,
+            Verb::Protect => RuleKind::Protect,
+            Verb::Deny => RuleKind::Deny,
+        };
+        (&rule.info, kind)
+    });
+    let network = policy.network.iter().map(|rule| {
+        (
+            &rule.info,
+            if rule.takes_away {
+                RuleKind::NetworkDeny
+            } else {
+                RuleKind::Network
+            },
+        )
+    });
+    let listen = policy
+        .listen
+        .iter()
+        .map(|rule| (&rule.info, RuleKind::Listen));
+    let unix = policy.unix.iter().map(|rule| (&rule.info, RuleKind::Unix));
+    files
+        .chain(network)
+        .chain(listen)
+        .chain(unix)
+        .map(|(info, kind)| Rule {
+            info: info.clone(),
+            kind,
+        })
+        .collect()
+}
+
+/// `file:line:column`.
+pub(super) fn place_text(place: &Place) -> Option<String> {
+    (!place.file.is_empty()).then(|| format!("{}:{}:{}", place.file, place.line, place.column))
+}
+
+/// What `deny` and `protect` come to.
+struct TakenAway {
+    masks: Vec<Mask>,
+    /// Rows that nothing holds and somebody accepted.
+    off: Vec<Row>,
+    /// Whether a name or pattern is taken away that nothing gives.
+    held: bool,
+}
+
+impl TakenAway {
+    fn judge(files: &FileRules, rules: &[Rule], accepted: &[String], gaps: &mut Vec<Gap>) -> Self {
+        let mut taken = Self {
+            masks: Vec::new(),
+            off: Vec::new(),
+            held: false,
+        };
+        for (row, outcome) in takeaway::judge(files) {
+            match outcome {
+                Outcome::Holds => taken.held = true,
+                Outcome::Masked(mask) => taken.masks.push(*mask),
+                Outcome::Missing { protection, why } => {
+                    if accepted.iter().any(|name| name == protection) {
+                        taken.off.push(row);
+                    }
+                    gaps.push(protections::file_gap(
+                        protection,
+                        why,
+                        &rules[row as usize].info,
+                    ));
+                }
+            }
+        }
+        // A rule with several targets is off as a whole, so that its row means one thing.
+        let off = &taken.off;
+        taken.masks.retain(|mask| !off.contains(&mask.row));
+        taken
+    }
+
+    fn enforced(&self, row: Row) -> bool {
+        !self.off.contains(&row)
+    }
+}
+
+/// Id maps by path, and of the sockets.
+struct Lent {
+    files: BTreeMap<std::path::PathBuf, IdMap>,
+    unix: Vec<(Object, Row, Option<IdMap>)>,
+}
+
+impl Lent {
+    fn check(
+        policy: &Policy,
+        host: &Host,
+        files: &FileRules,
+        rules: &[Rule],
+        taken: &TakenAway,
+        errors: &mut Vec<CompileError>,
+        gaps: &mut Vec<Gap>,
+    ) -> Self {
+        let mut lent = Self {
+            files: BTreeMap::new(),
+            unix: Vec::new(),
+        };
+        for grant in &files.grants {
+            let Some(row) = grant.row else { continue };
+            if taken_whole(files, grant, &|row| taken.enforced(row)).is_some() {
+                continue;
+            }
+            let info = &rules[row as usize].info;
+            match permissions::check(policy, host, grant, info) {
+                Ok(needs) => {
+                    gaps.extend(needs.gap.map(|why| protections::idmap_gap(why, info)));
+                    if let Some(idmap) = needs.idmap {
+                        lent.files.insert(grant.path.clone(), idmap);
+                    }
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        let first = (rules.len() - policy.unix.len()) as Row;
+        for (row, rule) in (first..).zip(&policy.unix) {
+            let rights = Rights {
+                write: true,
+                ..Rights::default()
+            };
+            match permissions::object_needs(policy, host, &rule.socket, rights, &rule.info) {
+                Ok(needs) => {
+                    gaps.extend(needs.gap.map(|why| protections::idmap_gap(why, &rule.info)));
+                    lent.unix.push((rule.socket.clone(), row, needs.idmap));
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        lent
+    }
+}
+
+/// The row that takes away all that a grant gives.
+fn taken_whole(files: &FileRules, grant: &Grant, enforced: &dyn Fn(Row) -> bool) -> Option<Row> {
+    let taken = files
+        .taken
+        .iter()
+        .filter(|taken| enforced(taken.row))
+        .find(|taken| {
+            taken.verb == Verb::Deny
+                && taken
+                    .what
+                    .path()
+                    .is_some_and(|path| grant.path.starts_with(path))
+        });
+    taken.map(|taken| taken.row)
+}
+
+fn warnings(
+    files: &FileRules,
+    rules: &[Rule],
+    enforced: &dyn Fn(Row) -> bool,
+) -> Vec<(Place, String)> {
+    let info = |row: Row| -> &RuleInfo { &rules[row as usize].info };
+    let mut warnings = Vec::new();
+    for grant in &files.grants {
+        let Some(row) = grant.row else { continue };
+        if let Some(by) = taken_whole(files, grant, enforced) {
+            warnings.push((
+                info(row).place.clone(),
+                format!(
+                    "{}: `{}` gives nothing, {} takes it away",
+                    info(row).key,
+                    grant.path.display(),
+                    info(by).key
+                ),
+            ));
+        }
+        if ["/run", "/var/run"]
+            .iter()
+            .any(|run| Path::new(run).starts_with(&grant.path))
+        {
+            warnings.push((
+                info(row).place.clone(),
+                format!(
+                    "{}: `{}` shows the host's sockets below /run, which can be connected to",
+                    info(row).key,
+                    grant.path.display()
+                ),
+            ));
+        }
+    }
+    warnings
+}

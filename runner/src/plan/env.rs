@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The agent's environment, made from nothing: what `env.pass` lets in, what is always set,
+//! what `env.set` says.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::generated::{Account, SHELL};
+use super::view::SELF_DIR;
+use crate::policy::model::Policy;
+
+/// `PATH` behind the directories of kits.
+pub const BASE_PATH: &[&str] = &["/usr/local/bin", "/usr/bin", "/bin"];
+
+/// Variables that change which code a program loads: a pattern never lets them in, only their
+/// full name does.
+const CODE: &[&str] = &[
+    "BASH_ENV",
+    "BASH_FUNC_*",
+    "BUN_OPTIONS",
+    "ENV",
+    "GCONV_PATH",
+    "GIT_*",
+    "LD_*",
+    "LOCPATH",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "RUBYLIB",
+    "RUBYOPT",
+];
+
+/// Names that the caller's environment never decides.
+const ALWAYS: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TMPDIR",
+    "PWD",
+    "LP_RUN",
+    "LP_RUN_POLICY",
+    "LP_RUN_SELF",
+];
+
+/// Names that `env.set` does not decide either: the agent can rely on them.
+const FIXED: &[&str] = &[
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "PWD",
+    "LP_RUN",
+    "LP_RUN_POLICY",
+    "LP_RUN_SELF",
+];
+
+/// The environment of a run, from the caller's `environment`.
+pub fn compile(
+    policy: &Policy,
+    environment: &BTreeMap<OsString, OsString>,
+) -> BTreeMap<String, String> {
+    // A value that is not UTF-8 stays outside: no variable of the defaults has one.
+    let mut env: BTreeMap<String, String> = environment
+        .iter()
+        .filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)))
+        .filter(|(name, _)| passes(&policy.env_pass, name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let account = Account::of(policy);
+    let always = [
+        ("PATH", path(policy)),
+        ("HOME", account.home.display().to_string()),
+        ("USER", account.name.clone()),
+        ("LOGNAME", account.name),
+        ("SHELL", SHELL.to_owned()),
+        ("TMPDIR", "/tmp".to_owned()),
+        ("PWD", policy.workdir.display().to_string()),
+        ("LP_RUN", "1".to_owned()),
+        ("LP_RUN_POLICY", policy.name.clone()),
+        ("LP_RUN_SELF", SELF_DIR.to_owned()),
+    ];
+    env.extend(always.map(|(name, value)| (name.to_owned(), value)));
+    let set = policy
+        .env_set
+        .iter()
+        .filter(|(name, _)| !FIXED.contains(&name.as_str()));
+    env.extend(set.map(|(name, value)| (name.clone(), value.clone())));
+    env
+}
+
+/// The agent's `PATH`: the directories of kits, then [`BASE_PATH`].
+pub fn path(policy: &Policy) -> String {
+    let base = BASE_PATH.iter().map(PathBuf::from);
+    let mut directories: Vec<String> = Vec::new();
+    for directory in policy.path_dirs.iter().cloned().chain(base) {
+        let directory = directory.display().to_string();
+        if !directories.contains(&directory) {
+            directories.push(directory);
+        }
+    }
+    directories.join(":")
+}
+
+/// Whether a variable of the caller gets in.
+fn passes(patterns: &[String], name: &str) -> bool {
+    if ALWAYS.contains(&name) || name.is_empty() || name.contains('=') {
+        return false;
+    }
+    let loads_code = CODE.iter().any(|pattern| matches(pattern, name));
+    patterns.iter().any(|pattern| {
+        if pattern.ends_with('*') {
+            !loads_code && matches(pattern, name)
+        } else {
+            pattern == name
+        }
+    })
+}
+
+/// One trailing `*` stands for any rest.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => pattern == name,
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Why a policy cannot be compiled, on any host or on none: the run is refused with 122. What
+//! only this host lacks is a [`super::Gap`] instead.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::policy::model::Place;
+
+/// One reason.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum CompileError {
+    /// More rules than counter rows of a run.
+    #[error("{are} rules are more than the {most} that a run can have")]
+    TooManyRules {
+        /// The bound.
+        most: usize,
+        /// How many there are.
+        are: usize,
+    },
+    /// More rules for one address than the kernel side looks at.
+    #[error(
+        "{}: more than {most} rules concern {prefix}; join ports into ranges or drop some",
+        keys.join(", ")
+    )]
+    TooManyCandidates {
+        /// The network.
+        prefix: String,
+        /// The bound.
+        most: usize,
+        /// The rules.
+        keys: Vec<String>,
+    },
+    /// More prefixes than a run may have.
+    #[error("network: the rules make {are} prefixes, a run can have {most}; join networks")]
+    TooManyPrefixes {
+        /// The bound.
+        most: usize,
+        /// How many there are.
+        are: usize,
+    },
+    /// `self` beside rules that need the host's network.
+    #[error(
+        "{key}: `self` means a loopback of the run's own, and this policy has the host's network \
+         (an address in `allow`, or `listen`); name the local ports instead, as \
+         \"127.0.0.1:8080\" in `allow` and `listen`"
+    )]
+    SelfInHostNetwork {
+        /// The rule.
+        key: String,
+        /// Where it stands.
+        place: Place,
+    },
+    /// The file system's own permissions stand against a grant.
+    #[error(
+        "{key}: `{}` belongs to uid {owner} with mode {mode:04o}, and the agent ({agent}) may not \
+         {act} it; {remedy}", path.display()
+    )]
+    Permissions {
+        /// The rule.
+        key: String,
+        /// Where it stands.
+        place: Place,
+        /// The object.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// Who the agent is, in words.
+        agent: String,
+        /// `read`, `write`, `search`.
+        act: &'static str,
+        /// What to write instead.
+        remedy: &'static str,
+    },
+    /// `degrade` or `--allow-degraded` names something else than a protection.
+    #[error("{key}: `{name}` is no protection; write one of {known}")]
+    UnknownProtection {
+        /// The key or the option.
+        key: String,
+        /// What was written.
+        name: String,
+        /// The names that can be accepted to miss.
+        known: String,
+    },
+    /// `degrade` or `--allow-degraded` names a protection that is never given up.
+    #[error("{key}: `{name}` is never given up: without it the run would be open")]
+    NeverDegraded {
+        /// The key or the option.
+        key: String,
+        /// What was written.
+        name: String,
+    },
+}
+
+impl CompileError {
+    /// Where the rule stands, if a rule is at fault.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::SelfInHostNetwork { place, .. } | Self::Permissions { place, .. } => Some(place),
+            _ => None,
+        }
+    }
+}
+
+/// All reasons at once.
+#[derive(Clone, Debug, Error)]
+#[error("the policy cannot be compiled: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct CompileErrors(pub Vec<CompileError>);

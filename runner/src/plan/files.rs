@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! File rules, flattened: for each anchor the union of all grants above it minus everything
+//! taken away above it, each right with the rule that owns it (the most specific, then the
+//! first in the file).
+//!
+//! Places that the run makes itself (`/tmp`, `/proc`, …) are grants without a rule. They and
+//! the host's objects do not add up: what is bound through below a private `/tmp` is not the
+//! private `/tmp`'s.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::view::own_places;
+use super::{Anchor, Owners, Rights, Row};
+use crate::policy::facts::{Kind, Object};
+use crate::policy::model::{FileRule, Policy, Target, Verb};
+
+/// Nodes of the run's own `/dev`: a rule for one of them needs no mount.
+const DEVICE_NODES: &[&str] = &[
+    "null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts",
+];
+
+/// Where the granted tree comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    /// It exists on the host.
+    Host(Object),
+    /// lp-run makes it before the start, below this parent.
+    Create(Object),
+    /// The run makes it: a tmpfs, a device node, a generated file.
+    Own,
+}
+
+impl Origin {
+    fn own(&self) -> bool {
+        self.rank() == 0
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Own => 0,
+            Self::Create(_) => 1,
+            Self::Host(_) => 2,
+        }
+    }
+}
+
+/// One grant of one rule, or of the run's own making.
+#[derive(Clone, Debug)]
+pub(super) struct Grant {
+    /// `None`: the run's own.
+    pub row: Option<Row>,
+    /// As the agent sees it.
+    pub path: PathBuf,
+    /// What this rule alone gives.
+    pub rights: Rights,
+    pub origin: Origin,
+    pub directory: bool,
+}
+
+/// What a rule takes away.
+#[derive(Clone, Debug)]
+pub(super) enum Taken {
+    /// It exists.
+    Object(Object),
+    /// A name that may appear later.
+    Name(PathBuf),
+    /// Names at any depth.
+    Pattern(String),
+}
+
+impl Taken {
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Object(object) => Some(&object.path),
+            Self::Name(path) => Some(path),
+            Self::Pattern(_) => None,
+        }
+    }
+}
+
+/// One target of a rule that takes away.
+#[derive(Clone, Debug)]
+pub(super) struct TakeAway {
+    pub row: Row,
+    pub verb: Verb,
+    pub what: Taken,
+}
+
+/// What `[files]` says, target by target.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FileRules {
+    pub grants: Vec<Grant>,
+    pub taken: Vec<TakeAway>,
+}
+
+/// An anchor and where it comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Spot {
+    pub anchor: Anchor,
+    /// `None` for an anchor that only takes away.
+    pub origin: Option<Origin>,
+}
+
+impl FileRules {
+    /// The rules of a policy; the first has row 0.
+    pub fn collect(policy: &Policy) -> Self {
+        let mut rules = Self::default();
+        for place in own_places(policy) {
+            rules.grants.push(Grant {
+                row: None,
+                directory: place.directory,
+                rights: place.rights,
+                path: place.path,
+                origin: Origin::Own,
+            });
+        }
+        let own: Vec<PathBuf> = rules
+            .grants
+            .iter()
+            .map(|grant| grant.path.clone())
+            .collect();
+        for (row, rule) in (0..).zip(&policy.files) {
+            for target in &rule.targets {
+                rules.add(row, rule, target, &own);
+            }
+        }
+        rules
+    }
+
+    fn add(&mut self, row: Row, rule: &FileRule, target: &Target, own: &[PathBuf]) {
+        if matches!(rule.verb, Verb::Protect | Verb::Deny) {
+            let what = match target {
+                Target::Object(object) => Taken::Object(object.clone()),
+                Target::Pattern(pattern) => Taken::Pattern(pattern.clone()),
+                Target::Create { path, .. } | Target::Missing(path) | Target::Private(path) => {
+                    Taken::Name(path.clone())
+                }
+            };
+            self.taken.push(TakeAway {
+                row,
+                verb: rule.verb,
+                what,
+            });
+            return;
+        }
+        let (path, origin, directory) = match target {
+            Target::Object(object) if is_own(&object.path, own) => (
+                object.path.clone(),
+                Origin::Own,
+                object.kind == Kind::Directory,
+            ),
+            Target::Object(object) => {
+                let directory = object.kind == Kind::Directory;
+                (object.path.clone(), Origin::Host(object.clone()), directory)
+            }
+            Target::Create { parent, path } => (path.clone(), Origin::Create(parent.clone()), true),
+            Target::Private(path) => (path.clone(), Origin::Own, true),
+            // An optional grant of nothing, and a pattern, which only takes away.
+            Target::Missing(_) | Target::Pattern(_) => return,
+        };
+        let rights = Rights {
+            read: true,
+            write: rule.verb == Verb::Write,
+            exec: rule.verb == Verb::Exec || (rule.verb == Verb::Write && rule.exec),
+        };
+        self.grants.push(Grant {
+            row: Some(row),
+            path,
+            rights,
+            origin,
+            directory,
+        });
+    }
+
+    /// The grants of the host's objects at `path` and above.
+    pub fn covering<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Grant> {
+        self.grants
+            .iter()
+            .filter(move |grant| !grant.origin.own() && path.starts_with(&grant.path))
+    }
+
+    /// Every anchor, sorted by path. `enforced` says which rows that take away hold.
+    pub fn flatten(&self, enforced: &dyn Fn(Row) -> bool) -> Vec<Spot> {
+        let mut best: BTreeMap<&Path, &Grant> = BTreeMap::new();
+        for grant in &self.grants {
+            let known = best.entry(&grant.path).or_insert(grant);
+            // The host's object stands for a path, even where the run has a place.
+            if known.origin.rank() < grant.origin.rank() {
+                *known = grant;
+            }
+        }
+        let mut spots: Vec<Spot> = best
+            .into_values()
+            .map(|grant| Spot {
+                anchor: self.anchor(&grant.path, &grant.origin, grant.directory, enforced),
+                origin: Some(grant.origin.clone()),
+            })
+            .collect();
+        for taken in self.taken.iter().filter(|taken| enforced(taken.row)) {
+            let Taken::Object(object) = &taken.what else {
+                continue;
+            };
+            let known = spots.iter().any(|spot| spot.anchor.path == object.path);
+            if !known && self.covering(&object.path).next().is_some() {
+                let origin = Origin::Host(object.clone());
+                let directory = object.kind == Kind::Directory;
+                let anchor = self.anchor(&object.path, &origin, directory, enforced);
+                spots.push(Spot {
+                    anchor,
+                    origin: None,
+                });
+            }
+        }
+        spots.sort_by(|a, b| a.anchor.path.cmp(&b.anchor.path));
+        spots
+    }
+
+    fn anchor(
+        &self,
+        path: &Path,
+        origin: &Origin,
+        directory: bool,
+        enforced: &dyn Fn(Row) -> bool,
+    ) -> Anchor {
+        let (rights, owners) = self.rights(path, origin.own(), enforced);
+        let object = match origin {
+            Origin::Host(object) => Some(object.clone()),
+            Origin::Create(_) | Origin::Own => None,
+        };
+        Anchor {
+            object,
+            path: path.to_owned(),
+            directory,
+            rights,
+            owners,
+        }
+    }
+
+    /// Rights and owners of whatever stands at `path`.
+    fn rights(&self, path: &Path, own: bool, enforced: &dyn Fn(Row) -> bool) -> (Rights, Owners) {
+        let mut above: Vec<&Grant> = self
+            .grants
+            .iter()
+            .filter(|grant| grant.origin.own() == own && path.starts_with(&grant.path))
+            .collect();
+        above.sort_by_key(|grant| {
+            (
+                Reverse(grant.path.components().count()),
+                grant.row.unwrap_or(Row::MAX),
+            )
+        });
+        let mut closed = Rights::default();
+        for taken in self.taken.iter().filter(|taken| enforced(taken.row)) {
+            if taken.what.path().is_some_and(|at| path.starts_with(at)) {
+                closed.write = true;
+                closed.read |= taken.verb == Verb::Deny;
+                closed.exec |= taken.verb == Verb::Deny;
+            }
+        }
+        let first = |gives: &dyn Fn(&Grant) -> bool, closed: bool| {
+            let grant = above.iter().find(|grant| gives(grant)).filter(|_| !closed);
+            (grant.is_some(), grant.and_then(|grant| grant.row))
+        };
+        let (read, read_owner) = first(&|grant| grant.rights.read, closed.read);
+        let (write, write_owner) = first(&|grant| grant.rights.write, closed.write);
+        let (exec, exec_owner) = first(&|grant| grant.rights.exec, closed.exec);
+        (
+            Rights { read, write, exec },
+            Owners {
+                read: read_owner,
+                write: write_owner,
+                exec: exec_owner,
+            },
+        )
+    }
+}
+
+/// Whether a rule for this path means a place of the run: the place itself, anything in
+/// `/proc`, a node of its `/dev`.
+fn is_own(path: &Path, own: &[PathBuf]) -> bool {
+    let node = path
+        .strip_prefix("/dev")
+        .ok()
+        .and_then(|rest| rest.to_str());
+    path.starts_with("/proc")
+        || node.is_some_and(|name| DEVICE_NODES.contains(&name))
+        || own
+            .iter()
+            .any(|place| place == path && !place.starts_with("/etc"))
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whether the file system's own permissions (owner, mode) let the agent use what a rule
+//! grants, and where an idmapped mount makes the agent the owner.
+//!
+//! A write grant on a tree of somebody else is idmapped, so that what the agent makes belongs
+//! to the tree's owner. A read grant is idmapped only where the granted object's own mode
+//! keeps the agent out: within a tree that others may read, files that they may not read stay
+//! closed (`/etc/shadow` below a granted `/etc`). An id map lends the owner's rights, so it is
+//! made only for owners whose rights the policy's author may lend: every owner when the policy
+//! belongs to root, else the author's own files.
+
+use super::error::CompileError;
+use super::files::{Grant, Origin};
+use super::{IdMap, Rights};
+use crate::host::{Capability, Host};
+use crate::policy::facts::{Kind, Object, User};
+use crate::policy::model::{Policy, RuleInfo, UserChoice};
+
+const READ: u32 = 4;
+const WRITE: u32 = 2;
+const SEARCH: u32 = 1;
+
+/// What a grant needs beyond a plain mount.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lent {
+    pub idmap: Option<IdMap>,
+    /// Why this host cannot make that id map.
+    pub gap: Option<String>,
+}
+
+/// The id map that a grant needs, or why no id map helps.
+pub(super) fn check(
+    policy: &Policy,
+    host: &Host,
+    grant: &Grant,
+    info: &RuleInfo,
+) -> Result<Lent, CompileError> {
+    match &grant.origin {
+        Origin::Own => Ok(Lent::default()),
+        Origin::Host(object) => object_needs(policy, host, object, grant.rights, info),
+        Origin::Create(parent) => {
+            let rights = Rights {
+                read: true,
+                write: true,
+                exec: false,
+            };
+            object_needs(policy, host, parent, rights, info)
+        }
+    }
+}
+
+/// The same for an object that is no grant of `[files]`: a Unix socket, which connecting
+/// needs to write.
+pub(super) fn object_needs(
+    policy: &Policy,
+    host: &Host,
+    object: &Object,
+    rights: Rights,
+    info: &RuleInfo,
+) -> Result<Lent, CompileError> {
+    let agent = agent_ids(policy);
+    if agent.is_some_and(|user| user.uid == object.uid) {
+        return Ok(Lent::default());
+    }
+    let needed = needed(object, rights);
+    let class = if agent.is_some_and(|user| user.gid == object.gid) {
+        3
+    } else {
+        0
+    };
+    let permitted = (object.mode >> class) & 7;
+    let lend = policy.file_owner == 0 || policy.file_owner == object.uid;
+    let regular = matches!(object.kind, Kind::File | Kind::Directory);
+    if permitted & needed == needed && !(rights.write && lend && regular) {
+        return Ok(Lent::default());
+    }
+    let owner = (object.mode >> 6) & 7;
+    if !lend || owner & needed != needed {
+        return Err(refusal(
+            policy,
+            object,
+            needed & !if lend { owner } else { permitted },
+            info,
+        ));
+    }
+    let gap = match host.idmap.get(&object.filesystem) {
+        Some(Capability::No { why, .. }) => Some(format!(
+            "`{}` belongs to uid {} and {} has no idmapped mounts ({why})",
+            object.path.display(),
+            object.uid,
+            object.filesystem
+        )),
+        _ => None,
+    };
+    Ok(Lent {
+        idmap: Some(IdMap {
+            uid: object.uid,
+            gid: object.gid,
+        }),
+        gap,
+    })
+}
+
+/// Ids of the agent, where they are known before the start.
+fn agent_ids(policy: &Policy) -> Option<&User> {
+    match &policy.identity.user {
+        UserChoice::Dynamic => None,
+        UserChoice::Caller => Some(&policy.caller),
+        UserChoice::Named(user) => Some(user),
+    }
+}
+
+fn needed(object: &Object, rights: Rights) -> u32 {
+    let search = if object.kind == Kind::Directory {
+        SEARCH
+    } else {
+        0
+    };
+    let read = if rights.read && object.kind != Kind::Socket {
+        READ
+    } else {
+        0
+    };
+    search | read | if rights.write { WRITE } else { 0 }
+}
+
+fn refusal(policy: &Policy, object: &Object, lacks: u32, info: &RuleInfo) -> CompileError {
+    CompileError::Permissions {
+        key: info.key.clone(),
+        place: info.place.clone(),
+        path: object.path.clone(),
+        owner: object.uid,
+        mode: object.mode,
+        agent: match agent_ids(policy) {
+            None => "a uid of its own".to_owned(),
+            Some(user) => format!("uid {}", user.uid),
+        },
+        act: match lacks {
+            lacks if lacks & WRITE != 0 => "write",
+            lacks if lacks & READ != 0 => "read",
+            _ => "search",
+        },
+        remedy: if policy.file_owner == 0 || policy.file_owner == object.uid {
+            "change its mode"
+        } else {
+            "grant what you own, or let root own the policy"
+        },
+    }
+}

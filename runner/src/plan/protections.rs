@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Each protection that a policy needs, held against the host: by which mechanism it holds,
+//! or which gap is left and what closes it. Nothing is weakened here: a gap refuses the run
+//! unless somebody accepted it by name.
+
+use super::compile::{CompileOptions, place_text};
+use super::error::CompileError;
+use super::syscalls::{Profile, Syscalls};
+use super::takeaway::{FILE_DENY, FILE_DENY_PATTERN};
+use super::{Gap, Namespace, Network, Protection, State};
+use crate::host::{Capability, Host};
+use crate::policy::model::{Policy, RuleInfo, UserChoice, Verb, ViewChoice};
+
+/// Names that may be accepted to miss.
+pub const DEGRADABLE: &[&str] = &[
+    "landlock",
+    "seccomp",
+    "processes",
+    "unix-sockets",
+    FILE_DENY,
+    FILE_DENY_PATTERN,
+    "resource-limits",
+    "audit",
+    "file-count",
+];
+
+/// Names that are never given up.
+pub const NEVER: &[&str] = &["identity", "network", "host"];
+
+/// The oldest kernel that is supported.
+pub const OLDEST_KERNEL: (u32, u32) = (6, 1);
+
+/// The oldest Landlock: without REFER a file could not be moved at all, or only freely.
+pub const OLDEST_LANDLOCK: u32 = 2;
+
+/// What the other stages found out.
+pub(super) struct Needs<'a> {
+    pub network: &'a Network,
+    /// Something is hidden by a mask.
+    pub masks: bool,
+    /// Something is taken away that nothing gives.
+    pub names_taken: bool,
+}
+
+/// The outcome.
+pub(super) struct Verdict {
+    pub protections: Vec<Protection>,
+    pub gaps: Vec<Gap>,
+    pub syscalls: Syscalls,
+    pub count_files: bool,
+    pub count_files_why_not: Option<String>,
+}
+
+/// The names that `degrade` and `--allow-degraded` accept to miss.
+pub(super) fn accepted(
+    policy: &Policy,
+    options: &CompileOptions,
+) -> Result<Vec<String>, Vec<CompileError>> {
+    let written = policy
+        .degrade
+        .iter()
+        .map(|one| ("enforcement.degrade", &one.protection));
+    let asked = options
+        .allow_degraded
+        .iter()
+        .map(|name| ("--allow-degraded", name));
+    let mut names = Vec::new();
+    let mut errors = Vec::new();
+    for (key, name) in written.chain(asked) {
+        let key = key.to_owned();
+        if NEVER.contains(&name.as_str()) {
+            errors.push(CompileError::NeverDegraded {
+                key,
+                name: name.clone(),
+            });
+        } else if !DEGRADABLE.contains(&name.as_str()) {
+            let known = DEGRADABLE.join(", ");
+            errors.push(CompileError::UnknownProtection {
+                key,
+                name: name.clone(),
+                known,
+            });
+        } else if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    if errors.is_empty() {
+        Ok(names)
+    } else {
+        Err(errors)
+    }
+}
+
+/// The gap of a rule that takes away.
+pub(super) fn file_gap(protection: &'static str, why: String, info: &RuleInfo) -> Gap {
+    let remedy = if protection == FILE_DENY {
+        "narrow the grant around it, or let only root write the directories above it"
+    } else {
+        "name the files that exist, in a tree that the agent may only read"
+    };
+    Gap {
+        protection,
+        rule: Some(info.key.clone()),
+        place: place_text(&info.place),
+        why,
+        remedy: remedy.to_owned(),
+        accepted: false,
+        acceptable: true,
+    }
+}
+
+/// The gap of a grant that needs an id map which the file system refuses.
+pub(super) fn idmap_gap(why: String, info: &RuleInfo) -> Gap {
+    Gap {
+        protection: "identity",
+        rule: Some(info.key.clone()),
+        place: place_text(&info.place),
+        why,
+        remedy: "[identity] user = \"caller\" runs the agent as the owner".to_owned(),
+        accepted: false,
+        acceptable: false,
+    }
+}
+
+/// Holds every protection against the host. `gaps` are those of single rules.
+pub(super) fn judge(
+    policy: &Policy,
+    host: &Host,
+    needs: &Needs,
+    accepted: Vec<String>,
+    gaps: Vec<Gap>,
+) -> Verdict {
+    let mut judge = Judge {
+        host,
+        accepted,
+        gaps,
+        protections: Vec::new(),
+    };
+    judge.machine();
+    judge.landlock();
+    judge.seccomp();
+    judge.processes();
+    judge.identity(policy);
+    judge.network(needs.network);
+    let refuse_unix = judge.unix_sockets(policy, needs.network);
+    judge.taken_away(policy, needs);
+    judge.limits(policy);
+    judge.audit(policy);
+    let count_files_why_not = judge.counts(policy);
+    for gap in &mut judge.gaps {
+        gap.accepted = gap.acceptable && judge.accepted.iter().any(|name| name == gap.protection);
+    }
+    let profile = if policy.syscalls_strict {
+        Profile::Strict
+    } else {
+        Profile::Default
+    };
+    Verdict {
+        count_files: count_files_why_not.is_none(),
+        count_files_why_not,
+        syscalls: Syscalls {
+            profile,
+            refuse_unix,
+        },
+        protections: judge.protections,
+        gaps: judge.gaps,
+    }
+}
+
+struct Judge<'a> {
+    host: &'a Host,
+    accepted: Vec<String>,
+    gaps: Vec<Gap>,
+    protections: Vec<Protection>,
+}
+
+impl Judge<'_> {
+    /// Adds the row of a protection that the policy needs; its state follows from the gaps.
+    fn needed(&mut self, name: &'static str, mechanism: &str, detail: &str) {
+        let gap = self.gaps.iter().find(|gap| gap.protection == name);
+        let (state, mechanism, detail) = match gap {
+            None => (State::Enforced, mechanism, detail.to_owned()),
+            Some(gap) if gap.acceptable && self.accepts(name) => {
+                (State::Degraded, "none", gap.why.clone())
+            }
+            Some(gap) => (State::Off, "none", gap.why.clone()),
+        };
+        self.protections.push(Protection {
+            name,
+            state,
+            mechanism: mechanism.to_owned(),
+            detail,
+        });
+    }
+
+    fn not_needed(&mut self, name: &'static str, detail: &str) {
+        self.protections.push(Protection {
+            name,
+            state: State::NotNeeded,
+            mechanism: "none".to_owned(),
+            detail: detail.to_owned(),
+        });
+    }
+
+    fn accepts(&self, name: &str) -> bool {
+        self.accepted.iter().any(|accepted| accepted == name)
+    }
+
+    fn gap(&mut self, protection: &'static str, why: &str, remedy: &str) {
+        self.gaps.push(Gap {
+            protection,
+            rule: None,
+            place: None,
+            why: why.to_owned(),
+            remedy: remedy.to_owned(),
+            accepted: false,
+            acceptable: DEGRADABLE.contains(&protection),
+        });
+    }
+
+    fn require(&mut self, protection: &'static str, capability: &Capability) {
+        if let Capability::No { why, remedy } = capability {
+            self.gap(protection, why, remedy);
+        }
+    }
+
+    /// What every run stands on; no policy can do without it.
+    fn machine(&mut self) {
+        let host = self.host;
+        if host.kernel_version < OLDEST_KERNEL {
+            let why = format!("Linux {} is older than 6.1", host.kernel);
+            self.gap("host", &why, "install a kernel of 6.1 or later");
+        }
+        self.require("host", &host.root);
+        self.require("host", &host.mounts);
+        if host.cgroup.is_none() {
+            self.gap(
+                "host",
+                "there is no cgroup v2 directory to place the run in",
+                "mount cgroup2 (systemd: systemd.unified_cgroup_hierarchy=1)",
+            );
+        }
+    }
+
+    fn landlock(&mut self) {
+        let abi = self.host.landlock_abi;
+        if abi < OLDEST_LANDLOCK {
+            self.gap(
+                "landlock",
+                &format!("Landlock has ABI {abi}, at least {OLDEST_LANDLOCK} is needed"),
+                "add `landlock` to lsm= on the kernel's command line",
+            );
+        }
+        let mut has = vec!["grants", "renames"];
+        let later = [
+            (3, "truncation"),
+            (5, "device ioctls"),
+            (6, "scopes"),
+            (7, "audit flags"),
+        ];
+        has.extend(
+            later
+                .iter()
+                .filter(|(from, _)| abi >= *from)
+                .map(|(_, what)| *what),
+        );
+        self.needed("landlock", &format!("abi {abi}"), &has.join(", "));
+    }
+
+    fn seccomp(&mut self) {
+        self.require("seccomp", &self.host.seccomp);
+        self.needed("seccomp", "filter", "architecture and x32 checked first");
+    }
+
+    fn processes(&mut self) {
+        self.require("processes", &self.host.pid_namespace);
+        self.require("processes", &self.host.cgroup_kill);
+        self.needed(
+            "processes",
+            "pid-namespace",
+            "ends with the run, by cgroup.kill",
+        );
+    }
+
+    fn identity(&mut self, policy: &Policy) {
+        if policy.identity.user == UserChoice::Dynamic && self.host.uid_block.1 == 0 {
+            self.gap(
+                "identity",
+                "no block of uids is left for runs",
+                "free a block of 65536 uids above 2000000000 in /etc/subuid and passwd",
+            );
+        }
+        match &policy.identity.user {
+            UserChoice::Dynamic => {
+                self.needed("identity", "uid-lease", "no capabilities, no_new_privs");
+            }
+            UserChoice::Named(user) => {
+                let detail = format!("{}, no capabilities, no_new_privs", user.name);
+                self.needed("identity", "named-user", &detail);
+            }
+            // An id map of a single rule can still be missing.
+            UserChoice::Caller if self.gaps.iter().any(|gap| gap.protection == "identity") => {
+                self.needed("identity", "caller", "");
+            }
+            UserChoice::Caller => {
+                self.not_needed("identity", "the caller's uid, without capabilities");
+            }
+        }
+    }
+
+    fn network(&mut self, network: &Network) {
+        self.require("network", &self.host.cgroup_bpf);
+        match network.namespace {
+            Namespace::Own => {
+                self.require("network", &self.host.network_namespace);
+                let detail = if network.itself.is_some() {
+                    "a loopback of its own, hooks attached"
+                } else {
+                    "nothing in it but a loopback that no rule opens, hooks attached"
+                };
+                self.needed("network", "network-namespace", detail);
+            }
+            Namespace::Host => {
+                let detail = format!("{} prefixes in the kernel", network.destinations.len());
+                self.needed("network", "cgroup-bpf", &detail);
+            }
+        }
+    }
+
+    /// Returns whether the filter refuses the whole family.
+    fn unix_sockets(&mut self, policy: &Policy, network: &Network) -> bool {
+        let host_view = policy.identity.view == ViewChoice::Host;
+        let scoped = self.host.landlock_abi >= 6 && !self.accepts("landlock");
+        let own = network.namespace == Namespace::Own;
+        let confined = !host_view && (scoped || own);
+        let mechanism = match (confined, own) {
+            (true, true) => "private view, own network namespace",
+            (true, false) => "private view, landlock scope",
+            (false, _) => "seccomp",
+        };
+        if !confined && !policy.unix.is_empty() {
+            let why = if host_view {
+                "in the host's view every socket of the host is in reach, and this version \
+                 confines them only by refusing all"
+            } else {
+                "abstract sockets of the host are in reach: Landlock has scopes from ABI 6 on"
+            };
+            self.gap(
+                "unix-sockets",
+                why,
+                "[identity] view = \"private\" and Linux 6.12 or later",
+            );
+        }
+        if !confined && self.host.seccomp != Capability::Yes && policy.unix.is_empty() {
+            self.gap(
+                "unix-sockets",
+                "neither Landlock nor seccomp can confine them here",
+                "see seccomp above",
+            );
+        }
+        let detail = if confined {
+            "only what is granted exists"
+        } else {
+            "AF_UNIX is refused"
+        };
+        self.needed("unix-sockets", mechanism, detail);
+        !confined && policy.unix.is_empty()
+    }
+
+    fn taken_away(&mut self, policy: &Policy, needs: &Needs) {
+        let written = policy.files.iter().any(|rule| rule.verb >= Verb::Protect);
+        for name in [FILE_DENY, FILE_DENY_PATTERN] {
+            let gap = self.gaps.iter().any(|gap| gap.protection == name);
+            if gap || (name == FILE_DENY && needs.masks) {
+                self.needed(name, "mask", "only root can change the directories above");
+            } else if written && needs.names_taken && !(name == FILE_DENY && needs.masks) {
+                self.not_needed(name, "nothing gives what is taken away");
+            } else {
+                self.not_needed(name, "nothing is taken away");
+            }
+        }
+    }
+
+    fn limits(&mut self, policy: &Policy) {
+        let limits = &policy.limits;
+        if limits.open_files.is_some() || limits.file_size.is_some() {
+            self.needed(
+                "resource-limits",
+                "rlimit",
+                "open_files, file_size, tmpfs sizes",
+            );
+        } else {
+            self.not_needed("resource-limits", "only sizes of tmpfs are set");
+        }
+    }
+
+    fn audit(&mut self, policy: &Policy) {
+        match &policy.audit.log {
+            Some(log) => {
+                let detail = log.display().to_string();
+                self.needed("audit", "hash-chain", &detail);
+            }
+            None => self.not_needed("audit", "no log is named"),
+        }
+    }
+
+    /// Why files are not counted, if they are not.
+    fn counts(&mut self, policy: &Policy) -> Option<String> {
+        let why_not = match &self.host.open_tracepoints {
+            _ if !policy.audit.count_files => Some("[audit] count_files = \"off\"".to_owned()),
+            Capability::Yes => None,
+            Capability::No { why, .. } => Some(why.clone()),
+        };
+        if policy.audit.require_counts {
+            if let Some(why) = &why_not {
+                self.gap(
+                    "file-count",
+                    why,
+                    "[audit] require_counts = false accepts no counts",
+                );
+            }
+            self.needed("file-count", "tracepoints", "opens and execs per rule");
+        }
+        why_not
+    }
+}

@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The file tree of the agent as an ordered list of mounts: the run's own places, the granted
+//! objects, what lp-run writes, in the order in which they are moved into place (a directory
+//! before what lies in it).
+//!
+//! A grant below another with the same attributes needs no mount of its own: the enclosing
+//! one shows it, and Landlock tells them apart.
+
+use std::path::{Path, PathBuf};
+
+use super::files::{Origin, Spot};
+use super::generated;
+use super::{Generated, IdMap, Mask, Mount, Rights, Row, Source, View};
+use crate::policy::facts::{Kind, Object};
+use crate::policy::model::{HomeChoice, Policy, Target, Verb, ViewChoice};
+
+/// Where the agent reads what was denied: the run's own directory.
+pub const SELF_DIR: &str = "/run/lp-run/self";
+
+/// Directories of `/` that most distributions keep below `/usr`.
+const MERGED: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+/// A place that the run makes itself.
+#[derive(Clone, Debug)]
+pub(super) struct OwnPlace {
+    pub path: PathBuf,
+    pub rights: Rights,
+    pub directory: bool,
+    /// `None` for what stands in a file system that is there anyway.
+    source: Option<Source>,
+    read_only: bool,
+    no_exec: bool,
+}
+
+impl OwnPlace {
+    fn new(path: &str, rights: Rights, source: Option<Source>) -> Self {
+        Self {
+            path: PathBuf::from(path),
+            rights,
+            directory: true,
+            source,
+            read_only: !rights.write,
+            no_exec: true,
+        }
+    }
+}
+
+const READ: Rights = Rights {
+    read: true,
+    write: false,
+    exec: false,
+};
+const READ_WRITE: Rights = Rights {
+    read: true,
+    write: true,
+    exec: false,
+};
+
+/// The run's own places under a policy.
+pub(super) fn own_places(policy: &Policy) -> Vec<OwnPlace> {
+    let limits = &policy.limits;
+    let tmpfs = |size, mode| Some(Source::Tmpfs { size, mode });
+    let mut places = vec![
+        // A device node works on a read-only mount; only names cannot change there.
+        OwnPlace {
+            read_only: true,
+            ..OwnPlace::new("/dev", READ_WRITE, Some(Source::Dev))
+        },
+        OwnPlace::new("/dev/pts", READ_WRITE, Some(Source::Devpts)),
+        OwnPlace::new("/dev/shm", READ_WRITE, tmpfs(limits.shm, 0o1777)),
+        OwnPlace::new("/proc", READ_WRITE, Some(Source::Proc)),
+        OwnPlace::new("/tmp", READ_WRITE, tmpfs(limits.tmp, 0o1777)),
+        OwnPlace::new("/var/tmp", READ_WRITE, tmpfs(limits.tmp, 0o1777)),
+    ];
+    if policy.identity.view == ViewChoice::Host {
+        places.push(OwnPlace::new("/run", READ, tmpfs(RUN_BYTES, 0o755)));
+    }
+    if policy.audit.tell_agent {
+        places.push(OwnPlace::new(SELF_DIR, READ, Some(Source::RunSelf)));
+    }
+    if policy.identity.home == HomeChoice::Temp {
+        add_private(&mut places, &policy.home, false, limits.tmp);
+    }
+    for rule in policy.files.iter().filter(|rule| rule.verb < Verb::Protect) {
+        for target in &rule.targets {
+            if let Target::Private(path) = target {
+                let exec = rule.verb == Verb::Exec || rule.exec;
+                add_private(&mut places, path, exec, limits.tmp);
+            }
+        }
+    }
+    for (path, _) in generated_files(policy) {
+        places.push(OwnPlace {
+            path,
+            rights: READ,
+            directory: false,
+            source: None,
+            read_only: true,
+            no_exec: true,
+        });
+    }
+    places.sort_by(|a, b| a.path.cmp(&b.path));
+    places
+}
+
+/// A private directory: a part of the place around it where that has the same attributes,
+/// else a tmpfs of its own.
+fn add_private(places: &mut Vec<OwnPlace>, path: &Path, exec: bool, size: u64) {
+    if let Some(same) = places.iter_mut().find(|place| place.path == path) {
+        same.no_exec &= !exec;
+        return;
+    }
+    let around = places
+        .iter()
+        .filter(|place| place.source.is_some() && path.starts_with(&place.path))
+        .max_by_key(|place| place.path.components().count());
+    let inside = around.is_some_and(|place| !place.read_only && place.no_exec != exec);
+    places.push(OwnPlace {
+        path: path.to_owned(),
+        rights: READ_WRITE,
+        directory: true,
+        source: (!inside).then_some(Source::Tmpfs { size, mode: 0o700 }),
+        read_only: false,
+        no_exec: !exec,
+    });
+}
+
+/// Bytes of the `/run` that covers the host's: room for mount points.
+const RUN_BYTES: u64 = 1 << 20;
+
+fn generated_files(policy: &Policy) -> Vec<(PathBuf, Generated)> {
+    let mut files = generated::files();
+    if policy.identity.view == ViewChoice::Host {
+        // The host's files serve, but for the agent's own row. `resolv.conf` is a link there
+        // on many hosts, and leads into the `/run` that is covered.
+        files.retain(|(_, content)| !matches!(content, Generated::Bytes(_)));
+    }
+    files
+}
+
+/// What a spot needs beyond its rights.
+pub(super) type IdMapOf<'a> = &'a dyn Fn(&Path) -> Option<IdMap>;
+
+/// Builds the view. `idmap_of` gives the id map of the grants of a path, `unix` the granted
+/// sockets, `masks` what is hidden.
+pub(super) fn build(
+    policy: &Policy,
+    spots: &[Spot],
+    idmap_of: IdMapOf,
+    unix: &[(Object, Row, Option<IdMap>)],
+    masks: Vec<Mask>,
+) -> View {
+    let mut builder = Builder {
+        policy,
+        mounts: Vec::new(),
+    };
+    builder.places_and_grants(spots, idmap_of);
+    builder.sockets(unix);
+    let files = builder.generated();
+    let directories = builder.directories();
+    let links = builder.links(spots, unix);
+    let mut mounts = builder.mounts;
+    mounts.sort_by(|a, b| a.at.cmp(&b.at));
+    View {
+        kind: policy.identity.view,
+        mounts,
+        directories,
+        links,
+        files,
+        masks,
+        create: spots
+            .iter()
+            .filter(|spot| spot.anchor.rights.write)
+            .filter_map(|spot| match &spot.origin {
+                Some(Origin::Create(parent)) => Some((parent.clone(), spot.anchor.path.clone())),
+                _ => None,
+            })
+            .collect(),
+    }
+}
+
+struct Builder<'a> {
+    policy: &'a Policy,
+    mounts: Vec<Mount>,
+}
+
+/// What stands around a path.
+enum Around<'a> {
+    /// The private root.
+    Root,
+    /// The host's tree.
+    HostRoot,
+    Mount(&'a Mount),
+}
+
+impl Builder<'_> {
+    fn around(&self, path: &Path) -> Around<'_> {
+        let nearest = self
+            .mounts
+            .iter()
+            .filter(|mount| path.starts_with(&mount.at))
+            .max_by_key(|mount| mount.at.components().count());
+        match nearest {
+            Some(mount) => Around::Mount(mount),
+            None if self.policy.identity.view == ViewChoice::Host => Around::HostRoot,
+            None => Around::Root,
+        }
+    }
+
+    /// Whether the host's own files show at `path`, by a mount that is there already.
+    fn shows_host(&self, path: &Path) -> bool {
+        match self.around(path) {
+            Around::Root => false,
+            Around::HostRoot => true,
+            Around::Mount(mount) => {
+                matches!(mount.source, Source::Bind(_) | Source::Created { .. })
+            }
+        }
+    }
+
+    fn places_and_grants(&mut self, spots: &[Spot], idmap_of: IdMapOf) {
+        let places = own_places(self.policy);
+        // Both lists are sorted by path, so what encloses is in place before what lies in it.
+        let mut places = places
+            .into_iter()
+            .filter(|place| place.source.is_some())
+            .peekable();
+        for spot in spots {
+            while let Some(place) = places.next_if(|place| place.path <= spot.anchor.path) {
+                self.place(place);
+            }
+            self.grant(spot, idmap_of);
+        }
+        places.for_each(|place| self.place(place));
+    }
+
+    fn place(&mut self, place: OwnPlace) {
+        let Some(source) = place.source else { return };
+        self.mounts.push(Mount {
+            devices: matches!(source, Source::Dev | Source::Devpts),
+            source,
+            at: place.path,
+            read_only: place.read_only,
+            no_exec: place.no_exec,
+            idmap: None,
+            row: None,
+        });
+    }
+
+    fn grant(&mut self, spot: &Spot, idmap_of: IdMapOf) {
+        let anchor = &spot.anchor;
+        let source = match &spot.origin {
+            Some(Origin::Host(object)) => Source::Bind(object.clone()),
+            Some(Origin::Create(parent)) => Source::Created {
+                parent: parent.clone(),
+                path: anchor.path.clone(),
+            },
+            Some(Origin::Own) | None => return,
+        };
+        let rights = anchor.rights;
+        if !(rights.read || rights.write || rights.exec) {
+            return;
+        }
+        let owners = anchor.owners;
+        let mount = Mount {
+            devices: matches!(&source, Source::Bind(object) if object.kind == Kind::CharDevice),
+            source,
+            at: anchor.path.clone(),
+            read_only: !rights.write,
+            // What the agent can write is not mapped as code, unless it may be executed.
+            no_exec: rights.write && !rights.exec,
+            idmap: idmap_of(&anchor.path),
+            row: owners.write.or(owners.exec).or(owners.read),
+        };
+        if !self.enclosed(&mount) {
+            self.mounts.push(mount);
+        }
+    }
+
+    /// Whether the enclosing mount shows the same object with the same attributes.
+    fn enclosed(&self, mount: &Mount) -> bool {
+        match self.around(&mount.at) {
+            Around::Root => false,
+            Around::HostRoot => {
+                mount.read_only && !mount.no_exec && !mount.devices && mount.idmap.is_none()
+            }
+            Around::Mount(around) => {
+                matches!(around.source, Source::Bind(_) | Source::Created { .. })
+                    && around.read_only == mount.read_only
+                    && around.no_exec == mount.no_exec
+                    && around.devices == mount.devices
+                    && (mount.idmap.is_none() || around.idmap == mount.idmap)
+            }
+        }
+    }
+
+    fn sockets(&mut self, unix: &[(Object, Row, Option<IdMap>)]) {
+        for (object, row, idmap) in unix {
+            let mount = Mount {
+                source: Source::Bind(object.clone()),
+                at: object.path.clone(),
+                read_only: true,
+                no_exec: false,
+                devices: false,
+                idmap: *idmap,
+                row: Some(*row),
+            };
+            let shown = self.shows_host(&mount.at) && idmap.is_none();
+            if !shown && !self.mounts.iter().any(|other| other.at == mount.at) {
+                self.mounts.push(mount);
+            }
+        }
+    }
+
+    /// The files of the private root; those that a mount covers are laid over it. A rule that
+    /// names such a file itself means the host's.
+    fn generated(&mut self) -> Vec<(PathBuf, Generated)> {
+        let mut files = Vec::new();
+        for (path, content) in generated_files(self.policy) {
+            if self.mounts.iter().any(|mount| mount.at == path) {
+                continue;
+            }
+            if matches!(self.around(&path), Around::Root) {
+                files.push((path, content));
+                continue;
+            }
+            self.mounts.push(Mount {
+                source: Source::Generated(content),
+                at: path,
+                read_only: true,
+                no_exec: true,
+                devices: false,
+                idmap: None,
+                row: None,
+            });
+        }
+        files
+    }
+
+    fn directories(&self) -> Vec<(PathBuf, u32)> {
+        let mut directories = Vec::new();
+        if self.policy.identity.view == ViewChoice::Private {
+            for (path, mode) in [("/run", 0o755), ("/etc", 0o755)] {
+                directories.push((PathBuf::from(path), mode));
+            }
+            for path in [&self.policy.home, &self.policy.workdir] {
+                if matches!(self.around(path), Around::Root) {
+                    directories.push((path.clone(), 0o755));
+                }
+            }
+        }
+        let inside = |place: &OwnPlace| {
+            place.source.is_none() && place.directory && !self.shows_host(&place.path)
+        };
+        directories.extend(
+            own_places(self.policy)
+                .into_iter()
+                .filter(inside)
+                .map(|place| (place.path, 0o700)),
+        );
+        directories.retain(|(path, _)| !self.mounts.iter().any(|mount| mount.at == *path));
+        directories.sort();
+        directories.dedup_by(|a, b| a.0 == b.0);
+        directories
+    }
+
+    /// Each link that was followed on the way to something granted, so that both names work,
+    /// and the distribution's links into `/usr`.
+    fn links(
+        &self,
+        spots: &[Spot],
+        unix: &[(Object, Row, Option<IdMap>)],
+    ) -> Vec<(PathBuf, PathBuf)> {
+        if self.policy.identity.view == ViewChoice::Host {
+            return Vec::new();
+        }
+        let granted = spots
+            .iter()
+            .filter(|spot| spot.anchor.rights.read)
+            .filter_map(|spot| match &spot.origin {
+                Some(Origin::Host(object) | Origin::Create(object)) => Some(object),
+                Some(Origin::Own) | None => None,
+            });
+        let command = self
+            .policy
+            .command
+            .iter()
+            .flat_map(|command| command.program.iter().chain(&command.interpreters));
+        let mut links: Vec<(PathBuf, PathBuf)> = granted
+            .chain(unix.iter().map(|(object, _, _)| object))
+            .chain(command)
+            .flat_map(|object| object.links.iter().cloned())
+            .collect();
+        let merged = |(at, to): &(PathBuf, PathBuf)| {
+            MERGED.iter().any(|name| {
+                *at == Path::new("/").join(name)
+                    && (*to == Path::new("usr").join(name) || *to == Path::new("/usr").join(name))
+            })
+        };
+        if links.iter().any(merged) {
+            links.extend(
+                MERGED
+                    .iter()
+                    .map(|name| (Path::new("/").join(name), Path::new("usr").join(name))),
+            );
+        }
+        links.push((
+            PathBuf::from("/etc/mtab"),
+            PathBuf::from("../proc/self/mounts"),
+        ));
+        links.retain(|(at, _)| matches!(self.around(at), Around::Root));
+        links.sort();
+        links.dedup_by(|a, b| a.0 == b.0);
+        links
+    }
+}
