@@ -149,8 +149,6 @@ pub enum Source {
     /// The run's own `/dev`: `null`, `zero`, `full`, `random`, `urandom`, `tty`, `ptmx` →
     /// `pts/ptmx`, `fd`, `stdin`, `stdout`, `stderr`, and the mount points `pts` and `shm`.
     Dev,
-    /// The run's own directory of what was denied ([`view::SELF_DIR`]), which lp-run fills.
-    RunSelf,
     /// A fresh tmpfs owned by the agent; read-only after its mount points are made, where the
     /// mount says so.
     Tmpfs {

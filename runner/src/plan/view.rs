@@ -76,7 +76,7 @@ pub(super) fn own_places(policy: &Policy) -> Vec<OwnPlace> {
         places.push(OwnPlace::new("/run", READ, tmpfs(RUN_BYTES, 0o755)));
     }
     if policy.audit.tell_agent {
-        places.push(OwnPlace::new(SELF_DIR, READ, Some(Source::RunSelf)));
+        places.push(OwnPlace::new(SELF_DIR, READ, None));
     }
     if policy.identity.home == HomeChoice::Temp {
         add_private(&mut places, &policy.home, false, limits.tmp);
@@ -350,7 +350,9 @@ impl Builder<'_> {
             }
         }
         let inside = |place: &OwnPlace| {
-            place.source.is_none() && place.directory && !self.shows_host(&place.path)
+            // The run's own directory is mounted by the start, which fills it.
+            let private = place.source.is_none() && place.path != Path::new(SELF_DIR);
+            private && place.directory && !self.shows_host(&place.path)
         };
         directories.extend(
             own_places(self.policy)
