@@ -3,10 +3,10 @@
 //! layout.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What was attempted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Op {
     /// Open for reading.
@@ -29,6 +29,24 @@ pub enum Op {
     Ingress,
     /// A refused system call.
     Syscall,
+}
+
+impl Op {
+    /// Its name in events and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Write => "write",
+            Self::Exec => "exec",
+            Self::Connect => "connect",
+            Self::Sendto => "sendto",
+            Self::Bind => "bind",
+            Self::Socket => "socket",
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+            Self::Syscall => "syscall",
+        }
+    }
 }
 
 /// One distinct refusal: what, to what, by which rule; and how often so far.
@@ -76,7 +94,7 @@ pub struct Usage {
 }
 
 /// How a run ended: the contract's `exit.reason`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The program exited.
@@ -126,4 +144,86 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// Why.
     pub reason: Reason,
+}
+
+impl Reason {
+    /// Its name in events and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::Signal => "signal",
+            Self::Memory => "memory",
+            Self::Timeout => "timeout",
+            Self::Revoked => "revoked",
+            Self::Operator => "operator",
+            Self::Denials => "denials",
+            Self::Volume => "volume",
+            Self::Window => "window",
+            Self::AuditFailed => "audit-failed",
+            Self::ProtectionLost => "protection-lost",
+            Self::ShimDied => "shim-died",
+            Self::Refused => "refused",
+            Self::CannotEnforce => "cannot-enforce",
+            Self::Internal => "internal",
+            Self::NotExecutable => "not-executable",
+            Self::NotFound => "not-found",
+            Self::Unkillable => "unkillable",
+        }
+    }
+}
+
+/// A moment as events and reports write it: RFC 3339, UTC, milliseconds.
+pub fn rfc3339(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_has_milliseconds_and_utc() {
+        let time = Timestamp::from_microsecond(1_700_000_000_250_999).unwrap();
+        assert_eq!(rfc3339(time), "2023-11-14T22:13:20.250Z");
+    }
+
+    #[test]
+    fn names_are_those_of_the_serialised_form() {
+        for op in [
+            Op::Open,
+            Op::Write,
+            Op::Exec,
+            Op::Connect,
+            Op::Sendto,
+            Op::Bind,
+            Op::Socket,
+            Op::Egress,
+            Op::Ingress,
+            Op::Syscall,
+        ] {
+            assert_eq!(serde_json::to_value(op).unwrap(), op.name());
+        }
+        for reason in [
+            Reason::Exited,
+            Reason::Signal,
+            Reason::Memory,
+            Reason::Timeout,
+            Reason::Revoked,
+            Reason::Operator,
+            Reason::Denials,
+            Reason::Volume,
+            Reason::Window,
+            Reason::AuditFailed,
+            Reason::ProtectionLost,
+            Reason::ShimDied,
+            Reason::Refused,
+            Reason::CannotEnforce,
+            Reason::Internal,
+            Reason::NotExecutable,
+            Reason::NotFound,
+            Reason::Unkillable,
+        ] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+        }
+    }
 }

@@ -2,7 +2,13 @@
 //! What is written down: audit events, the run report, the summary, what the agent may read.
 //! Knows nothing of where an event came from.
 
+pub mod audit;
+pub mod chain;
 pub mod escape;
 pub mod event;
+pub mod log_file;
 pub mod report;
+pub mod report_file;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod terminal;

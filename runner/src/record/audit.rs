@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Audit events as JSON Lines: numbered and chained per run, so that a line that was changed,
+//! taken out or put in later shows. The fields are documented in `docs/events.md`.
+//!
+//! The first denial of each (op, target, rule) is written at once, repeats are summed by
+//! [`Audit::tick`], and what one second may write is bounded, so a flood of denials cannot
+//! flood the disk. Arguments and environment values never come here. A run without a log
+//! keeps the same calls and writes nothing.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::escape::{escape, escape_bounded};
+use super::event::{Denial, Exit, Op, rfc3339};
+use super::log_file::LogFile;
+
+/// Version of the events, field `v`.
+pub const VERSION: u32 = 1;
+/// Longest target in bytes before it is escaped; the kernel's `PATH_MAX`.
+pub const MAX_TARGET: usize = 4096;
+/// Most distinct denials that one run tells apart; what comes after is summed.
+pub const MAX_DISTINCT: usize = 4096;
+/// Most lines about denials in one second.
+pub const MAX_DENIAL_LINES: u32 = 200;
+/// The target of a line that sums what was not told apart.
+pub const OTHERS: &str = "…others";
+
+/// The log could not be written.
+#[derive(Debug, Error)]
+#[error("write audit log `{path}`")]
+pub struct AuditError {
+    /// The log.
+    pub path: String,
+    /// Why not.
+    #[source]
+    pub source: std::io::Error,
+}
+
+/// What the first line of a run says.
+#[derive(Clone, Debug)]
+pub struct Start<'a> {
+    /// The run's name.
+    pub name: &'a str,
+    /// SHA-256 of the policy, hex.
+    pub policy_sha256: &'a str,
+    /// Path of the program as it will be executed, without its arguments. Hostile bytes.
+    pub program: &'a [u8],
+    /// The real caller.
+    pub caller_uid: u32,
+    /// The agent's uid, when it is known.
+    pub agent_uid: Option<u32>,
+}
+
+/// The audit log of one run.
+#[derive(Debug)]
+pub struct Audit {
+    files: Vec<LogFile>,
+    run: String,
+    policy: String,
+    chain: Chain,
+    denials: BTreeMap<(Op, Vec<u8>, Option<u32>), Repeats>,
+    others: Sum,
+    lost: u64,
+    lines_this_second: u32,
+    failed: u64,
+}
+
+/// Where a run's chain ends: its last line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// `seq` of the last line, 0 before the first.
+    pub seq: u64,
+    /// SHA-256 (hex) of the last line without its line break.
+    pub last: Option<String>,
+}
+
+/// A distinct denial and how much of its count was written.
+#[derive(Debug)]
+struct Repeats {
+    latest: Denial,
+    rule: Option<String>,
+    written: u64,
+}
+
+/// Denials that were not told apart.
+#[derive(Debug, Default)]
+struct Sum {
+    total: u64,
+    written: u64,
+}
+
+impl Audit {
+    /// A log of `run` under `policy` that writes each line to every one of `files` (none: it
+    /// writes nothing).
+    pub fn new(files: Vec<LogFile>, run: &str, policy: &str) -> Self {
+        Self::resume(files, run, policy, Chain::default())
+    }
+
+    /// Goes on where `chain` ended: the run's process died, and its last line is still owed.
+    pub fn resume(files: Vec<LogFile>, run: &str, policy: &str, chain: Chain) -> Self {
+        Self {
+            files,
+            run: run.to_owned(),
+            policy: policy.to_owned(),
+            chain,
+            denials: BTreeMap::new(),
+            others: Sum::default(),
+            lost: 0,
+            lines_this_second: 0,
+            failed: 0,
+        }
+    }
+
+    /// How many lines could not be written.
+    pub fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// `run.start`, the first line.
+    pub fn start(&mut self, start: &Start, now: Timestamp) -> Result<(), AuditError> {
+        let program = escape_bounded(start.program, MAX_TARGET);
+        self.write(
+            now,
+            "run.start",
+            Line {
+                name: Some(start.name),
+                policy_sha256: Some(start.policy_sha256),
+                target: Some(&program),
+                caller_uid: Some(start.caller_uid),
+                agent_uid: start.agent_uid,
+                ..Line::default()
+            },
+        )
+    }
+
+    /// `run.exec`: the program was started, with its process id on the host.
+    pub fn exec(&mut self, program: &[u8], pid: u32, now: Timestamp) -> Result<(), AuditError> {
+        let target = escape_bounded(program, MAX_TARGET);
+        self.write(
+            now,
+            "run.exec",
+            Line {
+                target: Some(&target),
+                pid: Some(pid),
+                ..Line::default()
+            },
+        )
+    }
+
+    /// `degraded`: a protection that this run accepts to miss.
+    pub fn degraded(
+        &mut self,
+        protection: &str,
+        detail: &str,
+        now: Timestamp,
+    ) -> Result<(), AuditError> {
+        let detail = escape_bounded(detail.as_bytes(), MAX_TARGET);
+        self.write(
+            now,
+            "degraded",
+            Line {
+                protection: Some(protection),
+                detail: Some(&detail),
+                ..Line::default()
+            },
+        )
+    }
+
+    /// `first-use`: a rule gave something for the first time in this run.
+    pub fn first_use(&mut self, rule: &str, now: Timestamp) -> Result<(), AuditError> {
+        self.write(
+            now,
+            "first-use",
+            Line {
+                rule: Some(rule),
+                ..Line::default()
+            },
+        )
+    }
+
+    /// A denial, new or with a higher count than before. `rule` is the id of the rule that
+    /// refused. Written at once when it is new.
+    pub fn denial(
+        &mut self,
+        denial: &Denial,
+        rule: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), AuditError> {
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let key = (denial.op, denial.target.clone(), denial.row);
+        if let Some(known) = self.denials.get_mut(&key) {
+            known.latest = denial.clone();
+            return Ok(());
+        }
+        if self.denials.len() >= MAX_DISTINCT {
+            self.others.total += 1;
+            return Ok(());
+        }
+        let fresh = Repeats {
+            latest: denial.clone(),
+            rule: rule.map(str::to_owned),
+            written: 0,
+        };
+        self.denials.insert(key.clone(), fresh);
+        if self.lines_this_second >= MAX_DENIAL_LINES {
+            return Ok(());
+        }
+        self.write_denial(&key, now)
+    }
+
+    /// Denials that the kernel no longer told apart, as a total so far.
+    pub fn others(&mut self, total: u64) {
+        self.others.total = self.others.total.max(total);
+    }
+
+    /// Events that were lost on the way from the kernel, as a total so far: `lost`.
+    pub fn lost(&mut self, total: u64, now: Timestamp) -> Result<(), AuditError> {
+        if total <= self.lost {
+            return Ok(());
+        }
+        let fresh = total - self.lost;
+        self.lost = total;
+        self.write(
+            now,
+            "lost",
+            Line {
+                count: Some(fresh),
+                ..Line::default()
+            },
+        )
+    }
+
+    /// Once a second: writes what was repeated since.
+    pub fn tick(&mut self, now: Timestamp) -> Result<(), AuditError> {
+        self.lines_this_second = 0;
+        self.write_repeats(MAX_DENIAL_LINES, now)
+    }
+
+    /// `run.end`, the last line: everything that is still owed, then how it ended and how
+    /// many lines the run has, this one included.
+    pub fn end(
+        &mut self,
+        exit: Exit,
+        detail: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), AuditError> {
+        let owed = self.write_repeats(u32::try_from(MAX_DISTINCT).unwrap_or(u32::MAX), now);
+        let detail = detail.map(|detail| escape_bounded(detail.as_bytes(), MAX_TARGET));
+        let lines = self.chain.seq + 1;
+        let (lost, failed) = (self.lost, self.failed);
+        self.write(
+            now,
+            "run.end",
+            Line {
+                code: Some(exit.code),
+                signal: exit.signal,
+                reason: Some(exit.reason.name()),
+                detail: detail.as_deref(),
+                lines: Some(lines),
+                lost: Some(lost),
+                failed: Some(failed),
+                ..Line::default()
+            },
+        )?;
+        owed
+    }
+
+    fn write_repeats(&mut self, most: u32, now: Timestamp) -> Result<(), AuditError> {
+        let owed: Vec<_> = self
+            .denials
+            .iter()
+            .filter(|(_, repeats)| repeats.latest.count > repeats.written)
+            .map(|(key, _)| key.clone())
+            .take(most as usize)
+            .collect();
+        let mut result = Ok(());
+        for key in &owed {
+            result = self.write_denial(key, now).and(result);
+        }
+        let fresh = self.others.total - self.others.written;
+        if fresh > 0 {
+            let line = Line {
+                target: Some(OTHERS),
+                count: Some(fresh),
+                ..Line::default()
+            };
+            result = self.write(now, "deny", line).and(result);
+            self.others.written += fresh;
+        }
+        result
+    }
+
+    fn write_denial(
+        &mut self,
+        key: &(Op, Vec<u8>, Option<u32>),
+        now: Timestamp,
+    ) -> Result<(), AuditError> {
+        let Some(repeats) = self.denials.get_mut(key) else {
+            return Ok(());
+        };
+        let denial = repeats.latest.clone();
+        let rule = repeats.rule.clone();
+        let count = denial.count - repeats.written;
+        repeats.written = denial.count;
+        self.lines_this_second += 1;
+        let target = escape_bounded(&denial.target, MAX_TARGET);
+        let comm = escape(&denial.comm);
+        self.write(
+            now,
+            "deny",
+            Line {
+                op: Some(denial.op.name()),
+                target: Some(&target),
+                rule: rule.as_deref(),
+                errno: Some(denial.errno).filter(|errno| !errno.is_empty()),
+                pid: Some(denial.pid),
+                comm: Some(&comm),
+                count: Some(count),
+                hidden: denial.hidden.then_some(true),
+                as_typed: denial.as_typed.then_some(true),
+                ..Line::default()
+            },
+        )
+    }
+
+    /// Numbers, chains and writes one line. A line that no file took leaves the chain as it
+    /// was and is counted.
+    fn write(&mut self, now: Timestamp, kind: &str, line: Line) -> Result<(), AuditError> {
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let time = rfc3339(now);
+        let prev = self.chain.last.clone();
+        let line = Line {
+            v: VERSION,
+            seq: self.chain.seq + 1,
+            time: &time,
+            run: &self.run,
+            policy: &self.policy,
+            kind,
+            prev: prev.as_deref(),
+            ..line
+        };
+        let mut bytes = line.to_json();
+        let digest = line_hash(&bytes);
+        bytes.push(b'\n');
+        let mut failure = None;
+        let mut taken = false;
+        for file in &mut self.files {
+            match file.append(&bytes) {
+                Ok(()) => taken = true,
+                Err(source) => {
+                    let path = escape(file.path().as_os_str().as_encoded_bytes());
+                    failure.get_or_insert(AuditError { path, source });
+                }
+            }
+        }
+        if taken {
+            self.chain = Chain {
+                seq: self.chain.seq + 1,
+                last: Some(digest),
+            };
+        }
+        match failure {
+            None => Ok(()),
+            Some(error) => {
+                self.failed += 1;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// SHA-256 of a line without its line break, in hex: the `prev` of the next one.
+pub fn line_hash(line: &[u8]) -> String {
+    Sha256::digest(line)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// One event with its fields in the order in which they are written. What does not belong to
+/// a kind is left out; `prev` is always there.
+#[derive(Serialize, Default)]
+struct Line<'a> {
+    v: u32,
+    seq: u64,
+    time: &'a str,
+    run: &'a str,
+    policy: &'a str,
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    op: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comm: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hidden: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_typed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_sha256: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller_uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protection: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lines: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<u64>,
+    prev: Option<&'a str>,
+}
+
+impl Line<'_> {
+    /// Strings and numbers only: there is nothing that serialising could refuse.
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

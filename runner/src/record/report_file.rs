@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where the report goes: a place that is opened before the run, with the caller's rights,
+//! and a file that appears whole, in one step, after it.
+//!
+//! The agent may have write access to the same directory. Nothing of the report is there
+//! while it runs, so it has nothing to change; when the report is written the agent is gone.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use thiserror::Error;
+
+use super::report::Report;
+use crate::policy::facts::User;
+use crate::sys::SysError;
+use crate::sys::caller::with_rights_of;
+
+/// A report that could not be opened or written.
+#[derive(Debug, Error)]
+pub enum ReportFileError {
+    /// The kernel said no.
+    #[error("{what} report `{path}`")]
+    Call {
+        /// `open`, `write`.
+        what: &'static str,
+        /// The report.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The caller's rights could not be taken on.
+    #[error("take on the caller's rights for report `{path}`")]
+    Rights {
+        /// The report.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: SysError,
+    },
+}
+
+/// An open place for the report of one run.
+#[derive(Debug)]
+pub struct ReportFile {
+    path: PathBuf,
+    caller: User,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// A name in a directory: written beside it, then renamed.
+    Name {
+        directory: File,
+        name: PathBuf,
+        temporary: PathBuf,
+    },
+    /// A pipe, a device, a symbolic link such as `/dev/stdout`: written as it is.
+    Open(File),
+}
+
+impl ReportFile {
+    /// Opens the place with the file system rights of `caller` and finds out whether a file
+    /// can be made there. `run` makes the name of the temporary file.
+    pub fn open(path: &Path, caller: &User, run: &str) -> Result<Self, ReportFileError> {
+        let failed = |source: io::Error| ReportFileError::Call {
+            what: "open",
+            path: path.to_owned(),
+            source,
+        };
+        let path_of = path;
+        let place = with_rights_of(&caller.name, caller.uid, caller.gid, || {
+            open_place(path_of, run)
+        })
+        .map_err(|source| ReportFileError::Rights {
+            path: path.to_owned(),
+            source,
+        })?
+        .map_err(|errno| failed(errno.into()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            caller: caller.clone(),
+            place,
+        })
+    }
+
+    /// Writes the report.
+    pub fn write(self, report: &Report) -> Result<(), ReportFileError> {
+        let Self {
+            path,
+            caller,
+            place,
+        } = self;
+        let bytes = report.to_json();
+        with_rights_of(&caller.name, caller.uid, caller.gid, || {
+            write_place(place, &bytes)
+        })
+        .map_err(|source| ReportFileError::Rights {
+            path: path.clone(),
+            source,
+        })?
+        .map_err(|source| ReportFileError::Call {
+            what: "write",
+            path,
+            source,
+        })
+    }
+}
+
+fn open_place(path: &Path, run: &str) -> nix::Result<Place> {
+    let name = path
+        .file_name()
+        .map(PathBuf::from)
+        .ok_or(nix::Error::EISDIR)?;
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = File::from(open(parent, flags, Mode::empty())?);
+    match fstatat(&directory, &name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) => match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFREG => {}
+            SFlag::S_IFDIR => return Err(nix::Error::EISDIR),
+            _ => return open_existing(&directory, &name),
+        },
+        Err(nix::Error::ENOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    let temporary = PathBuf::from(format!(".lp-run-report.{run}"));
+    drop(create(&directory, &temporary)?);
+    unlinkat(&directory, &temporary, UnlinkatFlags::NoRemoveDir)?;
+    Ok(Place::Name {
+        directory,
+        name,
+        temporary,
+    })
+}
+
+/// Opens what is no regular file: a pipe, a device, a symbolic link, followed with the
+/// caller's rights.
+fn open_existing(directory: &File, name: &Path) -> nix::Result<Place> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    Ok(Place::Open(File::from(openat(
+        directory,
+        name,
+        flags,
+        file_mode(),
+    )?)))
+}
+
+fn create(directory: &File, name: &Path) -> nix::Result<File> {
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(File::from(openat(directory, name, flags, file_mode())?))
+}
+
+/// Like any file that a command leaves for its user; the caller's umask applies.
+fn file_mode() -> Mode {
+    Mode::from_bits_truncate(0o644)
+}
+
+fn write_place(place: Place, bytes: &[u8]) -> io::Result<()> {
+    match place {
+        Place::Open(mut file) => {
+            if file.metadata()?.is_file() {
+                file.set_len(0)?;
+            }
+            file.write_all(bytes)
+        }
+        Place::Name {
+            directory,
+            name,
+            temporary,
+        } => {
+            // Somebody who may write here may have taken the name: theirs goes.
+            let _ = unlinkat(&directory, &temporary, UnlinkatFlags::NoRemoveDir);
+            let mut file = create(&directory, &temporary)?;
+            let written = file
+                .write_all(bytes)
+                .and_then(|()| Ok(renameat(&directory, &temporary, &directory, &name)?));
+            if written.is_err() {
+                let _ = unlinkat(&directory, &temporary, UnlinkatFlags::NoRemoveDir);
+            }
+            written
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+    use crate::record::report::tests::refused;
+
+    fn root() -> User {
+        User {
+            name: "root".to_owned(),
+            uid: 0,
+            gid: 0,
+            home: "/root".into(),
+        }
+    }
+
+    #[test]
+    fn the_file_appears_whole_and_replaces_an_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("report.json");
+        fs::write(&path, "old").unwrap();
+        let place = ReportFile::open(&path, &root(), "r1").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        place.write(&refused()).unwrap();
+        let read: Report = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(read, refused());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn names_that_the_agent_left_in_the_way_are_replaced_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let path = dir.path().join("report.json");
+        let place = ReportFile::open(&path, &root(), "r1").unwrap();
+        symlink(&victim, &path).unwrap();
+        symlink(&victim, dir.path().join(".lp-run-report.r1")).unwrap();
+        place.write(&refused()).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert!(path.symlink_metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn a_link_that_the_caller_names_is_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().join("real");
+        fs::write(&real, "a longer text than nothing".repeat(200)).unwrap();
+        let link = dir.path().join("link");
+        symlink(&real, &link).unwrap();
+        ReportFile::open(&link, &root(), "r1")
+            .unwrap()
+            .write(&refused())
+            .unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        serde_json::from_slice::<Report>(&fs::read(&real).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_refused_before_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in [
+            dir.path().to_owned(),
+            dir.path().join("missing/report.json"),
+        ] {
+            assert!(ReportFile::open(&path, &root(), "r1").is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_is_the_callers_and_root_owned_places_are_closed_to_them() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let nobody = User {
+            name: "nobody".to_owned(),
+            uid: 65534,
+            gid: 65534,
+            home: "/".into(),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = dir.path().join("report.json");
+        let error = ReportFile::open(&path, &nobody, "r1").unwrap_err();
+        let ReportFileError::Call { source, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(source.raw_os_error(), Some(libc::EACCES));
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        ReportFile::open(&path, &nobody, "r1")
+            .unwrap()
+            .write(&refused())
+            .unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().uid(), 65534);
+    }
+}
