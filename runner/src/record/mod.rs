@@ -9,6 +9,7 @@ pub mod event;
 pub mod log_file;
 pub mod report;
 pub mod report_file;
+pub mod run_id;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod terminal;
