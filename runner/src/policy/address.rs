@@ -64,7 +64,11 @@ pub fn parse(text: &str, list: List) -> Result<Address, String> {
         (None, List::Deny) => vec![Protocol::Tcp, Protocol::Udp],
         (None, _) => vec![Protocol::Tcp],
     };
-    Ok(Address { to: Endpoint::Nets(nets), ports, protocols })
+    Ok(Address {
+        to: Endpoint::Nets(nets),
+        ports,
+        protocols,
+    })
 }
 
 fn itself(scheme: Option<Protocol>, list: List) -> Result<Address, String> {
@@ -108,7 +112,9 @@ fn host_nets(host: &str) -> Result<Vec<IpNet>, String> {
     match host {
         "" => return Err("names no host; write an address before the port".to_owned()),
         "*" => {
-            return Err("`*` is every host; write an address or a range: \"10.0.0.0/8:443\"".to_owned());
+            return Err(
+                "`*` is every host; write an address or a range: \"10.0.0.0/8:443\"".to_owned(),
+            );
         }
         "localhost" => {
             let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
@@ -128,24 +134,39 @@ fn host_nets(host: &str) -> Result<Vec<IpNet>, String> {
     if let IpAddr::V6(v6) = address
         && let Some(v4) = v6.to_ipv4_mapped()
     {
-        return Err(format!("is an IPv4 address written as IPv6; write \"{v4}\""));
+        return Err(format!(
+            "is an IPv4 address written as IPv6; write \"{v4}\""
+        ));
     }
     let longest = if address.is_ipv4() { 32 } else { 128 };
-    let Some(length) = length else { return Ok(vec![IpNet::new_assert(address, longest)]) };
-    let digits = !length.is_empty() && length.chars().all(|c| c.is_ascii_digit());
-    let length = length.parse::<u8>().ok().filter(|length| digits && *length <= longest);
     let Some(length) = length else {
-        return Err(format!("has no prefix length of 0 to {longest}; write \"{address}/{}\"", longest - 8));
+        return Ok(vec![IpNet::new_assert(address, longest)]);
+    };
+    let digits = !length.is_empty() && length.chars().all(|c| c.is_ascii_digit());
+    let length = length
+        .parse::<u8>()
+        .ok()
+        .filter(|length| digits && *length <= longest);
+    let Some(length) = length else {
+        return Err(format!(
+            "has no prefix length of 0 to {longest}; write \"{address}/{}\"",
+            longest - 8
+        ));
     };
     let net = IpNet::new_assert(address, length);
     if net.trunc() != net {
-        return Err(format!("has host bits set; write \"{}\"", bracketed(&net.trunc())));
+        return Err(format!(
+            "has host bits set; write \"{}\"",
+            bracketed(&net.trunc())
+        ));
     }
     Ok(vec![net])
 }
 
 fn not_an_address(host: &str) -> String {
-    let numeric = host.chars().all(|c| c.is_ascii_hexdigit() || c == '.' || c == 'x' || c == ':');
+    let numeric = host
+        .chars()
+        .all(|c| c.is_ascii_hexdigit() || c == '.' || c == 'x' || c == ':');
     let last = host.rsplit('.').next().unwrap_or(host);
     if numeric && last.starts_with(|c: char| c.is_ascii_digit()) || host.contains(':') {
         return "is not an IP address; write four numbers without leading zeros, or IPv6 in brackets".to_owned();
@@ -187,16 +208,23 @@ fn read_range(text: &str) -> Result<(u16, u16), String> {
     };
     match low <= high {
         true => Ok((low, high)),
-        false => Err(format!("has a range that runs backwards; write {high}-{low}")),
+        false => Err(format!(
+            "has a range that runs backwards; write {high}-{low}"
+        )),
     }
 }
 
 fn port(text: &str) -> Result<u16, String> {
     let digits = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
     match text.parse::<u16>() {
-        Ok(0) => Err("has port 0; write a port of 1 to 65535 (binding port 0 is always allowed)".to_owned()),
+        Ok(0) => Err(
+            "has port 0; write a port of 1 to 65535 (binding port 0 is always allowed)".to_owned(),
+        ),
         Ok(port) if digits => Ok(port),
-        _ => Err(format!("has {} for a port; write 1 to 65535, A-B, or *", quote(text))),
+        _ => Err(format!(
+            "has {} for a port; write 1 to 65535, A-B, or *",
+            quote(text)
+        )),
     }
 }
 
@@ -215,18 +243,32 @@ mod tests {
 
     fn nets(text: &str) -> (Vec<String>, (u16, u16)) {
         let address = parse(text, ALLOW).unwrap();
-        let Endpoint::Nets(nets) = address.to else { panic!("{text}") };
+        let Endpoint::Nets(nets) = address.to else {
+            panic!("{text}")
+        };
         (nets.iter().map(IpNet::to_string).collect(), address.ports)
     }
 
     #[test]
     fn addresses_ranges_and_ports_are_read() {
-        assert_eq!(nets("10.20.0.0/16:5432"), (vec!["10.20.0.0/16".to_owned()], (5432, 5432)));
-        assert_eq!(nets("[2001:db8::1]:443"), (vec!["2001:db8::1/128".to_owned()], (443, 443)));
-        assert_eq!(nets("[2001:db8::/32]:1-9"), (vec!["2001:db8::/32".to_owned()], (1, 9)));
+        assert_eq!(
+            nets("10.20.0.0/16:5432"),
+            (vec!["10.20.0.0/16".to_owned()], (5432, 5432))
+        );
+        assert_eq!(
+            nets("[2001:db8::1]:443"),
+            (vec!["2001:db8::1/128".to_owned()], (443, 443))
+        );
+        assert_eq!(
+            nets("[2001:db8::/32]:1-9"),
+            (vec!["2001:db8::/32".to_owned()], (1, 9))
+        );
         assert_eq!(nets("localhost:*").0, ["127.0.0.0/8", "::1/128"]);
         assert_eq!(nets("[::1]:*").1, EVERY_PORT);
-        assert_eq!(parse("udp://10.0.0.53:53", ALLOW).unwrap().protocols, [Protocol::Udp]);
+        assert_eq!(
+            parse("udp://10.0.0.53:53", ALLOW).unwrap().protocols,
+            [Protocol::Udp]
+        );
         assert_eq!(parse("self", ALLOW).unwrap().to, Endpoint::Itself);
     }
 

@@ -85,7 +85,11 @@ impl PolicyErrors {
     pub fn exit_code(&self) -> u8 {
         let mut codes = self.errors.iter().map(|error| error.exit);
         let first = codes.next().unwrap_or(REFUSED);
-        if codes.all(|code| code == first) { first } else { REFUSED }
+        if codes.all(|code| code == first) {
+            first
+        } else {
+            REFUSED
+        }
     }
 
     /// Notes a mistake at a place.
@@ -100,7 +104,12 @@ impl PolicyErrors {
 
     /// Notes a mistake that stands on the command line, or concerns the policy as a whole.
     pub fn add_unplaced(&mut self, key: &str, what: impl Into<String>, exit: u8) {
-        self.push(PolicyError { place: None, key: key.to_owned(), what: what.into(), exit });
+        self.push(PolicyError {
+            place: None,
+            key: key.to_owned(),
+            what: what.into(),
+            exit,
+        });
     }
 
     /// Notes a mistake.
@@ -115,7 +124,11 @@ impl PolicyErrors {
     pub fn sort(&mut self) {
         let mut files: Vec<String> = Vec::new();
         for error in &self.errors {
-            let file = error.place.as_ref().map(|place| place.file.clone()).unwrap_or_default();
+            let file = error
+                .place
+                .as_ref()
+                .map(|place| place.file.clone())
+                .unwrap_or_default();
             if !files.contains(&file) {
                 files.push(file);
             }
@@ -207,7 +220,11 @@ mod tests {
     use super::*;
 
     fn place(line: u32) -> Place {
-        Place { file: "p.toml".to_owned(), line, column: 3 }
+        Place {
+            file: "p.toml".to_owned(),
+            line,
+            column: 3,
+        }
     }
 
     #[test]
@@ -216,7 +233,10 @@ mod tests {
         errors.add(&place(9), "files.read[0]", "second");
         errors.add(&place(2), "name", "first");
         errors.sort();
-        assert_eq!(errors.to_string(), "p.toml:2:3: name: first\np.toml:9:3: files.read[0]: second");
+        assert_eq!(
+            errors.to_string(),
+            "p.toml:2:3: name: first\np.toml:9:3: files.read[0]: second"
+        );
     }
 
     #[test]
@@ -240,7 +260,10 @@ mod tests {
 
     #[test]
     fn echoed_values_are_bounded_and_harmless() {
-        assert_eq!(quote("a\u{1b}[31m\n\"\u{202e}"), r#""a\u{1b}[31m\n\"\u{202e}""#);
+        assert_eq!(
+            quote("a\u{1b}[31m\n\"\u{202e}"),
+            r#""a\u{1b}[31m\n\"\u{202e}""#
+        );
         assert!(quote(&"x".repeat(500)).chars().count() < 90);
     }
 

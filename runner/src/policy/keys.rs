@@ -57,8 +57,20 @@ pub const TABLES: &[Table] = &[
     Table {
         name: "",
         now: &[
-            "version", "name", "extends", "task", "command", "params", "identity", "env", "files",
-            "network", "limits", "syscalls", "enforcement", "audit",
+            "version",
+            "name",
+            "extends",
+            "task",
+            "command",
+            "params",
+            "identity",
+            "env",
+            "files",
+            "network",
+            "limits",
+            "syscalls",
+            "enforcement",
+            "audit",
         ],
         later: &["invoke", "valid", "secret", "spawn", "strict", "overrides"],
         kit: true,
@@ -69,15 +81,30 @@ pub const TABLES: &[Table] = &[
         later: &["environment", "strict"],
         kit: false,
     },
-    Table { name: "command", now: &["run", "args"], later: &[], kit: false },
-    Table { name: "params.*", now: &["pattern", "values", "default", "help"], later: &[], kit: false },
+    Table {
+        name: "command",
+        now: &["run", "args"],
+        later: &[],
+        kit: false,
+    },
+    Table {
+        name: "params.*",
+        now: &["pattern", "values", "default", "help"],
+        later: &[],
+        kit: false,
+    },
     Table {
         name: "identity",
         now: &["user", "home", "terminal", "stdio", "view"],
         later: &[],
         kit: false,
     },
-    Table { name: "env", now: &["pass", "set", "path"], later: &[], kit: true },
+    Table {
+        name: "env",
+        now: &["pass", "set", "path"],
+        later: &[],
+        kit: true,
+    },
     Table {
         name: "files",
         now: &["read", "exec", "write", "protect", "deny"],
@@ -98,7 +125,16 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "files.write[]",
-        now: &["path", "id", "because", "owner", "optional", "create", "exec", "dangerous"],
+        now: &[
+            "path",
+            "id",
+            "because",
+            "owner",
+            "optional",
+            "create",
+            "exec",
+            "dangerous",
+        ],
         later: &["expires", "approve"],
         kit: true,
     },
@@ -124,8 +160,17 @@ pub const TABLES: &[Table] = &[
         name: "network.allow[]",
         now: &["to", "id", "because", "owner", "private"],
         later: &[
-            "rate", "max_bytes_out", "max_bytes_in", "max_connections", "methods", "paths",
-            "approve", "expires", "inspect", "via", "dns",
+            "rate",
+            "max_bytes_out",
+            "max_bytes_in",
+            "max_connections",
+            "methods",
+            "paths",
+            "approve",
+            "expires",
+            "inspect",
+            "via",
+            "dns",
         ],
         kit: true,
     },
@@ -149,16 +194,54 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "limits",
-        now: &["wall_time", "open_files", "file_size", "tmp", "shm", "stop_signal", "stop_grace"],
-        later: &["memory", "processes", "cpu", "connections", "bytes_out", "bytes_in", "denials", "io"],
+        now: &[
+            "wall_time",
+            "open_files",
+            "file_size",
+            "tmp",
+            "shm",
+            "stop_signal",
+            "stop_grace",
+        ],
+        later: &[
+            "memory",
+            "processes",
+            "cpu",
+            "connections",
+            "bytes_out",
+            "bytes_in",
+            "denials",
+            "io",
+        ],
         kit: false,
     },
-    Table { name: "syscalls", now: &["profile"], later: &["allow", "deny"], kit: true },
-    Table { name: "enforcement", now: &["degrade"], later: &[], kit: false },
-    Table { name: "enforcement.degrade[]", now: &["protection", "because"], later: &[], kit: false },
+    Table {
+        name: "syscalls",
+        now: &["profile"],
+        later: &["allow", "deny"],
+        kit: true,
+    },
+    Table {
+        name: "enforcement",
+        now: &["degrade"],
+        later: &[],
+        kit: false,
+    },
+    Table {
+        name: "enforcement.degrade[]",
+        now: &["protection", "because"],
+        later: &[],
+        kit: false,
+    },
     Table {
         name: "audit",
-        now: &["log", "on_failure", "tell_agent", "count_files", "require_counts"],
+        now: &[
+            "log",
+            "on_failure",
+            "tell_agent",
+            "count_files",
+            "require_counts",
+        ],
         later: &[],
         kit: false,
     },
@@ -171,10 +254,18 @@ mod tests {
     #[test]
     fn every_table_stands_once_and_every_key_once_in_it() {
         for (index, table) in TABLES.iter().enumerate() {
-            assert!(TABLES[index + 1..].iter().all(|other| other.name != table.name));
+            assert!(
+                TABLES[index + 1..]
+                    .iter()
+                    .all(|other| other.name != table.name)
+            );
             let mut keys: Vec<_> = table.now.iter().chain(table.later).collect();
             keys.sort();
-            assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "{}", table.name);
+            assert!(
+                keys.windows(2).all(|pair| pair[0] != pair[1]),
+                "{}",
+                table.name
+            );
         }
     }
 

@@ -13,16 +13,32 @@ pub struct Kit {
 impl Kit {
     /// The first line of its opening comment: what it is for.
     pub fn summary(&self) -> &'static str {
-        self.text.lines().next().unwrap_or_default().trim_start_matches(['#', ' '])
+        self.text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches(['#', ' '])
     }
 }
 
 /// All of them, by name.
 pub const KITS: &[Kit] = &[
-    Kit { name: "@build", text: include_str!("../../../policies/kits/build.toml") },
-    Kit { name: "@git", text: include_str!("../../../policies/kits/git.toml") },
-    Kit { name: "@python", text: include_str!("../../../policies/kits/python.toml") },
-    Kit { name: "@shell", text: include_str!("../../../policies/kits/shell.toml") },
+    Kit {
+        name: "@build",
+        text: include_str!("../../../policies/kits/build.toml"),
+    },
+    Kit {
+        name: "@git",
+        text: include_str!("../../../policies/kits/git.toml"),
+    },
+    Kit {
+        name: "@python",
+        text: include_str!("../../../policies/kits/python.toml"),
+    },
+    Kit {
+        name: "@shell",
+        text: include_str!("../../../policies/kits/shell.toml"),
+    },
 ];
 
 /// The kit `name`, with its `@`.

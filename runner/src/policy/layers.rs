@@ -36,7 +36,13 @@ pub fn read(
     facts: &dyn Facts,
     errors: &mut PolicyErrors,
 ) -> Vec<Layer> {
-    let mut stack = Stack { facts, caller, errors, layers: Vec::new(), chain: Vec::new() };
+    let mut stack = Stack {
+        facts,
+        caller,
+        errors,
+        layers: Vec::new(),
+        chain: Vec::new(),
+    };
     stack.add(main);
     stack.layers
 }
@@ -51,7 +57,10 @@ pub fn digest(layers: &[Layer]) -> String {
             hash.update(text.as_bytes());
         }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 struct Stack<'a> {
@@ -77,15 +86,25 @@ impl Stack<'_> {
     }
 
     fn extend(&mut self, by: &Source, name: &At<String>) {
-        let Some(source) = self.find(by, name) else { return };
+        let Some(source) = self.find(by, name) else {
+            return;
+        };
         let identity = identity(&source);
         if self.chain.contains(&identity) {
-            let what = format!("{} extends itself, through {}; remove one", quote(&name.value), self.chain.join(", "));
+            let what = format!(
+                "{} extends itself, through {}; remove one",
+                quote(&name.value),
+                self.chain.join(", ")
+            );
             self.errors.add(&name.place, &name.key, what);
         } else if self.chain.len() >= DEEPEST || self.layers.len() >= MOST {
             let what = "extends too much: at most 8 levels and 64 files; join some";
             self.errors.add(&name.place, &name.key, what);
-        } else if !self.layers.iter().any(|layer| self::identity(&layer.source) == identity) {
+        } else if !self
+            .layers
+            .iter()
+            .any(|layer| self::identity(&layer.source) == identity)
+        {
             self.add(source);
         }
     }
@@ -96,11 +115,18 @@ impl Stack<'_> {
             return self.kit(name);
         }
         let Some(base) = by.path.as_deref().and_then(Path::parent) else {
-            self.errors.add(&name.place, &name.key, "a kit extends kits only; write \"@name\"");
+            self.errors.add(
+                &name.place,
+                &name.key,
+                "a kit extends kits only; write \"@name\"",
+            );
             return None;
         };
         if text.is_empty() || text.starts_with('~') || text.contains(['\0', '$']) {
-            let what = format!("{} is no file; write a path relative to this file, or \"@name\"", quote(text));
+            let what = format!(
+                "{} is no file; write a path relative to this file, or \"@name\"",
+                quote(text)
+            );
             self.errors.add(&name.place, &name.key, what);
             return None;
         }
@@ -108,9 +134,16 @@ impl Stack<'_> {
         let mut found = PolicyErrors::new();
         let source = source::read(text, &base.join(text), &owners, self.facts, &mut found);
         for error in found.iter() {
-            self.errors.add(&name.place, &name.key, format!("{} {}", quote(text), error.what));
+            self.errors.add(
+                &name.place,
+                &name.key,
+                format!("{} {}", quote(text), error.what),
+            );
         }
-        source.map(|source| Source { prefix: format!("{text}/"), ..source })
+        source.map(|source| Source {
+            prefix: format!("{text}/"),
+            ..source
+        })
     }
 
     fn kit(&mut self, name: &At<String>) -> Option<Source> {
@@ -125,14 +158,22 @@ impl Stack<'_> {
                     let what = format!("{} {}", quote(&path.to_string_lossy()), error.what);
                     self.errors.add(&name.place, &name.key, what);
                 }
-                return source.map(|source| Source { prefix: format!("{label}/"), kit: true, ..source });
+                return source.map(|source| Source {
+                    prefix: format!("{label}/"),
+                    kit: true,
+                    ..source
+                });
             }
         }
         let Some(kit) = kits::kit(&label) else {
             let names: Vec<_> = kits::KITS.iter().map(|kit| kit.name).collect();
             let what = match super::error::nearest(&label, names.iter().copied()) {
                 Some(near) => format!("{} is not a kit; did you mean \"{near}\"?", quote(&label)),
-                None => format!("{} is not a kit; write one of {}", quote(&label), names.join(" ")),
+                None => format!(
+                    "{} is not a kit; write one of {}",
+                    quote(&label),
+                    names.join(" ")
+                ),
             };
             self.errors.add(&name.place, &name.key, what);
             return None;
@@ -166,7 +207,13 @@ mod tests {
         let path = Path::new("/etc/lp-run/policies/p.toml");
         let main = source::read("p.toml", path, &[0], facts, &mut errors).unwrap();
         let found = read(main, &facts.caller(), facts, &mut errors);
-        (found.iter().map(|layer| layer.source.label.clone()).collect(), errors.to_string())
+        (
+            found
+                .iter()
+                .map(|layer| layer.source.label.clone())
+                .collect(),
+            errors.to_string(),
+        )
     }
 
     fn facts(files: &[(&str, &str)]) -> FakeFacts {
@@ -183,14 +230,39 @@ mod tests {
             ("p.toml", "extends = [\"@git\", \"team.toml\"]"),
             ("team.toml", "extends = [\"@git\", \"@shell\"]"),
         ]);
-        assert_eq!(layers(&facts), (vec!["@git".into(), "@shell".into(), "team.toml".into(), "p.toml".into()], String::new()));
+        assert_eq!(
+            layers(&facts),
+            (
+                vec![
+                    "@git".into(),
+                    "@shell".into(),
+                    "team.toml".into(),
+                    "p.toml".into()
+                ],
+                String::new()
+            )
+        );
     }
 
     #[test]
     fn cycles_and_depth_are_errors() {
-        let cycle = facts(&[("p.toml", "extends = [\"a.toml\"]"), ("a.toml", "extends = [\"p.toml\"]")]);
-        assert!(layers(&cycle).1.contains("a.toml:1:12: extends[0]: \"p.toml\" extends itself"));
-        let names: Vec<_> = (0..10).map(|n| (format!("f{n}.toml"), format!("extends = [\"f{}.toml\"]", n + 1))).collect();
+        let cycle = facts(&[
+            ("p.toml", "extends = [\"a.toml\"]"),
+            ("a.toml", "extends = [\"p.toml\"]"),
+        ]);
+        assert!(
+            layers(&cycle)
+                .1
+                .contains("a.toml:1:12: extends[0]: \"p.toml\" extends itself")
+        );
+        let names: Vec<_> = (0..10)
+            .map(|n| {
+                (
+                    format!("f{n}.toml"),
+                    format!("extends = [\"f{}.toml\"]", n + 1),
+                )
+            })
+            .collect();
         let mut deep = facts(&[("p.toml", "extends = [\"f0.toml\"]"), ("f10.toml", "")]);
         for (name, text) in &names {
             deep.file(&format!("/etc/lp-run/policies/{name}"), 0, text);
@@ -211,8 +283,14 @@ mod tests {
     fn unknown_kits_and_files_are_errors_with_their_place() {
         let facts = facts(&[("p.toml", "extends = [\"@gitt\", \"none.toml\", \"~/x\"]")]);
         let found = layers(&facts).1;
-        assert!(found.contains("extends[0]: \"@gitt\" is not a kit; did you mean \"@git\"?"), "{found}");
-        assert!(found.contains("extends[1]: \"none.toml\" does not exist"), "{found}");
+        assert!(
+            found.contains("extends[0]: \"@gitt\" is not a kit; did you mean \"@git\"?"),
+            "{found}"
+        );
+        assert!(
+            found.contains("extends[1]: \"none.toml\" does not exist"),
+            "{found}"
+        );
         assert!(found.contains("extends[2]: \"~/x\" is no file"), "{found}");
     }
 }

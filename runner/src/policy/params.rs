@@ -31,8 +31,12 @@ pub fn values(
         if !declared.iter().any(|param| param.name.value == *name) {
             let near = nearest(name, declared.iter().map(|param| param.name.value.as_str()));
             let what = match near {
-                Some(near) => format!("the policy declares no such parameter; did you mean `{near}`?"),
-                None => "the policy declares no such parameter; declare it under [params]".to_owned(),
+                Some(near) => {
+                    format!("the policy declares no such parameter; did you mean `{near}`?")
+                }
+                None => {
+                    "the policy declares no such parameter; declare it under [params]".to_owned()
+                }
             };
             errors.add_unplaced(&option, what, REFUSED);
         }
@@ -41,7 +45,9 @@ pub fn values(
         }
     }
     for param in declared {
-        let Some(rule) = Rule::new(param, errors) else { continue };
+        let Some(rule) = Rule::new(param, errors) else {
+            continue;
+        };
         let given = sets.iter().find(|(name, _)| *name == param.name.value);
         match (given, &param.default) {
             (Some((name, value)), _) => match rule.check(value) {
@@ -54,7 +60,11 @@ pub fn values(
                 values.insert(param.name.value.clone(), default.value.clone());
             }
             (None, None) if every => {
-                let what = format!("has no value; add --set {}=VALUE{}", param.name.value, help(param));
+                let what = format!(
+                    "has no value; add --set {}=VALUE{}",
+                    param.name.value,
+                    help(param)
+                );
                 errors.add(&param.name.place, &param.name.key, what);
             }
             (None, None) => {}
@@ -69,7 +79,11 @@ pub fn values(
 }
 
 fn help(param: &ParamText) -> String {
-    param.help.as_ref().map(|help| format!(" ({})", super::error::escape(&help.value, 80))).unwrap_or_default()
+    param
+        .help
+        .as_ref()
+        .map(|help| format!(" ({})", super::error::escape(&help.value, 80)))
+        .unwrap_or_default()
 }
 
 /// What a value must be.
@@ -80,9 +94,16 @@ enum Rule {
 
 impl Rule {
     fn new(param: &ParamText, errors: &mut PolicyErrors) -> Option<Self> {
-        let At { value: name, place, key } = &param.name;
+        let At {
+            value: name,
+            place,
+            key,
+        } = &param.name;
         let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(fine) || name.len() > 63 {
+        if !name.starts_with(|c: char| c.is_ascii_lowercase())
+            || !name.chars().all(fine)
+            || name.len() > 63
+        {
             let what = "is not a parameter's name; write lower-case letters, digits and _";
             errors.add(place, &super::error::escape(key, 80), what);
             return None;
@@ -99,14 +120,17 @@ impl Rule {
                         errors.add(&value.place, &value.key, what);
                     }
                 }
-                Some(Self::Values(values.iter().map(|value| value.value.clone()).collect()))
+                Some(Self::Values(
+                    values.iter().map(|value| value.value.clone()).collect(),
+                ))
             }
             (Some(_), Some(_)) => {
                 errors.add(place, key, "has a pattern and values; write one of them");
                 None
             }
             _ => {
-                let what = "allows no value; write pattern = \"[0-9]{1,8}\" or values = [\"a\", \"b\"]";
+                let what =
+                    "allows no value; write pattern = \"[0-9]{1,8}\" or values = [\"a\", \"b\"]";
                 errors.add(place, key, what);
                 None
             }
@@ -120,7 +144,10 @@ impl Rule {
         match whole {
             Ok(regex) => Some(Self::Pattern(Box::new(regex), text.clone())),
             Err(_) => {
-                let what = format!("{} is not a regular expression; write one such as \"[0-9]{{1,8}}\"", quote(text));
+                let what = format!(
+                    "{} is not a regular expression; write one such as \"[0-9]{{1,8}}\"",
+                    quote(text)
+                );
                 errors.add(&pattern.place, &pattern.key, what);
                 None
             }
@@ -131,13 +158,19 @@ impl Rule {
         climbs(value)?;
         match self {
             Self::Pattern(regex, _) if regex.is_match(value) => Ok(()),
-            Self::Pattern(_, text) => {
-                Err(format!("{} does not match the pattern {}", quote(value), quote(text)))
-            }
+            Self::Pattern(_, text) => Err(format!(
+                "{} does not match the pattern {}",
+                quote(value),
+                quote(text)
+            )),
             Self::Values(values) if values.iter().any(|allowed| allowed == value) => Ok(()),
             Self::Values(values) => {
                 let near: Vec<_> = values.iter().take(8).map(|value| quote(value)).collect();
-                Err(format!("{} is not one of the values; write {}", quote(value), near.join(" or ")))
+                Err(format!(
+                    "{} is not one of the values; write {}",
+                    quote(value),
+                    near.join(" or ")
+                ))
             }
         }
     }
@@ -167,9 +200,16 @@ mod tests {
 
     fn run(params: &str, sets: &[(&str, &str)]) -> Result<BTreeMap<String, String>, String> {
         let (schema, mut errors) = parse("p.toml", &format!("[params]\n{params}\n"), false);
-        let sets: Vec<_> = sets.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let sets: Vec<_> = sets
+            .iter()
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .collect();
         let found = values(&schema.params, &sets, true, &mut errors);
-        if errors.is_empty() { Ok(found) } else { Err(errors.to_string()) }
+        if errors.is_empty() {
+            Ok(found)
+        } else {
+            Err(errors.to_string())
+        }
     }
 
     #[test]
@@ -187,7 +227,11 @@ mod tests {
             let params = format!("p = {{ pattern = \"{pattern}\" }}");
             assert!(run(&params, &[("p", "ab")]).is_err(), "{pattern}");
         }
-        assert!(run("p = { pattern = \"a)|(b\" }", &[("p", "b")]).unwrap_err().contains("not a regular"));
+        assert!(
+            run("p = { pattern = \"a)|(b\" }", &[("p", "b")])
+                .unwrap_err()
+                .contains("not a regular")
+        );
     }
 
     #[test]
@@ -201,10 +245,26 @@ mod tests {
     #[test]
     fn unknown_missing_and_double_values_are_errors() {
         let params = "target = { values = [\"test\", \"prod\"] }";
-        assert!(run(params, &[]).unwrap_err().contains("add --set target=VALUE"));
-        assert!(run(params, &[("targt", "test"), ("target", "test")]).unwrap_err().contains("did you mean `target`"));
-        assert!(run(params, &[("target", "dev")]).unwrap_err().contains("is not one of the values"));
-        assert!(run(params, &[("target", "test"), ("target", "prod")]).unwrap_err().contains("twice"));
+        assert!(
+            run(params, &[])
+                .unwrap_err()
+                .contains("add --set target=VALUE")
+        );
+        assert!(
+            run(params, &[("targt", "test"), ("target", "test")])
+                .unwrap_err()
+                .contains("did you mean `target`")
+        );
+        assert!(
+            run(params, &[("target", "dev")])
+                .unwrap_err()
+                .contains("is not one of the values")
+        );
+        assert!(
+            run(params, &[("target", "test"), ("target", "prod")])
+                .unwrap_err()
+                .contains("twice")
+        );
     }
 
     #[test]

@@ -30,7 +30,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         if number.is_empty() {
             return Err(format!("is not a duration; {SHAPE}"));
         }
-        let value = number.parse::<u64>().ok().and_then(|n| n.checked_mul(milliseconds));
+        let value = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(milliseconds));
         total = value
             .and_then(|value| total.checked_add(value))
             .filter(|total| Duration::from_millis(*total) <= LONGEST)
@@ -62,7 +65,10 @@ pub fn size(text: &str) -> Result<u64, String> {
     if number.is_empty() {
         return Err(format!("is not a size; {SHAPE}"));
     }
-    let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
+    let bytes = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(1 << shift));
     // The kernel's limits are signed 64-bit numbers (getrlimit(2), off_t).
     match bytes.filter(|bytes| i64::try_from(*bytes).is_ok()) {
         Some(0) => Err("is zero; write a larger size, or remove the key".to_owned()),
@@ -101,7 +107,18 @@ mod tests {
 
     #[test]
     fn durations_without_meaning_are_refused() {
-        for text in ["", "0s", "-5m", "30", "m", "5x", "1.5h", "9999999999999999999d", "5 m", "500w500000w"] {
+        for text in [
+            "",
+            "0s",
+            "-5m",
+            "30",
+            "m",
+            "5x",
+            "1.5h",
+            "9999999999999999999d",
+            "5 m",
+            "500w500000w",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -110,7 +127,17 @@ mod tests {
     fn sizes_are_powers_of_1024_and_bounded() {
         assert_eq!(size("512M"), Ok(512 << 20));
         assert_eq!(size("123"), Ok(123));
-        for text in ["", "0", "0G", "-1", "M", "1.5G", "1GB", "99999999T", "9223372036854775808"] {
+        for text in [
+            "",
+            "0",
+            "0G",
+            "-1",
+            "M",
+            "1.5G",
+            "1GB",
+            "99999999T",
+            "9223372036854775808",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }

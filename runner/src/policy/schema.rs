@@ -266,13 +266,19 @@ fn read_command(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Comman
         return None;
     }
     let append = args.is_some_and(|args| args.value == "append");
-    Some(CommandText { place: section.place.clone(), run, append })
+    Some(CommandText {
+        place: section.place.clone(),
+        run,
+        append,
+    })
 }
 
 fn read_params(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<ParamText> {
     let mut params = Vec::new();
     for (name, raw) in reader.entries(section) {
-        let Some(table) = reader.as_section(&raw, &name.value) else { continue };
+        let Some(table) = reader.as_section(&raw, &name.value) else {
+            continue;
+        };
         reader.check_keys(&table, "params.*");
         params.push(ParamText {
             pattern: reader.string(&table, "pattern"),
@@ -338,7 +344,9 @@ fn read_file(reader: &mut Reader<'_>, raw: &Raw<'_>, list: &str, verb: Verb) -> 
         create: reader.word(&entry, "create", &["dir"]).is_some(),
         exec: flag(reader, &entry, "exec"),
         dangerous: reader.string(&entry, "dangerous"),
-        mask_fallback: reader.word(&entry, "fallback", &["mask-existing"]).is_some(),
+        mask_fallback: reader
+            .word(&entry, "fallback", &["mask-existing"])
+            .is_some(),
         ..plain(raw.with(path.value))
     })
 }
@@ -346,11 +354,15 @@ fn read_file(reader: &mut Reader<'_>, raw: &Raw<'_>, list: &str, verb: Verb) -> 
 fn read_network(reader: &mut Reader<'_>, section: &Section<'_>, schema: &mut Schema) {
     for (list, takes_away) in [("allow", false), ("deny", true)] {
         for raw in reader.list(section, list).unwrap_or_default() {
-            schema.network.extend(read_address(reader, &raw, list, takes_away));
+            schema
+                .network
+                .extend(read_address(reader, &raw, list, takes_away));
         }
     }
     for raw in reader.list(section, "listen").unwrap_or_default() {
-        schema.listen.extend(read_address(reader, &raw, "listen", false));
+        schema
+            .listen
+            .extend(read_address(reader, &raw, "listen", false));
     }
     for raw in reader.list(section, "unix").unwrap_or_default() {
         schema.unix.extend(read_unix(reader, &raw));
@@ -365,7 +377,12 @@ fn read_address(
 ) -> Option<NetworkText> {
     if let DeValue::String(text) = raw.value {
         let (to, rule) = (raw.with(text.to_string()), RuleText::default());
-        return Some(NetworkText { takes_away, to, rule, private: false });
+        return Some(NetworkText {
+            takes_away,
+            to,
+            rule,
+            private: false,
+        });
     }
     let entry = entry(reader, raw, &format!("network.{list}[]"), "to")?;
     let to = required(reader, &entry, "to", "\"10.0.0.1:443\"")?;
@@ -380,7 +397,11 @@ fn read_address(
 fn read_unix(reader: &mut Reader<'_>, raw: &Raw<'_>) -> Option<UnixText> {
     if let DeValue::String(text) = raw.value {
         let path = raw.with(text.to_string());
-        return Some(UnixText { path, rule: RuleText::default(), dangerous: None });
+        return Some(UnixText {
+            path,
+            rule: RuleText::default(),
+            dangerous: None,
+        });
     }
     let entry = entry(reader, raw, "network.unix[]", "path")?;
     let path = required(reader, &entry, "path", "\"/run/service.sock\"")?;
@@ -417,7 +438,10 @@ fn read_degrade(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<DegradeTe
     for raw in reader.list(section, "degrade").unwrap_or_default() {
         if let DeValue::String(text) = raw.value {
             let protection = raw.with(text.to_string());
-            degrade.push(DegradeText { protection, because: None });
+            degrade.push(DegradeText {
+                protection,
+                because: None,
+            });
             continue;
         }
         let Some(entry) = entry(reader, &raw, "enforcement.degrade[]", "protection") else {
@@ -425,7 +449,10 @@ fn read_degrade(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<DegradeTe
         };
         if let Some(protection) = required(reader, &entry, "protection", "\"file-deny-pattern\"") {
             let because = reader.string(&entry, "because");
-            degrade.push(DegradeText { protection, because });
+            degrade.push(DegradeText {
+                protection,
+                because,
+            });
         }
     }
     degrade
@@ -468,7 +495,11 @@ fn flag(reader: &mut Reader<'_>, entry: &Section<'_>, key: &str) -> bool {
 /// What `value` should have been, for a name of `[a-z0-9][a-z0-9-]{0,62}`.
 pub fn check_name(value: &str) -> Result<(), String> {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    match !value.is_empty() && value.len() <= 63 && !value.starts_with('-') && value.chars().all(fine) {
+    match !value.is_empty()
+        && value.len() <= 63
+        && !value.starts_with('-')
+        && value.chars().all(fine)
+    {
         true => Ok(()),
         false => Err(format!(
             "{} is not a name; write lower-case letters, digits and -, at most 63",
@@ -504,17 +535,27 @@ mod tests {
         let shadow = "root:$y$j9T$secret:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n";
         let found = errors(shadow);
         assert!(found.contains("p.toml:1:5: not TOML"), "{found}");
-        assert!(!found.contains("secret") && !found.contains("daemon"), "{found}");
+        assert!(
+            !found.contains("secret") && !found.contains("daemon"),
+            "{found}"
+        );
     }
 
     #[test]
     fn a_key_given_twice_is_an_error() {
-        assert!(errors("version = 1\nversion = 1\n").contains("p.toml:2:1: not TOML: duplicate key"));
+        assert!(
+            errors("version = 1\nversion = 1\n").contains("p.toml:2:1: not TOML: duplicate key")
+        );
     }
 
     #[test]
     fn a_kit_has_no_identity() {
-        let found = parse("@x", "version = 1\n[identity]\nuser = \"caller\"\n", true).1.to_string();
-        assert!(found.starts_with("@x:2:2: identity: a kit has only"), "{found}");
+        let found = parse("@x", "version = 1\n[identity]\nuser = \"caller\"\n", true)
+            .1
+            .to_string();
+        assert!(
+            found.starts_with("@x:2:2: identity: a kit has only"),
+            "{found}"
+        );
     }
 }

@@ -36,7 +36,11 @@ pub struct Source {
 impl Source {
     /// The first character of the file.
     pub fn place(&self) -> Place {
-        Place { file: self.label.clone(), line: 1, column: 1 }
+        Place {
+            file: self.label.clone(),
+            line: 1,
+            column: 1,
+        }
     }
 }
 
@@ -50,7 +54,13 @@ pub fn locate(
     errors: &mut PolicyErrors,
 ) -> Option<Source> {
     if check_name(named).is_err() {
-        return read(named, &directory.join(named), &[0, caller.uid], facts, errors);
+        return read(
+            named,
+            &directory.join(named),
+            &[0, caller.uid],
+            facts,
+            errors,
+        );
     }
     let own = caller.home.join(OWN).join(format!("{named}.toml"));
     let installed = Path::new(INSTALLED).join(format!("{named}.toml"));
@@ -75,7 +85,11 @@ pub fn read(
     facts: &dyn Facts,
     errors: &mut PolicyErrors,
 ) -> Option<Source> {
-    let place = Place { file: label.to_owned(), line: 0, column: 0 };
+    let place = Place {
+        file: label.to_owned(),
+        line: 0,
+        column: 0,
+    };
     let object = match facts.open(path, owners) {
         Ok(object) => object,
         Err(error) => {
@@ -127,7 +141,10 @@ pub fn reason(error: &FactError) -> String {
             quote(&link.to_string_lossy())
         ),
         FactError::Call { path, source } => {
-            format!("cannot be opened ({}: {source})", quote(&path.to_string_lossy()))
+            format!(
+                "cannot be opened ({}: {source})",
+                quote(&path.to_string_lossy())
+            )
         }
     }
 }
@@ -136,7 +153,10 @@ pub fn reason(error: &FactError) -> String {
 fn unchanged_by_others(object: &Object, owners: &[u32]) -> Result<(), String> {
     let known = |uid: u32| uid == 0 || owners.contains(&uid);
     if !known(object.uid) {
-        return Err(format!("belongs to uid {}; it must be root's or the caller's", object.uid));
+        return Err(format!(
+            "belongs to uid {}; it must be root's or the caller's",
+            object.uid
+        ));
     }
     if object.mode & 0o022 != 0 {
         return Err("group or others may write it; chmod go-w it".to_owned());
@@ -145,12 +165,17 @@ fn unchanged_by_others(object: &Object, owners: &[u32]) -> Result<(), String> {
         let directory = quote(&above.path.to_string_lossy());
         if !known(above.uid) {
             let what = "move the policy below a directory of root or the caller";
-            return Err(format!("its directory {directory} belongs to uid {}; {what}", above.uid));
+            return Err(format!(
+                "its directory {directory} belongs to uid {}; {what}",
+                above.uid
+            ));
         }
         let sticky = above.uid == 0 && above.mode & 0o1000 != 0;
         if above.mode & 0o022 != 0 && !sticky {
             let what = "chmod go-w it, or move the policy";
-            return Err(format!("group or others may write its directory {directory}; {what}"));
+            return Err(format!(
+                "group or others may write its directory {directory}; {what}"
+            ));
         }
     }
     Ok(())
@@ -164,7 +189,13 @@ mod tests {
     fn refusal(facts: &FakeFacts, path: &str) -> String {
         let mut errors = PolicyErrors::new();
         let caller = facts.caller();
-        let found = locate(path, Path::new("/home/anna/work"), &caller, facts, &mut errors);
+        let found = locate(
+            path,
+            Path::new("/home/anna/work"),
+            &caller,
+            facts,
+            &mut errors,
+        );
         assert_eq!(found.is_none(), !errors.is_empty());
         errors.to_string()
     }
@@ -172,20 +203,28 @@ mod tests {
     #[test]
     fn a_file_that_others_could_have_changed_is_refused() {
         let mut facts = FakeFacts::usual();
-        facts.called_by(1000).file("/home/anna/work/p.toml", 1000, "version = 1");
+        facts
+            .called_by(1000)
+            .file("/home/anna/work/p.toml", 1000, "version = 1");
         assert_eq!(refusal(&facts, "p.toml"), "");
         facts.mode("/home/anna/work/p.toml", 0o664);
         assert!(refusal(&facts, "p.toml").contains("group or others may write it"));
-        facts.mode("/home/anna/work/p.toml", 0o644).own("/home/anna/work/p.toml", 900);
+        facts
+            .mode("/home/anna/work/p.toml", 0o644)
+            .own("/home/anna/work/p.toml", 900);
         assert!(refusal(&facts, "p.toml").contains("belongs to uid 900"));
-        facts.own("/home/anna/work/p.toml", 0).mode("/home/anna/work", 0o775);
+        facts
+            .own("/home/anna/work/p.toml", 0)
+            .mode("/home/anna/work", 0o775);
         assert!(refusal(&facts, "p.toml").contains("may write its directory"));
     }
 
     #[test]
     fn a_sticky_directory_of_root_is_fine() {
         let mut facts = FakeFacts::usual();
-        facts.called_by(1000).file("/tmp/p.toml", 1000, "version = 1");
+        facts
+            .called_by(1000)
+            .file("/tmp/p.toml", 1000, "version = 1");
         assert_eq!(refusal(&facts, "/tmp/p.toml"), "");
         facts.mode("/tmp", 0o777);
         assert!(refusal(&facts, "/tmp/p.toml").contains("may write its directory"));

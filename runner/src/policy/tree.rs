@@ -23,7 +23,11 @@ pub struct At<T> {
 impl<T> At<T> {
     /// The same place and key with another value.
     pub fn with<U>(&self, value: U) -> At<U> {
-        At { value, place: self.place.clone(), key: self.key.clone() }
+        At {
+            value,
+            place: self.place.clone(),
+            key: self.key.clone(),
+        }
     }
 }
 
@@ -38,7 +42,11 @@ impl<'a> Lines<'a> {
     /// The lines of `text`, which was read from `file`.
     pub fn new(file: &'a str, text: &'a str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
-        Self { file, text, starts: starts.collect() }
+        Self {
+            file,
+            text,
+            starts: starts.collect(),
+        }
     }
 
     /// The place of a byte offset; the column counts characters.
@@ -77,7 +85,11 @@ pub type Raw<'t> = At<&'t DeValue<'t>>;
 impl<'a> Reader<'a> {
     /// A reader of `text`; a kit may use fewer tables.
     pub fn new(file: &'a str, text: &'a str, kit: bool) -> Self {
-        Self { lines: Lines::new(file, text), kit, errors: PolicyErrors::new() }
+        Self {
+            lines: Lines::new(file, text),
+            kit,
+            errors: PolicyErrors::new(),
+        }
     }
 
     /// Notes what keeps the text from being TOML. The parser's words are fixed texts, nothing
@@ -85,20 +97,34 @@ impl<'a> Reader<'a> {
     pub fn syntax(&mut self, errors: &[toml::de::Error]) {
         for error in errors {
             let place = self.lines.place(error.span().map_or(0, |span| span.start));
-            let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-            self.errors.add(&place, "", format!("not TOML: {message}; see https://toml.io"));
+            let message = error
+                .message()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
+            self.errors.add(
+                &place,
+                "",
+                format!("not TOML: {message}; see https://toml.io"),
+            );
         }
     }
 
     /// The top level.
     pub fn top<'t>(&self, table: &'t DeTable<'t>) -> Section<'t> {
-        Section { table, name: String::new(), place: self.lines.place(0) }
+        Section {
+            table,
+            name: String::new(),
+            place: self.lines.place(0),
+        }
     }
 
     /// Notes keys of `section` that the table `kind` does not know, or knows but does not
     /// enforce.
     pub fn check_keys(&mut self, section: &Section<'_>, kind: &str) {
-        let Some(table) = keys::table(kind) else { return };
+        let Some(table) = keys::table(kind) else {
+            return;
+        };
         for key in section.table.keys() {
             let place = self.lines.place(key.span().start);
             let name: &str = key.get_ref();
@@ -110,7 +136,9 @@ impl<'a> Reader<'a> {
                 }
                 Some(Stage::Now) if self.kit && kind.is_empty() => self.check_kit(&place, name),
                 Some(Stage::Now) => {}
-                None => self.errors.add(&place, &bounded(&full), unknown(table, name)),
+                None => self
+                    .errors
+                    .add(&place, &bounded(&full), unknown(table, name)),
             }
         }
     }
@@ -140,9 +168,11 @@ impl<'a> Reader<'a> {
     /// A value that must be a table.
     pub fn as_section<'t>(&mut self, raw: &Raw<'t>, _key: &str) -> Option<Section<'t>> {
         match raw.value {
-            DeValue::Table(table) => {
-                Some(Section { table, name: raw.key.clone(), place: raw.place.clone() })
-            }
+            DeValue::Table(table) => Some(Section {
+                table,
+                name: raw.key.clone(),
+                place: raw.place.clone(),
+            }),
             _ => self.wrong(raw, "a table", "{ … }"),
         }
     }
@@ -154,7 +184,14 @@ impl<'a> Reader<'a> {
             let name = key.get_ref().to_string();
             let full = section.full(&name);
             let place = self.lines.place(key.span().start);
-            (At { value: name, place, key: full.clone() }, self.at(value, full))
+            (
+                At {
+                    value: name,
+                    place,
+                    key: full.clone(),
+                },
+                self.at(value, full),
+            )
         };
         section.table.iter().map(entry).collect()
     }
@@ -189,7 +226,11 @@ impl<'a> Reader<'a> {
             DeValue::Integer(value) => match i64::from_str_radix(value.as_str(), value.radix()) {
                 Ok(value) => Some(raw.with(value)),
                 Err(_) => {
-                    self.errors.add(&raw.place, &raw.key, "the number is too large; write a smaller one");
+                    self.errors.add(
+                        &raw.place,
+                        &raw.key,
+                        "the number is too large; write a smaller one",
+                    );
                     None
                 }
             },
@@ -224,7 +265,12 @@ impl<'a> Reader<'a> {
     /// A list of strings.
     pub fn strings(&mut self, section: &Section<'_>, key: &str) -> Option<Vec<At<String>>> {
         let items = self.list(section, key)?;
-        Some(items.iter().filter_map(|item| self.as_string(item)).collect())
+        Some(
+            items
+                .iter()
+                .filter_map(|item| self.as_string(item))
+                .collect(),
+        )
     }
 
     /// One of a few words.
@@ -234,7 +280,11 @@ impl<'a> Reader<'a> {
             return Some(text);
         }
         let choices: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
-        let what = format!("{} is not a choice; write {}", quote(&text.value), choices.join(" or "));
+        let what = format!(
+            "{} is not a choice; write {}",
+            quote(&text.value),
+            choices.join(" or ")
+        );
         self.errors.add(&text.place, &text.key, what);
         None
     }
@@ -244,9 +294,15 @@ impl<'a> Reader<'a> {
         let name = raw.key.rsplit('.').next().unwrap_or_default();
         let found = raw.value.type_str();
         let what = match name.ends_with(']') {
-            true => format!("expected {expected}, found {}; write {example}", article(found)),
+            true => format!(
+                "expected {expected}, found {}; write {example}",
+                article(found)
+            ),
             false => {
-                format!("expected {expected}, found {}; write {name} = {example}", article(found))
+                format!(
+                    "expected {expected}, found {}; write {name} = {example}",
+                    article(found)
+                )
             }
         };
         self.errors.add(&raw.place, &raw.key, what);
@@ -254,7 +310,11 @@ impl<'a> Reader<'a> {
     }
 
     fn at<'t>(&self, value: &'t Spanned<DeValue<'t>>, key: String) -> Raw<'t> {
-        At { value: value.get_ref(), place: self.lines.place(value.span().start), key }
+        At {
+            value: value.get_ref(),
+            place: self.lines.place(value.span().start),
+            key,
+        }
     }
 }
 

@@ -10,13 +10,33 @@ use super::error::{nearest, quote};
 /// Variables with several values, each of which makes a target of its own.
 pub const SEVERAL: &[&str] = &["BASE", "COMMAND", "GIT_DIR", "PYTHON", "PYTHON_LIB"];
 /// Variables with one value.
-const ONE: &[&str] = &["WORKDIR", "HOME", "CALLER_HOME", "TMPDIR", "STATE", "CACHE", "POLICY_DIR"];
+const ONE: &[&str] = &[
+    "WORKDIR",
+    "HOME",
+    "CALLER_HOME",
+    "TMPDIR",
+    "STATE",
+    "CACHE",
+    "POLICY_DIR",
+];
 /// Known to the language, not in this version.
 const LATER: &[&str] = &["RUNTIME", "SECRETS"];
 /// All of them: no parameter may be called so.
 pub const NAMES: &[&str] = &[
-    "BASE", "COMMAND", "GIT_DIR", "PYTHON", "PYTHON_LIB", "WORKDIR", "HOME", "CALLER_HOME", "TMPDIR",
-    "STATE", "CACHE", "POLICY_DIR", "RUNTIME", "SECRETS",
+    "BASE",
+    "COMMAND",
+    "GIT_DIR",
+    "PYTHON",
+    "PYTHON_LIB",
+    "WORKDIR",
+    "HOME",
+    "CALLER_HOME",
+    "TMPDIR",
+    "STATE",
+    "CACHE",
+    "POLICY_DIR",
+    "RUNTIME",
+    "SECRETS",
 ];
 
 /// A piece of a string.
@@ -41,7 +61,10 @@ pub fn split(text: &str) -> Result<Vec<Part>, String> {
             rest = after;
         } else if let Some(after) = rest.strip_prefix('{') {
             let end = after.find('}').ok_or_else(|| {
-                format!("{} opens a variable that is never closed; write ${{NAME}}", quote(text))
+                format!(
+                    "{} opens a variable that is never closed; write ${{NAME}}",
+                    quote(text)
+                )
             })?;
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain)));
@@ -49,11 +72,16 @@ pub fn split(text: &str) -> Result<Vec<Part>, String> {
             parts.push(Part::Variable(after[..end].to_owned()));
             rest = &after[end + 1..];
         } else {
-            let name: String =
-                rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let name: String = rest
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect();
             return Err(match name.is_empty() {
                 true => format!("{} has a lone $; write $$ for a dollar", quote(text)),
-                false => format!("{} uses ${name}; write ${{{name}}}, or $$ for a dollar", quote(text)),
+                false => format!(
+                    "{} uses ${name}; write ${{{name}}}, or $$ for a dollar",
+                    quote(text)
+                ),
             });
         }
     }
@@ -123,16 +151,25 @@ impl Values {
     fn unknown(&self, text: &str, name: &str) -> String {
         let shown = super::error::escape(name, 80);
         if SEVERAL.contains(&name) {
-            return format!("{}: ${{{name}}} has several values; use it in [files]", quote(text));
+            return format!(
+                "{}: ${{{name}}} has several values; use it in [files]",
+                quote(text)
+            );
         }
         if LATER.contains(&name) {
             return format!("${{{name}}} is not in this version; remove it");
         }
-        let known = ONE.iter().chain(SEVERAL).copied().chain(self.values.keys().map(String::as_str));
+        let known = ONE
+            .iter()
+            .chain(SEVERAL)
+            .copied()
+            .chain(self.values.keys().map(String::as_str));
         match nearest(name, known) {
             Some(near) => format!("${{{shown}}} is not a variable; did you mean ${{{near}}}?"),
             None => {
-                format!("${{{shown}}} is not a variable; declare it under [params], or write $$ for a dollar")
+                format!(
+                    "${{{shown}}} is not a variable; declare it under [params], or write $$ for a dollar"
+                )
             }
         }
     }
@@ -167,7 +204,9 @@ mod tests {
             ("${SECRETS}/x", "not in this version"),
             ("${BASE}", "several values"),
         ] {
-            let Err(Failure::Mistake(what)) = values().replace(text) else { panic!("{text}") };
+            let Err(Failure::Mistake(what)) = values().replace(text) else {
+                panic!("{text}")
+            };
             assert!(what.contains(expected), "{text}: {what}");
         }
     }
