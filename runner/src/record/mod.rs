@@ -6,10 +6,14 @@ pub mod audit;
 pub mod chain;
 pub mod escape;
 pub mod event;
+pub mod formats;
 pub mod log_file;
 pub mod report;
 pub mod report_file;
 pub mod run_id;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod self_dir;
+pub mod summary;
 pub mod terminal;
+pub mod usage;
