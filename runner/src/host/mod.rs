@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What this machine can do, as a value: found by trying, faked by tests.
 
+mod cgroup;
+mod probe;
+mod settings;
+mod trial;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
+
+use crate::sys::SysError;
+
+pub use probe::Depth;
+pub use trial::lsm_line;
 
 /// Whether something is there, and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +36,33 @@ impl Capability {
     pub fn yes(&self) -> bool {
         matches!(self, Self::Yes)
     }
+
+    fn no(why: &str, remedy: &str) -> Self {
+        Self::No { why: why.to_owned(), remedy: remedy.to_owned() }
+    }
+
+    /// The outcome of a trial; a failure says what usually helps.
+    fn of(result: Result<(), SysError>, need: Need) -> Self {
+        let Err(error) = result else { return Self::Yes };
+        let remedy = match (error.errno(), need) {
+            (libc::ENOSYS, _) => "use Linux 6.1 or later".to_owned(),
+            (_, Need::Kernel(option)) => format!("use a kernel with {option}"),
+            (_, Need::Privilege(privilege)) => {
+                format!("give {privilege} to the container or unit that lp-run runs in")
+            }
+            (_, Need::FileSystem) => {
+                "use ext4, xfs, btrfs or tmpfs for what the agent writes".to_owned()
+            }
+        };
+        Self::No { why: format!("{}: {}", error.call, error.source), remedy }
+    }
+}
+
+/// What a trial needs, for the words of a remedy.
+enum Need {
+    Kernel(&'static str),
+    Privilege(&'static str),
+    FileSystem,
 }
 
 /// The machine that a policy is compiled for.

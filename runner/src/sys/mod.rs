@@ -2,8 +2,10 @@
 //! Every `unsafe` of user space: one wrapper a system call that no safe library offers, owned
 //! descriptors, errors that name the call.
 
+pub mod attribute;
 pub mod beneath;
 pub mod bpf;
+pub mod bpf_trial;
 pub mod caller;
 pub mod clone;
 pub mod credentials;
@@ -19,6 +21,7 @@ pub mod readiness;
 pub mod seccomp;
 pub mod socket;
 pub mod terminal;
+pub mod trial;
 pub mod userns;
 
 use thiserror::Error;

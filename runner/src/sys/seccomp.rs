@@ -39,3 +39,22 @@ pub fn prctl_errno(option: u32, argument: u64) -> i32 {
         0
     }
 }
+
+/// A program that lets everything pass.
+pub const ALLOW_ALL: Instruction = Instruction {
+    code: (libc::BPF_RET | libc::BPF_K) as u16,
+    jt: 0,
+    jf: 0,
+    k: libc::SECCOMP_RET_ALLOW,
+};
+
+/// Whether the kernel knows filters that answer with an errno. Installs nothing.
+/// See seccomp(2), `SECCOMP_GET_ACTION_AVAIL`.
+pub fn errno_action_available() -> Result<(), SysError> {
+    let action: u32 = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: the kernel reads one live word.
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &action)
+    };
+    if result < 0 { Err(SysError::last("seccomp")) } else { Ok(()) }
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where runs are placed in the cgroup v2 hierarchy: below this process's own cgroup where an
+//! administrator delegated it, else in a directory of lp-run's own at its root.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use super::{Capability, Need};
+use crate::sys::SysError;
+
+/// The directory below which runs are placed; `None` when no cgroup v2 is mounted.
+pub(super) fn placement() -> Option<PathBuf> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mount_point(&mountinfo)?;
+    let own = fs::read_to_string("/proc/self/cgroup")
+        .ok()
+        .as_deref()
+        .and_then(own_cgroup)
+        .map(|own| mount.join(own))
+        .filter(|own| own != &mount && delegated(own));
+    Some(own.unwrap_or(mount).join("lp-run"))
+}
+
+/// Where the first cgroup2 file system of a mountinfo is mounted (proc(5)).
+fn mount_point(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (front, back) = line.split_once(" - ")?;
+        let is_v2 = back.split(' ').next() == Some("cgroup2");
+        let at = front.split(' ').nth(4)?;
+        is_v2.then(|| PathBuf::from(at))
+    })
+}
+
+/// This process's path in the v2 hierarchy, without the leading slash. One that leaves the
+/// mounted part (a cgroup namespace of somebody else) is none.
+fn own_cgroup(cgroup: &str) -> Option<PathBuf> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let path = PathBuf::from(path);
+    path.components().all(|part| matches!(part, Component::Normal(_))).then_some(path)
+}
+
+/// Whether the mark of delegation is set: systemd's on a unit with `Delegate=`.
+fn delegated(path: &Path) -> bool {
+    ["trusted.delegate", "user.delegate"].iter().any(|name| {
+        crate::sys::attribute::read(path, name).is_ok_and(|value| value == b"1")
+    })
+}
+
+/// Controllers that can be used for runs placed there.
+pub(super) fn controllers(placement: &Path) -> Vec<String> {
+    let above = placement.parent().unwrap_or(placement);
+    let text = fs::read_to_string(above.join("cgroup.controllers")).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Whether a cgroup can be made there and killed as a whole. Before a run the answer is that
+/// of an earlier run's directory, where there is one; else the kernel's version would tell no
+/// more than the making of the run's own does.
+pub(super) fn kill(placement: Option<&Path>, tried: bool) -> Capability {
+    let Some(placement) = placement else {
+        return Capability::no("no cgroup v2 is mounted", "mount -t cgroup2 none /sys/fs/cgroup");
+    };
+    let result = match (tried, placement.exists()) {
+        (false, false) => Ok(()),
+        (false, true) => exists(&placement.join("cgroup.kill")),
+        (true, _) => in_trial(placement, |directory| {
+            fs::write(directory.join("cgroup.kill"), "1")
+                .map_err(|source| SysError { call: "write of cgroup.kill", source })
+        }),
+    };
+    Capability::of(result, Need::Privilege("a writable cgroup v2"))
+}
+
+fn exists(path: &Path) -> Result<(), SysError> {
+    fs::symlink_metadata(path).map(drop).map_err(|source| SysError { call: "stat", source })
+}
+
+/// Runs `act` with a cgroup made for it, and removes what was made.
+pub(super) fn in_trial<T>(
+    placement: &Path,
+    act: impl FnOnce(&Path) -> Result<T, SysError>,
+) -> Result<T, SysError> {
+    let failed = |source| SysError { call: "mkdir of a cgroup", source };
+    let fresh = fs::create_dir(placement);
+    let trial = placement.join(format!("trial-{}", std::process::id()));
+    let result = fs::create_dir(&trial).map_err(failed).and_then(|()| act(&trial));
+    // What cannot be removed is empty, and the next start sweeps it.
+    let _ = fs::remove_dir(&trial);
+    if fresh.is_ok() {
+        let _ = fs::remove_dir(placement);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_v2_mount_of_a_hybrid_host_is_found() {
+        let hybrid = "30 23 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                      31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                      40 30 0:36 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(mount_point(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(mount_point("31 30 0:27 / /a rw - cgroup cgroup rw,cpu\n"), None);
+        let optional = "42 1 0:39 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
+        assert_eq!(mount_point(optional), Some(PathBuf::from("/sys/fs/cgroup")));
+    }
+
+    #[test]
+    fn only_a_cgroup_inside_the_mount_is_ones_own() {
+        let unit = "1:name=systemd:/x\n0::/system.slice/a.service\n";
+        assert_eq!(own_cgroup(unit), Some(PathBuf::from("system.slice/a.service")));
+        assert_eq!(own_cgroup("0::/../outside\n"), None);
+        assert_eq!(own_cgroup("8:pids:/\n"), None);
+    }
+}

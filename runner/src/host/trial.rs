@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Trials of the parts that a start cannot afford to try: eBPF programs and id maps.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use aya_obj::btf::{Btf, BtfKind};
+
+use super::{Capability, Need, cgroup, probe};
+use crate::sys::{self, SysError, bpf_trial, mount, userns};
+
+/// Whether a program can be attached to a cgroup. Before a run the real ones are.
+pub(super) fn cgroup_bpf(placement: Option<&Path>, tried: bool) -> Capability {
+    let Some(placement) = placement else {
+        return Capability::no("no cgroup v2 is mounted", "mount -t cgroup2 none /sys/fs/cgroup");
+    };
+    let attach = |directory: &Path| {
+        File::open(directory)
+            .map_err(|source| SysError { call: "open of a cgroup", source })
+            .and_then(|cgroup| bpf_trial::cgroup_connect(&cgroup))
+    };
+    let result = if tried { cgroup::in_trial(placement, attach) } else { Ok(()) };
+    Capability::of(result, Need::Kernel("CONFIG_CGROUP_BPF"))
+}
+
+/// Whether the exit tracepoint of an open can be used.
+pub(super) fn open_tracepoints(tried: bool) -> Capability {
+    let id = probe::read_kernel_file(
+        c"tracefs",
+        Path::new("/sys/kernel/tracing"),
+        "events/syscalls/sys_exit_openat/id",
+    );
+    let result = id.and_then(|id| match (tried, id.trim().parse()) {
+        (true, Ok(id)) => bpf_trial::tracepoint(id),
+        _ => Ok(()),
+    });
+    Capability::of(result, Need::Kernel("CONFIG_FTRACE_SYSCALLS"))
+}
+
+/// Whether BPF LSM programs load and run. A kernel may list `bpf` and refuse the programs, or
+/// load them and never run them, which is so where `bpf` is not in the list.
+pub(super) fn bpf_lsm(list: &str, tried: bool) -> Capability {
+    if !list.split(',').any(|name| name == "bpf") {
+        return Capability::no(
+            &format!("`bpf` is not among the active LSMs ({list})"),
+            &format!("add {} to the kernel's command line and reboot", lsm_line(list, "bpf")),
+        );
+    }
+    if !tried {
+        return Capability::no("it was not tried", "lp-run doctor tries it");
+    }
+    let result = hook_id().and_then(bpf_trial::lsm);
+    Capability::of(result, Need::Kernel("CONFIG_BPF_LSM and no lockdown of it"))
+}
+
+/// The `lsm=` parameter with `wanted` added to this machine's own list: a generic one would
+/// switch off what the distribution relies on. `capability` is always there and never named.
+pub fn lsm_line(list: &str, wanted: &str) -> String {
+    let mut names: Vec<&str> =
+        list.split(',').filter(|name| !["", "capability", wanted].contains(name)).collect();
+    match wanted {
+        // Landlock stands before the others, bpf behind them.
+        "landlock" => names.insert(0, wanted),
+        _ => names.push(wanted),
+    }
+    format!("lsm={}", names.join(","))
+}
+
+/// The BTF id of the hook `bpf_lsm_file_open`.
+fn hook_id() -> Result<u32, SysError> {
+    let failed = |text: String| SysError {
+        call: "read of the kernel's BTF",
+        source: std::io::Error::other(text),
+    };
+    let btf = Btf::from_sys_fs().map_err(|error| failed(error.to_string()))?;
+    btf.id_by_type_name_kind("bpf_lsm_file_open", BtfKind::Func)
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// Handles and refuses everything, in a child.
+pub(super) fn restrict_everything() -> Result<(), SysError> {
+    use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr};
+    let failed = |error: landlock::RulesetError| SysError {
+        call: "landlock_create_ruleset",
+        source: std::io::Error::other(error.to_string()),
+    };
+    let ruleset = Ruleset::default()
+        .handle_access(AccessFs::from_all(ABI::V1))
+        .and_then(|ruleset| ruleset.create())
+        .map_err(failed)?;
+    let fd = Option::<std::os::fd::OwnedFd>::from(ruleset).ok_or(SysError {
+        call: "landlock_create_ruleset",
+        source: std::io::Error::from_raw_os_error(libc::EOPNOTSUPP),
+    })?;
+    sys::landlock::restrict_self(&fd, 0)?;
+    match File::open("/") {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(()),
+        _ => Err(SysError {
+            call: "landlock_restrict_self",
+            source: std::io::Error::from_raw_os_error(libc::ENOTSUP),
+        }),
+    }
+}
+
+/// Whether ids can be mapped, for each type of file system with files of users on it. One
+/// mount of each type is tried.
+pub(super) fn idmaps() -> BTreeMap<String, Capability> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut idmaps = BTreeMap::new();
+    for (filesystem, at) in mounts(&mountinfo) {
+        idmaps
+            .entry(filesystem)
+            .or_insert_with(|| Capability::of(map_ids(&at), Need::FileSystem));
+    }
+    idmaps
+}
+
+/// File system type and mount point of each mount that may hold files of users.
+fn mounts(mountinfo: &str) -> impl Iterator<Item = (String, PathBuf)> {
+    const WITHOUT_USERS: [&str; 18] = [
+        "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts",
+        "devtmpfs", "efivarfs", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "securityfs",
+        "sysfs", "tracefs",
+    ];
+    mountinfo.lines().filter_map(|line| {
+        let (front, back) = line.split_once(" - ")?;
+        let filesystem = back.split(' ').next()?;
+        let at = front.split(' ').nth(4)?;
+        (!WITHOUT_USERS.contains(&filesystem))
+            .then(|| (filesystem.to_owned(), PathBuf::from(at)))
+    })
+}
+
+fn map_ids(at: &Path) -> Result<(), SysError> {
+    let directory =
+        File::open(at).map_err(|source| SysError { call: "open of a mount point", source })?;
+    let namespace = userns::with_maps("0 0 4294967295\n", "0 0 4294967295\n")?;
+    let clone = mount::clone_tree(&directory, false)?;
+    mount::map_ids(&clone, &namespace, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_line_keeps_this_machines_list() {
+        let ubuntu = "lockdown,capability,landlock,yama,apparmor";
+        assert_eq!(lsm_line(ubuntu, "bpf"), "lsm=lockdown,landlock,yama,apparmor,bpf");
+        assert_eq!(lsm_line("capability,yama", "landlock"), "lsm=landlock,yama");
+        assert_eq!(lsm_line("", "bpf"), "lsm=bpf");
+    }
+
+    #[test]
+    fn file_systems_of_the_kernel_hold_no_files_of_users() {
+        let table = "1 0 8:1 / / rw - ext4 /dev/vda rw\n2 1 0:4 / /proc rw - proc proc rw\n\
+                     3 1 0:5 / /tmp rw shared:3 - tmpfs tmpfs rw\n";
+        let found: Vec<_> = mounts(table).map(|(filesystem, _)| filesystem).collect();
+        assert_eq!(found, ["ext4", "tmpfs"]);
+    }
+}
