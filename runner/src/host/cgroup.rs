@@ -36,14 +36,16 @@ fn mount_point(mountinfo: &str) -> Option<PathBuf> {
 fn own_cgroup(cgroup: &str) -> Option<PathBuf> {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let path = PathBuf::from(path);
-    path.components().all(|part| matches!(part, Component::Normal(_))).then_some(path)
+    path.components()
+        .all(|part| matches!(part, Component::Normal(_)))
+        .then_some(path)
 }
 
 /// Whether the mark of delegation is set: systemd's on a unit with `Delegate=`.
 fn delegated(path: &Path) -> bool {
-    ["trusted.delegate", "user.delegate"].iter().any(|name| {
-        crate::sys::attribute::read(path, name).is_ok_and(|value| value == b"1")
-    })
+    ["trusted.delegate", "user.delegate"]
+        .iter()
+        .any(|name| crate::sys::attribute::read(path, name).is_ok_and(|value| value == b"1"))
 }
 
 /// Controllers that can be used for runs placed there.
@@ -58,21 +60,31 @@ pub(super) fn controllers(placement: &Path) -> Vec<String> {
 /// more than the making of the run's own does.
 pub(super) fn kill(placement: Option<&Path>, tried: bool) -> Capability {
     let Some(placement) = placement else {
-        return Capability::no("no cgroup v2 is mounted", "mount -t cgroup2 none /sys/fs/cgroup");
+        return Capability::no(
+            "no cgroup v2 is mounted",
+            "mount -t cgroup2 none /sys/fs/cgroup",
+        );
     };
     let result = match (tried, placement.exists()) {
         (false, false) => Ok(()),
         (false, true) => exists(&placement.join("cgroup.kill")),
         (true, _) => in_trial(placement, |directory| {
-            fs::write(directory.join("cgroup.kill"), "1")
-                .map_err(|source| SysError { call: "write of cgroup.kill", source })
+            fs::write(directory.join("cgroup.kill"), "1").map_err(|source| SysError {
+                call: "write of cgroup.kill",
+                source,
+            })
         }),
     };
     Capability::of(result, Need::Privilege("a writable cgroup v2"))
 }
 
 fn exists(path: &Path) -> Result<(), SysError> {
-    fs::symlink_metadata(path).map(drop).map_err(|source| SysError { call: "stat", source })
+    fs::symlink_metadata(path)
+        .map(drop)
+        .map_err(|source| SysError {
+            call: "stat",
+            source,
+        })
 }
 
 /// Runs `act` with a cgroup made for it, and removes what was made.
@@ -80,10 +92,15 @@ pub(super) fn in_trial<T>(
     placement: &Path,
     act: impl FnOnce(&Path) -> Result<T, SysError>,
 ) -> Result<T, SysError> {
-    let failed = |source| SysError { call: "mkdir of a cgroup", source };
+    let failed = |source| SysError {
+        call: "mkdir of a cgroup",
+        source,
+    };
     let fresh = fs::create_dir(placement);
     let trial = placement.join(format!("trial-{}", std::process::id()));
-    let result = fs::create_dir(&trial).map_err(failed).and_then(|()| act(&trial));
+    let result = fs::create_dir(&trial)
+        .map_err(failed)
+        .and_then(|()| act(&trial));
     // What cannot be removed is empty, and the next start sweeps it.
     let _ = fs::remove_dir(&trial);
     if fresh.is_ok() {
@@ -101,8 +118,14 @@ mod tests {
         let hybrid = "30 23 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
                       31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
                       40 30 0:36 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(mount_point(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
-        assert_eq!(mount_point("31 30 0:27 / /a rw - cgroup cgroup rw,cpu\n"), None);
+        assert_eq!(
+            mount_point(hybrid),
+            Some(PathBuf::from("/sys/fs/cgroup/unified"))
+        );
+        assert_eq!(
+            mount_point("31 30 0:27 / /a rw - cgroup cgroup rw,cpu\n"),
+            None
+        );
         let optional = "42 1 0:39 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
         assert_eq!(mount_point(optional), Some(PathBuf::from("/sys/fs/cgroup")));
     }
@@ -110,7 +133,10 @@ mod tests {
     #[test]
     fn only_a_cgroup_inside_the_mount_is_ones_own() {
         let unit = "1:name=systemd:/x\n0::/system.slice/a.service\n";
-        assert_eq!(own_cgroup(unit), Some(PathBuf::from("system.slice/a.service")));
+        assert_eq!(
+            own_cgroup(unit),
+            Some(PathBuf::from("system.slice/a.service"))
+        );
         assert_eq!(own_cgroup("0::/../outside\n"), None);
         assert_eq!(own_cgroup("8:pids:/\n"), None);
     }

@@ -38,7 +38,10 @@ impl Capability {
     }
 
     fn no(why: &str, remedy: &str) -> Self {
-        Self::No { why: why.to_owned(), remedy: remedy.to_owned() }
+        Self::No {
+            why: why.to_owned(),
+            remedy: remedy.to_owned(),
+        }
     }
 
     /// The outcome of a trial; a failure says what usually helps.
@@ -54,7 +57,10 @@ impl Capability {
                 "use ext4, xfs, btrfs or tmpfs for what the agent writes".to_owned()
             }
         };
-        Self::No { why: format!("{}: {}", error.call, error.source), remedy }
+        Self::No {
+            why: format!("{}: {}", error.call, error.source),
+            remedy,
+        }
     }
 }
 

@@ -52,12 +52,19 @@ impl Host {
             cgroup_bpf: trial::cgroup_bpf(placement.as_deref(), doctor),
             open_tracepoints: trial::open_tracepoints(doctor),
             bpf_lsm: trial::bpf_lsm(&lsm_list, doctor),
-            controllers: placement.as_deref().map(cgroup::controllers).unwrap_or_default(),
+            controllers: placement
+                .as_deref()
+                .map(cgroup::controllers)
+                .unwrap_or_default(),
             cgroup: placement,
             lsm_list,
             environment: settings.environment,
             uid_block: settings.uid_block,
-            idmap: if doctor { trial::idmaps() } else { BTreeMap::new() },
+            idmap: if doctor {
+                trial::idmaps()
+            } else {
+                BTreeMap::new()
+            },
         }
     }
 }
@@ -75,8 +82,13 @@ fn distribution() -> String {
         .into_iter()
         .find_map(|path| fs::read_to_string(path).ok())
         .unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(
+        || "Linux".to_owned(),
+        |name| name.trim_matches('"').to_owned(),
+    )
 }
 
 /// The capabilities that a run needs, by number (`include/uapi/linux/capability.h`).
@@ -121,7 +133,11 @@ fn landlock_abi(tried: bool) -> u32 {
             trial::restrict_everything()
         })
     };
-    if abi > 0 && tried && works().is_err() { 0 } else { abi }
+    if abi > 0 && tried && works().is_err() {
+        0
+    } else {
+        abi
+    }
 }
 
 fn seccomp_filters(tried: bool) -> Capability {
@@ -181,10 +197,17 @@ pub(super) fn read_kernel_file(
     let context = mount::open_filesystem(filesystem)?;
     let detached = mount::mount_filesystem(&context, mount::READ_ONLY)?;
     let failed = |call| move |source| SysError { call, source };
-    let fd = openat(&detached, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| failed("openat")(errno.into()))?;
+    let fd = openat(
+        &detached,
+        path,
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| failed("openat")(errno.into()))?;
     let mut text = String::new();
-    File::from(fd).read_to_string(&mut text).map_err(failed("read"))?;
+    File::from(fd)
+        .read_to_string(&mut text)
+        .map_err(failed("read"))?;
     Ok(text)
 }
 

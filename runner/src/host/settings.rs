@@ -51,12 +51,18 @@ fn settings(host: &str, subordinate: &str) -> Settings {
         Some(block) => (block.first, block.count),
         None => free_block(&taken),
     };
-    Settings { environment: host.environment, uid_block }
+    Settings {
+        environment: host.environment,
+        uid_block,
+    }
 }
 
 /// First id and number of a line `name:first:count` (subuid(5)).
 fn range(line: &str) -> Option<(u64, u64)> {
-    let mut fields = line.split(':').skip(1).map(|field| field.trim().parse().ok());
+    let mut fields = line
+        .split(':')
+        .skip(1)
+        .map(|field| field.trim().parse().ok());
     Some((fields.next()??, fields.next()??))
 }
 
@@ -68,7 +74,9 @@ fn free_block(taken: &[(u64, u64)]) -> (u32, u32) {
         .map(|step| (first + step * count, count))
         .find(|block| {
             let (low, high) = (u64::from(block.0), u64::from(block.0) + u64::from(block.1));
-            taken.iter().all(|(from, many)| from + many <= low || *from >= high)
+            taken
+                .iter()
+                .all(|(from, many)| from + many <= low || *from >= high)
         })
         .unwrap_or((first, 0))
 }
@@ -89,7 +97,10 @@ mod tests {
     #[test]
     fn an_administrator_names_environment_and_block() {
         let host = "environment = \"test\"\nuid_block = { first = 70000, count = 16 }\n";
-        let expected = Settings { environment: Some("test".to_owned()), uid_block: (70000, 16) };
+        let expected = Settings {
+            environment: Some("test".to_owned()),
+            uid_block: (70000, 16),
+        };
         assert_eq!(settings(host, ""), expected);
         assert_eq!(settings("environment = ", "").environment, None);
     }

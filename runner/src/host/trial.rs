@@ -13,14 +13,24 @@ use crate::sys::{self, SysError, bpf_trial, mount, userns};
 /// Whether a program can be attached to a cgroup. Before a run the real ones are.
 pub(super) fn cgroup_bpf(placement: Option<&Path>, tried: bool) -> Capability {
     let Some(placement) = placement else {
-        return Capability::no("no cgroup v2 is mounted", "mount -t cgroup2 none /sys/fs/cgroup");
+        return Capability::no(
+            "no cgroup v2 is mounted",
+            "mount -t cgroup2 none /sys/fs/cgroup",
+        );
     };
     let attach = |directory: &Path| {
         File::open(directory)
-            .map_err(|source| SysError { call: "open of a cgroup", source })
+            .map_err(|source| SysError {
+                call: "open of a cgroup",
+                source,
+            })
             .and_then(|cgroup| bpf_trial::cgroup_connect(&cgroup))
     };
-    let result = if tried { cgroup::in_trial(placement, attach) } else { Ok(()) };
+    let result = if tried {
+        cgroup::in_trial(placement, attach)
+    } else {
+        Ok(())
+    };
     Capability::of(result, Need::Kernel("CONFIG_CGROUP_BPF"))
 }
 
@@ -44,7 +54,10 @@ pub(super) fn bpf_lsm(list: &str, tried: bool) -> Capability {
     if !list.split(',').any(|name| name == "bpf") {
         return Capability::no(
             &format!("`bpf` is not among the active LSMs ({list})"),
-            &format!("add {} to the kernel's command line and reboot", lsm_line(list, "bpf")),
+            &format!(
+                "add {} to the kernel's command line and reboot",
+                lsm_line(list, "bpf")
+            ),
         );
     }
     if !tried {
@@ -57,8 +70,10 @@ pub(super) fn bpf_lsm(list: &str, tried: bool) -> Capability {
 /// The `lsm=` parameter with `wanted` added to this machine's own list: a generic one would
 /// switch off what the distribution relies on. `capability` is always there and never named.
 pub fn lsm_line(list: &str, wanted: &str) -> String {
-    let mut names: Vec<&str> =
-        list.split(',').filter(|name| !["", "capability", wanted].contains(name)).collect();
+    let mut names: Vec<&str> = list
+        .split(',')
+        .filter(|name| !["", "capability", wanted].contains(name))
+        .collect();
     match wanted {
         // Landlock stands before the others, bpf behind them.
         "landlock" => names.insert(0, wanted),
@@ -119,22 +134,38 @@ pub(super) fn idmaps() -> BTreeMap<String, Capability> {
 /// File system type and mount point of each mount that may hold files of users.
 fn mounts(mountinfo: &str) -> impl Iterator<Item = (String, PathBuf)> {
     const WITHOUT_USERS: [&str; 18] = [
-        "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts",
-        "devtmpfs", "efivarfs", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "securityfs",
-        "sysfs", "tracefs",
+        "autofs",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devpts",
+        "devtmpfs",
+        "efivarfs",
+        "hugetlbfs",
+        "mqueue",
+        "nsfs",
+        "proc",
+        "pstore",
+        "securityfs",
+        "sysfs",
+        "tracefs",
     ];
     mountinfo.lines().filter_map(|line| {
         let (front, back) = line.split_once(" - ")?;
         let filesystem = back.split(' ').next()?;
         let at = front.split(' ').nth(4)?;
-        (!WITHOUT_USERS.contains(&filesystem))
-            .then(|| (filesystem.to_owned(), PathBuf::from(at)))
+        (!WITHOUT_USERS.contains(&filesystem)).then(|| (filesystem.to_owned(), PathBuf::from(at)))
     })
 }
 
 fn map_ids(at: &Path) -> Result<(), SysError> {
-    let directory =
-        File::open(at).map_err(|source| SysError { call: "open of a mount point", source })?;
+    let directory = File::open(at).map_err(|source| SysError {
+        call: "open of a mount point",
+        source,
+    })?;
     let namespace = userns::with_maps("0 0 4294967295\n", "0 0 4294967295\n")?;
     let clone = mount::clone_tree(&directory, false)?;
     mount::map_ids(&clone, &namespace, false)
@@ -147,7 +178,10 @@ mod tests {
     #[test]
     fn the_kernel_line_keeps_this_machines_list() {
         let ubuntu = "lockdown,capability,landlock,yama,apparmor";
-        assert_eq!(lsm_line(ubuntu, "bpf"), "lsm=lockdown,landlock,yama,apparmor,bpf");
+        assert_eq!(
+            lsm_line(ubuntu, "bpf"),
+            "lsm=lockdown,landlock,yama,apparmor,bpf"
+        );
         assert_eq!(lsm_line("capability,yama", "landlock"), "lsm=landlock,yama");
         assert_eq!(lsm_line("", "bpf"), "lsm=bpf");
     }

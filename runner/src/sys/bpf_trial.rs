@@ -80,9 +80,7 @@ pub fn lsm(btf_id: u32) -> Result<(), SysError> {
 pub fn tracepoint(id: u64) -> Result<(), SysError> {
     let program = load(TRACEPOINT, 0, 0, 0)?;
     let event = open_event(id)?;
-    for (request, argument) in
-        [(SET_BPF, program.as_raw_fd() as libc::c_ulong), (ENABLE, 0)]
-    {
+    for (request, argument) in [(SET_BPF, program.as_raw_fd() as libc::c_ulong), (ENABLE, 0)] {
         // SAFETY: an open descriptor and an integer.
         if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } < 0 {
             return Err(SysError::last("ioctl of a perf event"));
@@ -137,8 +135,18 @@ fn open_event(id: u64) -> Result<OwnedFd, SysError> {
 /// `r0 = result; exit`.
 fn load(kind: u32, attach_type: u32, btf_id: u32, result: i32) -> Result<OwnedFd, SysError> {
     let program = [
-        Instruction { code: 0xb7, registers: 0, offset: 0, immediate: result },
-        Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 },
+        Instruction {
+            code: 0xb7,
+            registers: 0,
+            offset: 0,
+            immediate: result,
+        },
+        Instruction {
+            code: 0x95,
+            registers: 0,
+            offset: 0,
+            immediate: 0,
+        },
     ];
     let license = c"Dual MIT/GPL";
     let attr = Load {
@@ -156,7 +164,12 @@ fn load(kind: u32, attach_type: u32, btf_id: u32, result: i32) -> Result<OwnedFd
 fn command<T>(call: &'static str, number: libc::c_long, attr: &T) -> Result<OwnedFd, SysError> {
     // SAFETY: a live attribute of the size that is passed; its pointers lead to live data.
     let fd = unsafe {
-        libc::syscall(libc::SYS_bpf, number, std::ptr::from_ref(attr), size_of::<T>())
+        libc::syscall(
+            libc::SYS_bpf,
+            number,
+            std::ptr::from_ref(attr),
+            size_of::<T>(),
+        )
     };
     descriptor(call, fd)
 }

@@ -54,7 +54,16 @@ pub fn errno_action_available() -> Result<(), SysError> {
     let action: u32 = libc::SECCOMP_RET_ERRNO;
     // SAFETY: the kernel reads one live word.
     let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &action)
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_GET_ACTION_AVAIL,
+            0,
+            &action,
+        )
     };
-    if result < 0 { Err(SysError::last("seccomp")) } else { Ok(()) }
+    if result < 0 {
+        Err(SysError::last("seccomp"))
+    } else {
+        Ok(())
+    }
 }

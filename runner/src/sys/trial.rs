@@ -41,12 +41,19 @@ pub fn in_child(
     };
     match errno {
         0 => Ok(()),
-        _ => Err(SysError { call, source: std::io::Error::from_raw_os_error(errno) }),
+        _ => Err(SysError {
+            call,
+            source: std::io::Error::from_raw_os_error(errno),
+        }),
     }
 }
 
 /// Leaves the namespaces named by `CLONE_NEW…` flags for new ones. See unshare(2).
 pub fn unshare(flags: i32) -> Result<(), SysError> {
     // SAFETY: an integer only.
-    if unsafe { libc::unshare(flags) } < 0 { Err(SysError::last("unshare")) } else { Ok(()) }
+    if unsafe { libc::unshare(flags) } < 0 {
+        Err(SysError::last("unshare"))
+    } else {
+        Ok(())
+    }
 }
