@@ -129,3 +129,70 @@ fn matches(pattern: &str, name: &str) -> bool {
         None => pattern == name,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::policy;
+
+    fn compiled(pass: &[&str], caller: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let mut policy = policy();
+        policy.env_pass = pass.iter().map(|pattern| (*pattern).to_owned()).collect();
+        let caller = caller
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        compile(&policy, &caller)
+    }
+
+    #[test]
+    fn only_what_is_passed_gets_in() {
+        let env = compiled(
+            &["LANG", "LC_*"],
+            &[("LANG", "C"), ("LC_ALL", "C"), ("AWS_TOKEN", "x")],
+        );
+        assert_eq!(env["LANG"], "C");
+        assert_eq!(env["LC_ALL"], "C");
+        assert!(!env.contains_key("AWS_TOKEN"));
+    }
+
+    #[test]
+    fn a_pattern_never_passes_what_loads_code() {
+        let caller = [
+            ("LD_PRELOAD", "/x.so"),
+            ("GIT_DIR", "/g"),
+            ("NODE_OPTIONS", "-r x"),
+        ];
+        let all = compiled(&["*", "LD_*", "GIT_*"], &caller);
+        assert!(caller.iter().all(|(name, _)| !all.contains_key(*name)));
+        let full = compiled(&["LD_PRELOAD"], &caller);
+        assert_eq!(full["LD_PRELOAD"], "/x.so");
+    }
+
+    #[test]
+    fn what_is_always_set_is_never_inherited() {
+        let env = compiled(
+            &["PATH", "HOME", "*"],
+            &[("PATH", "/evil"), ("HOME", "/root")],
+        );
+        assert_eq!(env["PATH"], "/usr/local/bin:/usr/bin:/bin");
+        assert_eq!(env["HOME"], "/home/agent");
+        assert_eq!(env["USER"], "agent");
+        assert_eq!(env["PWD"], "/home/anna/work");
+        assert_eq!(env["LP_RUN_SELF"], "/run/lp-run/self");
+    }
+
+    #[test]
+    fn set_may_choose_a_shell_but_not_who_the_agent_is() {
+        let mut policy = policy();
+        policy
+            .env_set
+            .insert("SHELL".to_owned(), "/bin/bash".to_owned());
+        policy.env_set.insert("LP_RUN".to_owned(), "0".to_owned());
+        policy.path_dirs = vec![PathBuf::from("/opt/bin"), PathBuf::from("/usr/bin")];
+        let env = compile(&policy, &BTreeMap::new());
+        assert_eq!(env["SHELL"], "/bin/bash");
+        assert_eq!(env["LP_RUN"], "1");
+        assert_eq!(env["PATH"], "/opt/bin:/usr/bin:/usr/local/bin:/bin");
+    }
+}

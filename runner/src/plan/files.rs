@@ -33,11 +33,11 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    fn own(&self) -> bool {
+    pub fn own(&self) -> bool {
         self.rank() == 0
     }
 
-    fn rank(&self) -> u8 {
+    pub fn rank(&self) -> u8 {
         match self {
             Self::Own => 0,
             Self::Create(_) => 1,
@@ -238,8 +238,14 @@ impl FileRules {
         }
     }
 
-    /// Rights and owners of whatever stands at `path`.
-    fn rights(&self, path: &Path, own: bool, enforced: &dyn Fn(Row) -> bool) -> (Rights, Owners) {
+    /// Rights and owners of whatever stands at `path`, of the run's own places or of the host's
+    /// objects.
+    pub fn rights(
+        &self,
+        path: &Path,
+        own: bool,
+        enforced: &dyn Fn(Row) -> bool,
+    ) -> (Rights, Owners) {
         let mut above: Vec<&Grant> = self
             .grants
             .iter()
@@ -289,4 +295,151 @@ fn is_own(path: &Path, own: &[PathBuf]) -> bool {
         || own
             .iter()
             .any(|place| place == path && !place.starts_with("/etc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{add, directory, file, object, plan, policy};
+
+    fn anchor(plan: &crate::plan::Plan, path: &str) -> (Rights, Owners) {
+        let anchor = plan
+            .anchors
+            .iter()
+            .find(|anchor| anchor.path == Path::new(path));
+        let anchor = anchor.unwrap_or_else(|| panic!("no anchor at {path}"));
+        (anchor.rights, anchor.owners)
+    }
+
+    #[test]
+    fn rights_add_up_and_the_most_specific_grant_owns_them() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/opt", 0)),
+        );
+        add(
+            &mut policy,
+            Verb::Exec,
+            Target::Object(directory("/opt/app", 0)),
+        );
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/opt/app", 0)),
+        );
+        let plan = plan(policy);
+        let (rights, owners) = anchor(&plan, "/opt/app");
+        assert_eq!(
+            rights,
+            Rights {
+                read: true,
+                write: false,
+                exec: true
+            }
+        );
+        // The same path twice: the first in the file.
+        assert_eq!(
+            owners,
+            Owners {
+                read: Some(1),
+                write: None,
+                exec: Some(1)
+            }
+        );
+        assert_eq!(anchor(&plan, "/opt").1.read, Some(0));
+    }
+
+    #[test]
+    fn what_is_denied_above_gives_nothing_below_and_warns() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/srv/a/b", 0)),
+        );
+        add(
+            &mut policy,
+            Verb::Deny,
+            Target::Object(directory("/srv/a", 0)),
+        );
+        let plan = plan(policy);
+        assert_eq!(anchor(&plan, "/srv/a/b").0, Rights::default());
+        assert!(
+            plan.view
+                .mounts
+                .iter()
+                .all(|mount| !mount.at.starts_with("/srv"))
+        );
+        assert!(
+            plan.policy
+                .warnings
+                .iter()
+                .any(|(_, text)| text.contains("files.deny[0] takes it away"))
+        );
+        assert_eq!(plan.open_gaps().count(), 0);
+    }
+
+    #[test]
+    fn the_private_tmp_and_what_is_bound_through_do_not_add_up() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(file("/tmp/shot.png", 1000)),
+        );
+        let plan = plan(policy);
+        assert_eq!(
+            anchor(&plan, "/tmp").0,
+            Rights {
+                read: true,
+                write: true,
+                exec: false
+            }
+        );
+        assert_eq!(
+            anchor(&plan, "/tmp/shot.png").0,
+            Rights {
+                read: true,
+                write: false,
+                exec: false
+            }
+        );
+    }
+
+    #[test]
+    fn a_device_node_of_the_runs_own_dev_is_not_bound() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(object("/dev/null", Kind::CharDevice, 0, 0o666)),
+        );
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/proc/sys", 0)),
+        );
+        let plan = plan(policy);
+        assert!(anchor(&plan, "/dev/null").0.write);
+        assert!(plan.view.mounts.iter().all(|mount| mount.row.is_none()));
+    }
+
+    #[test]
+    fn a_missing_optional_grant_gives_nothing() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Missing(PathBuf::from("/opt/none")),
+        );
+        let plan = plan(policy);
+        assert!(
+            plan.anchors
+                .iter()
+                .all(|anchor| anchor.path != Path::new("/opt/none"))
+        );
+        assert_eq!(plan.rules.len(), 1);
+    }
 }

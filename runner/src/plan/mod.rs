@@ -10,15 +10,20 @@
 mod compile;
 pub mod env;
 pub mod error;
+pub mod explain;
 mod files;
 pub mod generated;
 pub mod network;
 mod permissions;
 mod protections;
+pub mod render;
+mod render_json;
 pub mod special;
 pub mod syscall_names;
 pub mod syscalls;
 mod takeaway;
+#[cfg(test)]
+mod testing;
 pub mod view;
 
 pub use compile::{CompileOptions, compile};
@@ -343,6 +348,19 @@ impl Plan {
     /// The gaps that refuse the run (123).
     pub fn open_gaps(&self) -> impl Iterator<Item = &Gap> {
         self.gaps.iter().filter(|gap| !gap.accepted)
+    }
+
+    /// Whether the rule of a row is enforced: false only for a rule that takes away files, that
+    /// this host cannot hold, and that somebody accepted to miss.
+    pub fn enforces(&self, row: Row) -> bool {
+        let key = self
+            .rules
+            .get(row as usize)
+            .map(|rule| rule.info.key.as_str());
+        let off = |gap: &Gap| {
+            gap.accepted && gap.protection.starts_with("file-deny") && gap.rule.as_deref() == key
+        };
+        key.is_none() || !self.gaps.iter().any(off)
     }
 
     /// The state of a protection by its name.

@@ -365,3 +365,235 @@ fn display(span: Span) -> String {
         _ => format!("{address}/{}", span.length),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::plan::testing::{errors, listen, net, plan, policy};
+
+    fn verdict(plan: &crate::plan::Plan, address: &str, port: u16) -> Option<(bool, u16)> {
+        let candidates = lookup(&plan.network.destinations, address.parse().unwrap());
+        decide(candidates, port, Protocol::Tcp).map(|one| (one.verdict == VERDICT_ALLOW, one.row))
+    }
+
+    #[test]
+    fn what_takes_away_wins_whatever_is_more_specific() {
+        let mut policy = policy();
+        net(&mut policy, false, &["10.20.9.7/32"], (443, 443));
+        net(&mut policy, true, &["10.20.9.0/24"], (1, 65535));
+        net(&mut policy, false, &["10.20.0.0/16"], (443, 443));
+        let plan = plan(policy);
+        assert_eq!(verdict(&plan, "10.20.9.7", 443), Some((false, 1)));
+        assert_eq!(verdict(&plan, "10.20.8.7", 443), Some((true, 2)));
+        assert_eq!(verdict(&plan, "10.20.8.7", 444), None);
+        assert_eq!(verdict(&plan, "10.21.0.1", 443), None);
+    }
+
+    #[test]
+    fn a_broad_rule_has_holes_that_a_narrow_one_fills() {
+        let mut policy = policy();
+        net(&mut policy, false, &["0.0.0.0/0"], (443, 443));
+        net(&mut policy, false, &["169.254.0.0/16"], (80, 80));
+        net(&mut policy, false, &["::/0"], (443, 443));
+        let plan = plan(policy);
+        for hole in [
+            "10.1.2.3",
+            "127.0.0.1",
+            "169.254.169.254",
+            "224.0.0.1",
+            "::1",
+            "fd00:ec2::254",
+        ] {
+            assert_eq!(verdict(&plan, hole, 443), None, "{hole}");
+        }
+        assert_eq!(verdict(&plan, "8.8.8.8", 443), Some((true, 0)));
+        assert_eq!(verdict(&plan, "169.254.1.1", 80), Some((true, 1)));
+        assert_eq!(verdict(&plan, "169.254.169.254", 80), None);
+        assert_eq!(verdict(&plan, "2600::1", 443), Some((true, 2)));
+        assert_eq!(verdict(&plan, "64:ff9b::808:808", 443), None);
+    }
+
+    #[test]
+    fn private_reaches_in() {
+        let mut policy = policy();
+        net(&mut policy, false, &["0.0.0.0/0"], (443, 443));
+        policy.network[0].private = true;
+        let plan = plan(policy);
+        assert_eq!(verdict(&plan, "10.1.2.3", 443), Some((true, 0)));
+    }
+
+    #[test]
+    fn one_address_is_one_prefix() {
+        let mut policy = policy();
+        net(&mut policy, false, &["127.0.0.1/32"], (8080, 8080));
+        let plan = plan(policy);
+        assert_eq!(plan.network.destinations.len(), 1);
+        assert_eq!(plan.network.namespace, Namespace::Host);
+    }
+
+    #[test]
+    fn self_has_loopback_in_a_namespace_of_its_own() {
+        let mut policy = policy();
+        net(&mut policy, false, &["self"], (1, 65535));
+        net(&mut policy, true, &["127.0.0.0/8"], (22, 22));
+        let plan = plan(policy);
+        assert_eq!(plan.network.namespace, Namespace::Own);
+        assert_eq!(plan.network.itself, Some(0));
+        assert_eq!(verdict(&plan, "127.0.0.1", 5000), Some((true, 0)));
+        assert_eq!(verdict(&plan, "127.0.0.1", 22), Some((false, 1)));
+        assert_eq!(verdict(&plan, "192.168.0.1", 5000), None);
+        let listeners = lookup(&plan.network.listeners, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        assert!(decide(listeners, 5000, Protocol::Udp).is_some());
+    }
+
+    #[test]
+    fn self_beside_the_hosts_network_is_refused() {
+        let mut policy = policy();
+        net(&mut policy, false, &["self"], (1, 65535));
+        listen(&mut policy, "127.0.0.1", 8080);
+        assert!(matches!(
+            errors(policy)[..],
+            [CompileError::SelfInHostNetwork { .. }]
+        ));
+    }
+
+    #[test]
+    fn listening_everywhere_is_everywhere_of_one_family() {
+        let mut policy = policy();
+        listen(&mut policy, "::", 8080);
+        let plan = plan(policy);
+        let at = |address: &str| lookup(&plan.network.listeners, address.parse().unwrap()).len();
+        assert_eq!((at("::"), at("::1"), at("2600::1")), (1, 1, 1));
+        assert_eq!((at("0.0.0.0"), at("127.0.0.1")), (0, 0));
+    }
+
+    #[test]
+    fn binding_everywhere_needs_a_rule_for_everywhere() {
+        let mut policy = policy();
+        listen(&mut policy, "127.0.0.1", 8080);
+        let plan = plan(policy);
+        let at = |address: &str| lookup(&plan.network.listeners, address.parse().unwrap()).len();
+        assert_eq!((at("127.0.0.1"), at("0.0.0.0")), (1, 0));
+    }
+
+    #[test]
+    fn seventeen_rules_for_one_address_are_refused() {
+        let mut policy = policy();
+        for port in 0..17 {
+            net(
+                &mut policy,
+                false,
+                &["8.8.8.8/32"],
+                (1000 + 2 * port, 1000 + 2 * port),
+            );
+        }
+        let errors = errors(policy);
+        assert!(
+            matches!(&errors[..], [CompileError::TooManyCandidates { keys, .. }] if keys.len() == 17)
+        );
+    }
+
+    /// The rules read one by one, as the contract says them.
+    fn linear(
+        policy: &Policy,
+        address: IpAddr,
+        port: u16,
+        protocol: Protocol,
+    ) -> Option<(bool, u16)> {
+        let concerns = |rule: &NetworkRule, net: &IpNet| {
+            net.contains(&address)
+                && (rule.ports.0..=rule.ports.1).contains(&port)
+                && rule.protocols.contains(&protocol)
+                && (rule.takes_away
+                    || rule.private
+                    || special::networks()
+                        .all(|hole| !hole.contains(&address) || hole.contains(net)))
+        };
+        let mut best: Option<(bool, u8, u16)> = None;
+        for (row, rule) in policy.network.iter().enumerate() {
+            let Endpoint::Nets(nets) = &rule.to else {
+                continue;
+            };
+            for net in nets.iter().filter(|net| concerns(rule, net)) {
+                let new = (rule.takes_away, net.prefix_len(), row as u16);
+                let better = best.is_none_or(|old| {
+                    (new.0, new.1) > (old.0, old.1)
+                        || ((new.0, new.1) == (old.0, old.1) && new.2 < old.2)
+                });
+                if better {
+                    best = Some(new);
+                }
+            }
+        }
+        best.map(|(takes_away, _, row)| (!takes_away, row))
+    }
+
+    /// Addresses that crowd around few places, so that rules overlap.
+    fn address() -> impl Strategy<Value = IpAddr> {
+        let v4 = (
+            prop::sample::select(vec![10u8, 127, 169, 8, 100]),
+            0..3u8,
+            0..3u8,
+            0..4u8,
+        )
+            .prop_map(|(a, b, c, d)| IpAddr::from([a, if a == 169 { 254 } else { b }, c, d]));
+        let v6 = (
+            prop::sample::select(vec![0u16, 0x2001, 0xfd00, 0x2600, 0x64]),
+            0..2u16,
+            0..4u16,
+        )
+            .prop_map(|(a, b, h)| IpAddr::from([a, b, 0, 0, 0, 0, 0, h]));
+        prop_oneof![v4, v6]
+    }
+
+    fn rule() -> impl Strategy<Value = (bool, IpNet, (u16, u16), u8, bool)> {
+        (
+            any::<bool>(),
+            address(),
+            0..=128u8,
+            (1..6u16, 0..4u16),
+            1..4u8,
+            any::<bool>(),
+        )
+            .prop_map(
+                |(takes_away, address, length, (low, more), protocols, private)| {
+                    let most = if address.is_ipv4() { 32 } else { 128 };
+                    let net = IpNet::new(address, length % (most + 1)).unwrap().trunc();
+                    (takes_away, net, (low, low + more), protocols, private)
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn one_lookup_decides_as_the_rules_read_one_by_one(
+            rules in prop::collection::vec(rule(), 0..12),
+            asked in prop::collection::vec((address(), 1..10u16, any::<bool>()), 40),
+        ) {
+            let mut policy = policy();
+            for (takes_away, rule_net, ports, protocols, private) in rules {
+                net(&mut policy, takes_away, &[&rule_net.to_string()], ports);
+                let rule = policy.network.last_mut().unwrap();
+                rule.private = private;
+                rule.protocols = [(1, Protocol::Tcp), (2, Protocol::Udp)]
+                    .into_iter()
+                    .filter(|(bit, _)| protocols & bit != 0)
+                    .map(|(_, protocol)| protocol)
+                    .collect();
+            }
+            let network = compile(&policy, 0).unwrap();
+            for (address, port, udp) in asked {
+                let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+                let found = decide(lookup(&network.destinations, address), port, protocol)
+                    .map(|one| (one.verdict == VERDICT_ALLOW, one.row));
+                let expected = linear(&policy, address, port, protocol);
+                // Two rules that say the same of one network share the first's row.
+                prop_assert_eq!(found, expected, "{} {}", address, port);
+            }
+        }
+    }
+}

@@ -147,3 +147,89 @@ fn refusal(policy: &Policy, object: &Object, lacks: u32, info: &RuleInfo) -> Com
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::host::{Capability, Host};
+    use crate::plan::IdMap;
+    use crate::plan::error::CompileError;
+    use crate::plan::testing::{add, anna, directory, errors, object, plan, plan_on, policy};
+    use crate::policy::facts::{Kind, Object};
+    use crate::policy::model::{Policy, Target, UserChoice, Verb};
+
+    fn granting(verb: Verb, object: Object) -> Policy {
+        let mut policy = policy();
+        add(&mut policy, verb, Target::Object(object));
+        policy
+    }
+
+    fn idmap(policy: Policy) -> Option<IdMap> {
+        let plan = plan(policy);
+        plan.view
+            .mounts
+            .iter()
+            .find(|mount| mount.row.is_some())
+            .unwrap()
+            .idmap
+    }
+
+    #[test]
+    fn writing_somebodys_tree_is_mapped_and_reading_is_not() {
+        let work = directory("/home/anna/work", 1000);
+        let mapped = Some(IdMap {
+            uid: 1000,
+            gid: 1000,
+        });
+        assert_eq!(idmap(granting(Verb::Write, work.clone())), mapped);
+        assert_eq!(idmap(granting(Verb::Read, work)), None);
+    }
+
+    #[test]
+    fn reading_what_the_mode_closes_is_mapped() {
+        let closed = object("/home/anna/work", Kind::Directory, 1000, 0o700);
+        assert!(idmap(granting(Verb::Read, closed)).is_some());
+    }
+
+    #[test]
+    fn the_callers_own_tree_needs_no_map() {
+        let mut policy = granting(Verb::Write, directory("/home/anna/work", 1000));
+        policy.identity.user = UserChoice::Caller;
+        assert_eq!(idmap(policy), None);
+    }
+
+    #[test]
+    fn an_author_lends_only_their_own_rights() {
+        let theirs = object("/srv/shared", Kind::Directory, 1001, 0o700);
+        let mut policy = granting(Verb::Read, theirs);
+        policy.file_owner = anna().uid;
+        assert!(matches!(
+            &errors(policy)[..],
+            [CompileError::Permissions {
+                owner: 1001,
+                act: "read",
+                ..
+            }]
+        ));
+        let open = object("/srv/shared", Kind::Directory, 1001, 0o777);
+        let mut policy = granting(Verb::Write, open);
+        policy.file_owner = anna().uid;
+        assert_eq!(idmap(policy), None);
+    }
+
+    #[test]
+    fn a_file_system_without_id_maps_is_a_gap_that_nobody_accepts() {
+        let mut host = Host::emulated(7);
+        let no = Capability::No {
+            why: "EINVAL".to_owned(),
+            remedy: String::new(),
+        };
+        host.idmap.insert("overlay".to_owned(), no);
+        let mut work = directory("/home/anna/work", 1000);
+        work.filesystem = "overlay".to_owned();
+        let plan = plan_on(granting(Verb::Write, work), &host);
+        let gap = plan.open_gaps().next().unwrap();
+        assert_eq!((gap.protection, gap.acceptable), ("identity", false));
+        assert_eq!(gap.rule.as_deref(), Some("files.write[0]"));
+        assert_eq!(gap.place.as_deref(), Some("test.toml:7:1"));
+    }
+}

@@ -330,7 +330,7 @@ impl Judge<'_> {
     /// Returns whether the filter refuses the whole family.
     fn unix_sockets(&mut self, policy: &Policy, network: &Network) -> bool {
         let host_view = policy.identity.view == ViewChoice::Host;
-        let scoped = self.host.landlock_abi >= 6 && !self.accepts("landlock");
+        let scoped = self.host.landlock_abi >= 6;
         let own = network.namespace == Namespace::Own;
         let confined = !host_view && (scoped || own);
         let mechanism = match (confined, own) {
@@ -422,5 +422,173 @@ impl Judge<'_> {
             self.needed("file-count", "tracepoints", "opens and execs per rule");
         }
         why_not
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{add, directory, net, plan_on, policy, unix};
+    use crate::plan::{Plan, compile};
+    use crate::policy::model::{Degrade, Target};
+
+    const NO: Capability = Capability::No {
+        why: String::new(),
+        remedy: String::new(),
+    };
+
+    fn open(plan: &Plan) -> Vec<&str> {
+        plan.open_gaps().map(|gap| gap.protection).collect()
+    }
+
+    fn working() -> Policy {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Object(directory("/home/anna/work", 1000)),
+        );
+        net(&mut policy, false, &["127.0.0.1/32"], (8080, 8080));
+        policy
+    }
+
+    #[test]
+    fn every_abi_from_two_on_carries_a_policy() {
+        for abi in 2..=7 {
+            let plan = plan_on(working(), &Host::emulated(abi));
+            assert_eq!(open(&plan), [""; 0], "abi {abi}");
+            assert_eq!(plan.protections[0].mechanism, format!("abi {abi}"));
+            // Abstract sockets: by scope from 6 on, before that no family at all.
+            assert_eq!(plan.syscalls.refuse_unix, abi < 6, "abi {abi}");
+        }
+        for abi in 0..2 {
+            assert_eq!(
+                open(&plan_on(working(), &Host::emulated(abi))),
+                ["landlock"]
+            );
+        }
+    }
+
+    #[test]
+    fn each_capability_that_is_missing_is_its_own_gap() {
+        type Take = fn(&mut Host);
+        let cases: [(Take, &str); 10] = [
+            (|host| host.root = NO, "host"),
+            (|host| host.mounts = NO, "host"),
+            (|host| host.cgroup = None, "host"),
+            (|host| host.kernel_version = (5, 15), "host"),
+            (|host| host.landlock_abi = 0, "landlock"),
+            (|host| host.seccomp = NO, "seccomp"),
+            (|host| host.pid_namespace = NO, "processes"),
+            (|host| host.cgroup_kill = NO, "processes"),
+            (|host| host.cgroup_bpf = NO, "network"),
+            (|host| host.uid_block = (0, 0), "identity"),
+        ];
+        for (take, expected) in cases {
+            let mut host = Host::emulated(7);
+            take(&mut host);
+            assert_eq!(open(&plan_on(working(), &host)), [expected]);
+        }
+        let mut host = Host::emulated(7);
+        host.network_namespace = NO;
+        assert_eq!(open(&plan_on(working(), &host)), [""; 0]);
+        assert_eq!(open(&plan_on(policy(), &host)), ["network"]);
+        host.bpf_lsm = NO;
+        host.open_tracepoints = NO;
+        let plan = plan_on(working(), &host);
+        assert_eq!(open(&plan), [""; 0]);
+        assert!(!plan.count_files && plan.count_files_why_not.is_some());
+    }
+
+    #[test]
+    fn a_gap_is_accepted_by_its_name_only() {
+        let mut host = Host::emulated(7);
+        host.seccomp = NO;
+        let mut policy = working();
+        policy.degrade = vec![Degrade {
+            protection: "landlock".to_owned(),
+            because: None,
+        }];
+        assert_eq!(open(&plan_on(policy.clone(), &host)), ["seccomp"]);
+        policy.degrade[0].protection = "seccomp".to_owned();
+        let plan = plan_on(policy, &host);
+        assert_eq!(open(&plan), [""; 0]);
+        assert_eq!(plan.state("seccomp"), Some(State::Degraded));
+    }
+
+    #[test]
+    fn identity_network_and_unknown_names_are_not_accepted() {
+        let options = |name: &str| CompileOptions {
+            allow_degraded: vec![name.to_owned()],
+            ..CompileOptions::default()
+        };
+        for name in ["identity", "network", "host"] {
+            let errors = compile(working(), &Host::emulated(7), &options(name))
+                .unwrap_err()
+                .0;
+            assert!(
+                matches!(&errors[..], [CompileError::NeverDegraded { .. }]),
+                "{name}"
+            );
+        }
+        let errors = compile(working(), &Host::emulated(7), &options("landlok"))
+            .unwrap_err()
+            .0;
+        assert!(matches!(
+            &errors[..],
+            [CompileError::UnknownProtection { .. }]
+        ));
+    }
+
+    #[test]
+    fn unix_sockets_need_scopes_where_the_network_is_the_hosts() {
+        let mut policy = working();
+        unix(&mut policy, "/run/pg.sock", 0o777);
+        assert_eq!(open(&plan_on(policy.clone(), &Host::emulated(6))), [""; 0]);
+        assert_eq!(
+            open(&plan_on(policy.clone(), &Host::emulated(5))),
+            ["unix-sockets"]
+        );
+        policy.network.clear();
+        assert_eq!(open(&plan_on(policy.clone(), &Host::emulated(5))), [""; 0]);
+        policy.identity.view = ViewChoice::Host;
+        assert_eq!(
+            open(&plan_on(policy.clone(), &Host::emulated(7))),
+            ["unix-sockets"]
+        );
+        policy.unix.clear();
+        let plan = plan_on(policy, &Host::emulated(7));
+        assert_eq!(open(&plan), [""; 0]);
+        assert!(plan.syscalls.refuse_unix);
+    }
+
+    #[test]
+    fn required_counts_are_a_protection() {
+        let mut host = Host::emulated(7);
+        host.open_tracepoints = NO;
+        let mut policy = working();
+        policy.audit.require_counts = true;
+        assert_eq!(open(&plan_on(policy, &host)), ["file-count"]);
+    }
+
+    #[test]
+    fn the_rows_stand_in_the_contracts_order() {
+        let plan = plan_on(working(), &Host::emulated(7));
+        let names: Vec<_> = plan.protections.iter().map(|one| one.name).collect();
+        assert_eq!(
+            names,
+            [
+                "landlock",
+                "seccomp",
+                "processes",
+                "identity",
+                "network",
+                "unix-sockets",
+                "file-deny",
+                "file-deny-pattern",
+                "resource-limits",
+                "audit"
+            ]
+        );
     }
 }

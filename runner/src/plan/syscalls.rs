@@ -178,6 +178,14 @@ const CLONE_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u32;
 
+/// S_ISUID and S_ISGID. On a directory S_ISGID only inherits a group, but a filter cannot see
+/// what a path names.
+const SET_ID: u32 = 0o6000;
+const SET_ID_WHY: &str = "a set-user-id file would lend its owner's rights outside the run";
+
+/// Flags of `open` with which its mode counts; the second is O_TMPFILE without O_DIRECTORY.
+const CREATES: u32 = libc::O_CREAT as u32 | (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
+
 /// `CLONE_NEWTIME`, for `unshare` only.
 const CLONE_NEWTIME: u32 = 0x80;
 
@@ -284,6 +292,38 @@ static DEFAULT: &[Group] = &[
         ],
         libc::EPERM,
         "it replaces kernel code",
+    ),
+    // A set-user-id file in a granted tree would lend the tree's owner, often root or the
+    // caller, to whoever executes it outside.
+    Group {
+        names: &["chmod", "fchmod", "creat", "mknod"],
+        tests: &[any_bit(1, SET_ID)],
+        errno: libc::EPERM,
+        why: SET_ID_WHY,
+    },
+    Group {
+        names: &["fchmodat", "fchmodat2", "mknodat"],
+        tests: &[any_bit(2, SET_ID)],
+        errno: libc::EPERM,
+        why: SET_ID_WHY,
+    },
+    Group {
+        names: &["open"],
+        tests: &[any_bit(1, CREATES), any_bit(2, SET_ID)],
+        errno: libc::EPERM,
+        why: SET_ID_WHY,
+    },
+    Group {
+        names: &["openat"],
+        tests: &[any_bit(2, CREATES), any_bit(3, SET_ID)],
+        errno: libc::EPERM,
+        why: SET_ID_WHY,
+    },
+    always(
+        &["openat2"],
+        libc::ENOSYS,
+        "its mode stands in memory, where a filter cannot see set-user-id bits; libraries use \
+         openat then",
     ),
     always(
         &["add_key", "request_key", "keyctl"],
@@ -482,6 +522,27 @@ mod tests {
         let socket = syscall_names::number("socket").unwrap();
         assert_eq!(answer(&closed, socket, &[1, 1, 0, 0, 0, 0]), libc::EPERM);
         assert_eq!(answer(&closed, socket, &[2, 1, 0, 0, 0, 0]), 0);
+    }
+
+    #[test]
+    fn set_user_id_bits_are_refused_wherever_a_mode_is_given() {
+        let ask = |name: &str, arguments: [u64; 6]| errno(Profile::Default, name, arguments);
+        assert_eq!(ask("chmod", [0, 0o4755, 0, 0, 0, 0]), libc::EPERM);
+        assert_eq!(ask("chmod", [0, 0o1755, 0, 0, 0, 0]), 0);
+        assert_eq!(ask("fchmodat", [0, 0, 0o2755, 0, 0, 0]), libc::EPERM);
+        let creates = (libc::O_CREAT | libc::O_WRONLY) as u64;
+        assert_eq!(ask("openat", [0, 0, creates, 0o4755, 0, 0]), libc::EPERM);
+        assert_eq!(ask("openat", [0, 0, creates, 0o644, 0, 0]), 0);
+        // Without O_CREAT the fourth argument is whatever stood in the register.
+        assert_eq!(
+            ask("openat", [0, 0, libc::O_RDONLY as u64, 0o4755, 0, 0]),
+            0
+        );
+        assert_eq!(
+            ask("openat", [0, 0, libc::O_TMPFILE as u64, 0o4755, 0, 0]),
+            libc::EPERM
+        );
+        assert_eq!(ask("openat2", [0; 6]), libc::ENOSYS);
     }
 
     #[test]

@@ -182,3 +182,155 @@ fn missing(why: String) -> Outcome {
         why,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::host::Host;
+    use crate::plan::testing::{add, directory, file, plan, plan_on, policy};
+    use crate::plan::{CompileOptions, Plan, State, compile};
+    use crate::policy::facts::Object;
+    use crate::policy::model::{Policy, Target, Verb};
+
+    fn ticket(denied: Object) -> Policy {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/srv/tickets/42", 0)),
+        );
+        add(&mut policy, Verb::Deny, Target::Object(denied));
+        policy
+    }
+
+    fn gaps(plan: &Plan) -> Vec<&str> {
+        plan.open_gaps().map(|gap| gap.protection).collect()
+    }
+
+    #[test]
+    fn a_file_below_directories_of_root_is_masked() {
+        let plan = plan(ticket(file("/srv/tickets/42/payment.json", 0)));
+        assert_eq!(gaps(&plan), [""; 0]);
+        assert_eq!(plan.view.masks.len(), 1);
+        assert!(!plan.view.masks[0].read_stays);
+        assert_eq!(plan.state("file-deny"), Some(State::Enforced));
+    }
+
+    #[test]
+    fn a_parent_of_somebody_else_makes_a_gap() {
+        let mut denied = file("/srv/tickets/42/payment.json", 0);
+        denied.ancestors.last_mut().unwrap().mode = 0o775;
+        assert_eq!(gaps(&plan(ticket(denied.clone()))), ["file-deny"]);
+        let last = denied.ancestors.last_mut().unwrap();
+        (last.mode, last.uid) = (0o755, 1000);
+        assert_eq!(gaps(&plan(ticket(denied))), ["file-deny"]);
+    }
+
+    #[test]
+    fn directories_above_the_granted_root_do_not_matter() {
+        let mut denied = file("/srv/tickets/42/payment.json", 0);
+        denied.ancestors[1].uid = 1000;
+        assert_eq!(gaps(&plan(ticket(denied))), [""; 0]);
+    }
+
+    #[test]
+    fn a_second_name_makes_a_gap() {
+        let mut denied = file("/srv/tickets/42/payment.json", 0);
+        denied.nlink = 2;
+        assert_eq!(gaps(&plan(ticket(denied))), ["file-deny"]);
+    }
+
+    #[test]
+    fn a_second_way_to_the_same_directory_makes_a_gap() {
+        let mut policy = ticket(file("/srv/tickets/42/payment.json", 0));
+        let mut elsewhere = directory("/mnt/tickets", 0);
+        elsewhere.ino = directory("/srv/tickets", 0).ino;
+        add(&mut policy, Verb::Read, Target::Object(elsewhere));
+        assert_eq!(gaps(&plan(policy)), ["file-deny"]);
+    }
+
+    #[test]
+    fn inside_a_write_grant_a_mask_does_not_hold() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Object(directory("/home/anna/work", 1000)),
+        );
+        let mut hooks = directory("/home/anna/work/.git/hooks", 1000);
+        hooks.mode = 0o755;
+        add(&mut policy, Verb::Protect, Target::Object(hooks));
+        let plan = plan(policy);
+        assert_eq!(gaps(&plan), ["file-deny"]);
+        assert!(plan.view.masks.is_empty());
+    }
+
+    #[test]
+    fn protect_holds_by_itself_in_what_is_only_read() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/home/anna/work", 1000)),
+        );
+        let hooks = directory("/home/anna/work/.git/hooks", 1000);
+        add(&mut policy, Verb::Protect, Target::Object(hooks));
+        add(
+            &mut policy,
+            Verb::Protect,
+            Target::Pattern("**/.git/config".to_owned()),
+        );
+        let plan = plan(policy);
+        assert_eq!(gaps(&plan), [""; 0]);
+        assert_eq!(plan.state("file-deny"), Some(State::NotNeeded));
+    }
+
+    #[test]
+    fn patterns_and_later_names_are_gaps_until_accepted() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Object(directory("/home/anna/work", 1000)),
+        );
+        add(
+            &mut policy,
+            Verb::Deny,
+            Target::Pattern("**/.env".to_owned()),
+        );
+        add(
+            &mut policy,
+            Verb::Deny,
+            Target::Missing("/home/anna/work/.npmrc".into()),
+        );
+        let open = plan(policy.clone());
+        assert_eq!(gaps(&open), ["file-deny-pattern"; 2]);
+        assert_eq!(open.state("file-deny-pattern"), Some(State::Off));
+        let options = CompileOptions {
+            allow_degraded: vec!["file-deny-pattern".to_owned()],
+            ..CompileOptions::default()
+        };
+        let accepted = compile(policy, &Host::emulated(7), &options).unwrap();
+        assert_eq!(accepted.open_gaps().count(), 0);
+        assert_eq!(accepted.state("file-deny-pattern"), Some(State::Degraded));
+        assert!(!accepted.enforces(1) && accepted.enforces(0));
+    }
+
+    #[test]
+    fn what_nothing_gives_needs_nothing() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/srv/kb", 0)),
+        );
+        add(
+            &mut policy,
+            Verb::Deny,
+            Target::Object(file("/etc/shadow", 0)),
+        );
+        add(&mut policy, Verb::Deny, Target::Missing("/opt/none".into()));
+        let plan = plan_on(policy, &Host::emulated(2));
+        assert_eq!(gaps(&plan), [""; 0]);
+        assert!(plan.view.masks.is_empty());
+    }
+}

@@ -156,7 +156,7 @@ pub(super) fn build(
     };
     builder.places_and_grants(spots, idmap_of);
     builder.sockets(unix);
-    let files = builder.generated();
+    let files = builder.generated(spots);
     let directories = builder.directories();
     let links = builder.links(spots, unix);
     let mut mounts = builder.mounts;
@@ -314,10 +314,13 @@ impl Builder<'_> {
 
     /// The files of the private root; those that a mount covers are laid over it. A rule that
     /// names such a file itself means the host's.
-    fn generated(&mut self) -> Vec<(PathBuf, Generated)> {
+    fn generated(&mut self, spots: &[Spot]) -> Vec<(PathBuf, Generated)> {
         let mut files = Vec::new();
         for (path, content) in generated_files(self.policy) {
-            if self.mounts.iter().any(|mount| mount.at == path) {
+            let named = |spot: &Spot| {
+                spot.anchor.path == path && matches!(spot.origin, Some(Origin::Host(_)))
+            };
+            if spots.iter().any(named) {
                 continue;
             }
             if matches!(self.around(&path), Around::Root) {
@@ -414,5 +417,278 @@ impl Builder<'_> {
         links.sort();
         links.dedup_by(|a, b| a.0 == b.0);
         links
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+    use crate::plan::testing::{add, directory, file, plan, policy, unix};
+
+    fn mount<'a>(plan: &'a Plan, at: &str) -> Option<&'a Mount> {
+        plan.view
+            .mounts
+            .iter()
+            .find(|mount| mount.at == Path::new(at))
+    }
+
+    #[test]
+    fn the_runs_own_places_are_there_in_order() {
+        let plan = plan(policy());
+        let at: Vec<_> = plan
+            .view
+            .mounts
+            .iter()
+            .map(|mount| mount.at.display().to_string())
+            .collect();
+        assert_eq!(
+            at,
+            [
+                "/dev",
+                "/dev/pts",
+                "/dev/shm",
+                "/home/agent",
+                "/proc",
+                "/tmp",
+                "/var/tmp"
+            ]
+        );
+        assert!(plan.view.mounts.iter().all(|mount| mount.no_exec));
+        let files: Vec<_> = plan
+            .view
+            .files
+            .iter()
+            .map(|(path, _)| path.display().to_string())
+            .collect();
+        assert_eq!(
+            files,
+            [
+                "/etc/group",
+                "/etc/hosts",
+                "/etc/nsswitch.conf",
+                "/etc/passwd",
+                "/etc/resolv.conf"
+            ]
+        );
+        // The work directory exists, so that the agent can start in it, and is empty.
+        assert!(
+            plan.view
+                .directories
+                .contains(&(PathBuf::from("/home/anna/work"), 0o755))
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_not_code_and_what_is_read_stays() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Object(directory("/home/anna/work", 1000)),
+        );
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/home/anna/kb", 1000)),
+        );
+        let plan = plan(policy);
+        let write = mount(&plan, "/home/anna/work").unwrap();
+        assert_eq!((write.read_only, write.no_exec), (false, true));
+        let read = mount(&plan, "/home/anna/kb").unwrap();
+        assert_eq!((read.read_only, read.no_exec), (true, false));
+    }
+
+    #[test]
+    fn a_nested_grant_with_the_same_attributes_needs_no_mount() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/usr", 0)),
+        );
+        add(
+            &mut policy,
+            Verb::Exec,
+            Target::Object(directory("/usr/bin", 0)),
+        );
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Object(directory("/usr/local/data", 0)),
+        );
+        let plan = plan(policy);
+        assert!(mount(&plan, "/usr").is_some() && mount(&plan, "/usr/bin").is_none());
+        assert!(!mount(&plan, "/usr/local/data").unwrap().read_only);
+        let order: Vec<_> = plan.view.mounts.iter().map(|mount| &mount.at).collect();
+        assert!(order.is_sorted());
+    }
+
+    #[test]
+    fn a_grant_below_a_private_place_is_bound_through() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(file("/tmp/shot.png", 1000)),
+        );
+        let plan = plan(policy);
+        assert!(matches!(
+            mount(&plan, "/tmp/shot.png").unwrap().source,
+            Source::Bind(_)
+        ));
+        assert!(matches!(
+            mount(&plan, "/tmp").unwrap().source,
+            Source::Tmpfs { .. }
+        ));
+    }
+
+    #[test]
+    fn a_private_place_that_may_be_executed_is_a_tmpfs_of_its_own() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Private(PathBuf::from("/tmp/build")),
+        );
+        policy.files[0].exec = true;
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Private(PathBuf::from("/tmp/data")),
+        );
+        let plan = plan(policy);
+        assert!(!mount(&plan, "/tmp/build").unwrap().no_exec);
+        assert!(mount(&plan, "/tmp").unwrap().no_exec);
+        assert!(mount(&plan, "/tmp/data").is_none());
+        assert!(
+            plan.view
+                .directories
+                .contains(&(PathBuf::from("/tmp/data"), 0o700))
+        );
+    }
+
+    #[test]
+    fn both_names_of_a_linked_grant_work() {
+        let mut policy = policy();
+        let mut bin = directory("/usr/bin", 0);
+        bin.links = vec![(PathBuf::from("/bin"), PathBuf::from("usr/bin"))];
+        add(&mut policy, Verb::Exec, Target::Object(bin));
+        let plan = plan(policy);
+        let link = |at: &str, to: &str| {
+            plan.view
+                .links
+                .contains(&(PathBuf::from(at), PathBuf::from(to)))
+        };
+        assert!(link("/bin", "usr/bin") && link("/lib64", "usr/lib64"));
+        assert!(link("/etc/mtab", "../proc/self/mounts"));
+    }
+
+    #[test]
+    fn a_link_inside_a_granted_tree_is_there_already() {
+        let mut policy = policy();
+        let mut python = file("/usr/bin/python3.11", 0);
+        python.links = vec![(
+            PathBuf::from("/usr/bin/python3"),
+            PathBuf::from("python3.11"),
+        )];
+        add(
+            &mut policy,
+            Verb::Exec,
+            Target::Object(directory("/usr/bin", 0)),
+        );
+        add(&mut policy, Verb::Exec, Target::Object(python));
+        let plan = plan(policy);
+        assert!(
+            plan.view
+                .links
+                .iter()
+                .all(|(at, _)| at != Path::new("/usr/bin/python3"))
+        );
+    }
+
+    #[test]
+    fn generated_files_lie_over_a_granted_etc_but_a_named_one_is_the_hosts() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/etc", 0)),
+        );
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(file("/etc/hosts", 0)),
+        );
+        let plan = plan(policy);
+        let passwd = mount(&plan, "/etc/passwd").unwrap();
+        assert!(matches!(
+            passwd.source,
+            Source::Generated(Generated::Passwd)
+        ));
+        assert!(
+            mount(&plan, "/etc/hosts").is_none_or(|mount| matches!(mount.source, Source::Bind(_)))
+        );
+    }
+
+    #[test]
+    fn a_made_directory_is_made_and_bound() {
+        let mut policy = policy();
+        let parent = directory("/home/anna/work", 1000);
+        let path = PathBuf::from("/home/anna/work/out");
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Create {
+                parent,
+                path: path.clone(),
+            },
+        );
+        let plan = plan(policy);
+        assert_eq!(plan.view.create[0].1, path);
+        let out = mount(&plan, "/home/anna/work/out").unwrap();
+        assert!(matches!(out.source, Source::Created { .. }));
+        assert_eq!(
+            out.idmap,
+            Some(IdMap {
+                uid: 1000,
+                gid: 1000
+            })
+        );
+    }
+
+    #[test]
+    fn in_the_hosts_view_only_changes_are_mounted() {
+        let mut policy = policy();
+        policy.identity.view = ViewChoice::Host;
+        policy.home = PathBuf::from("/tmp/home");
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/srv/kb", 0)),
+        );
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Object(directory("/home/anna/work", 1000)),
+        );
+        let plan = plan(policy);
+        assert!(mount(&plan, "/srv/kb").is_none());
+        assert!(!mount(&plan, "/home/anna/work").unwrap().read_only);
+        assert!(mount(&plan, "/run").unwrap().read_only);
+        assert!(plan.view.links.is_empty() && plan.view.files.is_empty());
+        assert!(matches!(
+            mount(&plan, "/etc/passwd").unwrap().source,
+            Source::Generated(_)
+        ));
+    }
+
+    #[test]
+    fn a_granted_socket_is_bound() {
+        let mut policy = policy();
+        unix(&mut policy, "/run/postgresql/.s.PGSQL.5432", 0o777);
+        let plan = plan(policy);
+        let socket = mount(&plan, "/run/postgresql/.s.PGSQL.5432").unwrap();
+        assert_eq!((socket.row, socket.idmap), (Some(0), None));
     }
 }

@@ -1,0 +1,640 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `why`: the verdict on one act, the rule that gives it, the grant that lost against it and
+//! the line to write, computed by the same functions that made the plan.
+//!
+//! Paths are taken as the agent would type them: the view's own links are followed, links
+//! inside granted trees are not, since the plan asks no machine.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::{Component, Path, PathBuf};
+
+use lp_run_common::network::VERDICT_ALLOW;
+use serde::Serialize;
+
+use super::files::FileRules;
+use super::render::printable;
+use super::{Namespace, Plan, Row, State, network, special, syscall_names, syscalls};
+use crate::policy::model::{Endpoint, NetworkRule, Protocol, Verb, ViewChoice};
+
+/// One act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Open for reading.
+    Read(PathBuf),
+    /// Create, change, rename, delete.
+    Write(PathBuf),
+    /// Execute.
+    Exec(PathBuf),
+    /// Connect, or send to.
+    Connect {
+        /// An address, `localhost`, or a name.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+        /// TCP when not said.
+        protocol: Protocol,
+    },
+    /// A system call by its name.
+    Syscall(String),
+}
+
+impl Question {
+    /// Reads `[SCHEME://]HOST:PORT`; IPv6 addresses stand in brackets.
+    pub fn connect(text: &str) -> Option<Self> {
+        let (protocol, rest) = match text.split_once("://") {
+            Some(("tcp", rest)) => (Protocol::Tcp, rest),
+            Some(("udp", rest)) => (Protocol::Udp, rest),
+            Some(_) => return None,
+            None => (Protocol::Tcp, text),
+        };
+        let (host, port) = rest.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        (!host.is_empty()).then(|| Self::Connect {
+            host: host.to_owned(),
+            port,
+            protocol,
+        })
+    }
+}
+
+/// Whether the act passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Exit status 0.
+    Allowed,
+    /// Exit status 1.
+    Denied,
+    /// Exit status 2: the plan cannot say.
+    Unknown,
+}
+
+impl Verdict {
+    /// The exit status of `why`.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Allowed => 0,
+            Self::Denied => 1,
+            Self::Unknown => 2,
+        }
+    }
+}
+
+/// A rule, as an answer names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cited {
+    /// `files.deny[0]`.
+    pub key: String,
+    /// Its text, variables replaced.
+    pub text: String,
+    /// The author's reason.
+    pub because: Option<String>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// `write /srv/kb/a`.
+    pub act: String,
+    /// Whether it passes.
+    pub verdict: Verdict,
+    /// What the agent sees, where it is refused.
+    pub errno: Option<&'static str>,
+    /// The rule that decides; `None`: the default, or a place of the run's own.
+    pub rule: Option<Cited>,
+    /// The grant that would allow it, were it not for `rule`.
+    pub lost: Option<Cited>,
+    /// Sentences that say the rest.
+    pub notes: Vec<String>,
+    /// The line that would allow it.
+    pub to_allow: Option<String>,
+    /// The line that would refuse it without a word.
+    pub to_silence: Option<String>,
+}
+
+/// Answers a question about a plan.
+pub fn explain(plan: &Plan, question: &Question) -> Explanation {
+    let mut answer = match question {
+        Question::Read(path) => file(plan, path, Verb::Read),
+        Question::Write(path) => file(plan, path, Verb::Write),
+        Question::Exec(path) => file(plan, path, Verb::Exec),
+        Question::Connect {
+            host,
+            port,
+            protocol,
+        } => connect(plan, host, *port, *protocol),
+        Question::Syscall(name) => syscall(plan, name),
+    };
+    if plan.open_gaps().next().is_some() {
+        answer
+            .notes
+            .push("no run starts under this policy here: see the gaps".to_owned());
+    }
+    answer
+}
+
+impl Explanation {
+    fn new(act: String, verdict: Verdict) -> Self {
+        Self {
+            act,
+            verdict,
+            errno: None,
+            rule: None,
+            lost: None,
+            notes: Vec::new(),
+            to_allow: None,
+            to_silence: None,
+        }
+    }
+
+    /// The answer for a terminal, at most 80 columns where the texts allow it.
+    pub fn text(&self) -> String {
+        let mut text = printable(&self.act);
+        let _ = match (self.verdict, &self.rule) {
+            (Verdict::Allowed, Some(rule)) => {
+                write!(
+                    text,
+                    "  ALLOWED by {} ({})",
+                    rule.key,
+                    printable(&rule.text)
+                )
+            }
+            (Verdict::Allowed, None) => write!(text, "  ALLOWED"),
+            (Verdict::Denied, _) => match self.errno {
+                Some(errno) => write!(text, "  DENIED ({errno})"),
+                None => write!(text, "  DENIED"),
+            },
+            (Verdict::Unknown, _) => write!(text, "  CANNOT SAY"),
+        };
+        let mut line = |line: String| {
+            text.push_str("\n  ");
+            text.push_str(&line);
+        };
+        if let (Verdict::Denied, Some(rule)) = (self.verdict, &self.rule) {
+            let because = rule
+                .because
+                .as_ref()
+                .map_or_else(String::new, |reason| format!(": {}", printable(reason)));
+            line(format!(
+                "{}  \"{}\"{because}",
+                rule.key,
+                printable(&rule.text)
+            ));
+        }
+        if let Some(lost) = &self.lost {
+            line(format!(
+                "although {}  \"{}\" would allow it",
+                lost.key,
+                printable(&lost.text)
+            ));
+        }
+        for note in &self.notes {
+            line(printable(note));
+        }
+        if let Some(to_allow) = &self.to_allow {
+            line(format!("to allow:   {}", printable(to_allow)));
+        }
+        if let Some(to_silence) = &self.to_silence {
+            line(format!("to silence: {}", printable(to_silence)));
+        }
+        text.push('\n');
+        text
+    }
+}
+
+fn cite(plan: &Plan, row: Row) -> Option<Cited> {
+    let info = &plan.rules.get(row as usize)?.info;
+    Some(Cited {
+        key: info.key.clone(),
+        text: info.text.clone(),
+        because: info.because.clone(),
+    })
+}
+
+/// The path as it leads through the view: absolute, without `.` and `..`, the view's links
+/// followed.
+pub fn resolve(plan: &Plan, typed: &Path) -> PathBuf {
+    let mut path = lexical(&plan.workdir.join(typed));
+    // As many links as the kernel follows (path_resolution(7)).
+    for _ in 0..40 {
+        let link = plan.view.links.iter().find(|(at, _)| path.starts_with(at));
+        let Some((at, to)) = link else { break };
+        let Ok(rest) = path.strip_prefix(at) else {
+            break;
+        };
+        let target = at.parent().unwrap_or(Path::new("/")).join(to);
+        path = lexical(&target.join(rest));
+    }
+    path
+}
+
+fn lexical(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    clean
+}
+
+fn file(plan: &Plan, typed: &Path, verb: Verb) -> Explanation {
+    let (word, list) = match verb {
+        Verb::Write => ("write", "write"),
+        Verb::Exec => ("exec", "exec"),
+        _ => ("read", "read"),
+    };
+    let path = resolve(plan, typed);
+    let act = format!("{word} {}", path.display());
+    let rules = FileRules::collect(&plan.policy);
+    let nearest = rules
+        .grants
+        .iter()
+        .filter(|grant| path.starts_with(&grant.path))
+        .max_by_key(|grant| (grant.path.components().count(), grant.origin.rank()));
+    let private = plan.policy.identity.view == ViewChoice::Private;
+    let line = format!("[files] {list} = [\"{}\"]", path.display());
+    let Some(nearest) = nearest else {
+        let mut answer = Explanation::new(act, Verdict::Denied);
+        answer.errno = Some(match (private, verb) {
+            (true, _) => "ENOENT",
+            (false, Verb::Write) => "EROFS",
+            (false, _) => "EACCES",
+        });
+        answer.notes.push("no rule grants it".to_owned());
+        answer.to_allow = Some(line);
+        return answer;
+    };
+    let own = nearest.origin.own();
+    let right = |(rights, owners): (super::Rights, super::Owners)| match verb {
+        Verb::Write => (rights.write, owners.write),
+        Verb::Exec => (rights.exec, owners.exec),
+        _ => (rights.read, owners.read),
+    };
+    let (has, owner) = right(rules.rights(&path, own, &|row| plan.enforces(row)));
+    let (would, loser) = right(rules.rights(&path, own, &|_| false));
+    let mut answer = Explanation::new(
+        act,
+        if has {
+            Verdict::Allowed
+        } else {
+            Verdict::Denied
+        },
+    );
+    let takes = |row: Row, taken_verb: Verb, at: Option<&Path>| {
+        at.is_some_and(|at| path.starts_with(at))
+            && (taken_verb == Verb::Deny || verb == Verb::Write)
+            && plan.enforces(row) != has
+    };
+    let taker = rules
+        .taken
+        .iter()
+        .find(|taken| takes(taken.row, taken.verb, taken.what.path()));
+    match (has, taker) {
+        (true, taker) => {
+            answer.rule = owner.and_then(|row| cite(plan, row));
+            if answer.rule.is_none() {
+                answer.notes.push("a place of the run's own".to_owned());
+            }
+            if let Some(taker) = taker {
+                let key = &plan.rules[taker.row as usize].info.key;
+                answer.notes.push(format!(
+                    "{key} takes it away, but is not enforced (degraded)"
+                ));
+            }
+        }
+        (false, Some(taker)) if would => {
+            answer.errno = Some("EACCES");
+            answer.rule = cite(plan, taker.row);
+            answer.lost = loser.and_then(|row| cite(plan, row));
+            answer
+                .notes
+                .push("a rule that takes away always wins".to_owned());
+        }
+        (false, _) => {
+            answer.errno = Some(if verb == Verb::Write {
+                "EROFS"
+            } else {
+                "EACCES"
+            });
+            let read = owner_key(plan, &rules, &path, own);
+            answer.notes.push(match read {
+                Some(key) => format!("{key} lets it be read, no rule lets it be {}", past(verb)),
+                None => format!("no rule lets it be {}", past(verb)),
+            });
+            answer.to_allow = Some(line);
+        }
+    }
+    answer
+}
+
+fn past(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Write => "written",
+        Verb::Exec => "executed",
+        _ => "read",
+    }
+}
+
+fn owner_key<'a>(plan: &'a Plan, rules: &FileRules, path: &Path, own: bool) -> Option<&'a str> {
+    let (_, owners) = rules.rights(path, own, &|row| plan.enforces(row));
+    let row = owners.read?;
+    Some(plan.rules.get(row as usize)?.info.key.as_str())
+}
+
+fn connect(plan: &Plan, host: &str, port: u16, protocol: Protocol) -> Explanation {
+    let scheme = if protocol == Protocol::Udp {
+        "udp://"
+    } else {
+        ""
+    };
+    let shown = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    let endpoint = format!("{scheme}{shown}:{port}");
+    let act = format!("connect {endpoint}");
+    let address = match host {
+        "localhost" | "0.0.0.0" => IpAddr::from([127, 0, 0, 1]),
+        "::" => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+        _ => match host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical(),
+            Err(_) => {
+                let mut answer = Explanation::new(act, Verdict::Unknown);
+                answer
+                    .notes
+                    .push("rules by name are not in this version; ask for an address".to_owned());
+                return answer;
+            }
+        },
+    };
+    let candidates = network::lookup(&plan.network.destinations, address);
+    let decisive = network::decide(candidates, port, protocol);
+    let allowed = decisive.is_some_and(|candidate| candidate.verdict == VERDICT_ALLOW);
+    let mut answer = Explanation::new(
+        act,
+        if allowed {
+            Verdict::Allowed
+        } else {
+            Verdict::Denied
+        },
+    );
+    answer.rule = decisive.and_then(|candidate| cite(plan, u32::from(candidate.row)));
+    if allowed {
+        return answer;
+    }
+    answer.errno = Some("EPERM");
+    let would = plan
+        .policy
+        .network
+        .iter()
+        .find(|rule| concerns(rule, address, port, protocol));
+    if decisive.is_some() {
+        answer.lost = would.map(|rule| Cited {
+            key: rule.info.key.clone(),
+            text: rule.info.text.clone(),
+            because: rule.info.because.clone(),
+        });
+        answer
+            .notes
+            .push("a rule that takes away always wins".to_owned());
+        return answer;
+    }
+    match (would, plan.network.namespace) {
+        (Some(rule), _) => answer.notes.push(format!(
+            "{} is too broad to reach into {}: name the address itself, or say private = true",
+            rule.info.key,
+            range_of(address)
+        )),
+        (None, Namespace::Own) => answer.notes.push(
+            "no rule allows it; the run has a network of its own with nothing in it".to_owned(),
+        ),
+        (None, Namespace::Host) => answer.notes.push("no rule allows it".to_owned()),
+    }
+    answer.to_allow = Some(format!("[network] allow = [\"{endpoint}\"]"));
+    answer.to_silence = Some(format!(
+        "[network] deny = [{{ to = \"{endpoint}\", quiet = true }}]"
+    ));
+    answer
+}
+
+fn concerns(rule: &NetworkRule, address: IpAddr, port: u16, protocol: Protocol) -> bool {
+    let Endpoint::Nets(nets) = &rule.to else {
+        return false;
+    };
+    !rule.takes_away
+        && nets.iter().any(|net| net.contains(&address))
+        && (rule.ports.0..=rule.ports.1).contains(&port)
+        && rule.protocols.contains(&protocol)
+}
+
+/// The narrowest special range of an address, in words.
+fn range_of(address: IpAddr) -> String {
+    let narrowest = special::networks()
+        .zip(special::RANGES)
+        .filter(|(net, _)| net.contains(&address))
+        .max_by_key(|(net, _)| net.prefix_len());
+    narrowest.map_or_else(
+        || "a special range".to_owned(),
+        |(net, (_, what))| format!("{net} ({what})"),
+    )
+}
+
+fn syscall(plan: &Plan, name: &str) -> Explanation {
+    let act = format!("syscall {name}");
+    if syscall_names::number(name).is_none() {
+        let mut answer = Explanation::new(act, Verdict::Unknown);
+        answer
+            .notes
+            .push("no call of that name is known; unknown numbers get ENOSYS".to_owned());
+        return answer;
+    }
+    if plan.state("seccomp") == Some(State::Degraded) {
+        let mut answer = Explanation::new(act, Verdict::Allowed);
+        answer
+            .notes
+            .push("no filter is in force (seccomp is degraded)".to_owned());
+        return answer;
+    }
+    let refusals: Vec<_> = syscalls::refusals(&plan.syscalls)
+        .into_iter()
+        .filter(|refusal| refusal.name == name)
+        .collect();
+    let whole = refusals.iter().find(|refusal| refusal.tests.is_empty());
+    let mut answer = match whole {
+        Some(refusal) => {
+            let mut answer = Explanation::new(act, Verdict::Denied);
+            answer.errno = Some(errno_name(refusal.errno));
+            answer.notes.push(refusal.why.to_owned());
+            answer
+        }
+        None => Explanation::new(act, Verdict::Allowed),
+    };
+    if whole.is_none() {
+        for refusal in refusals {
+            answer.notes.push(format!(
+                "but for some arguments ({}): {}",
+                errno_name(refusal.errno),
+                refusal.why
+            ));
+        }
+    }
+    answer
+}
+
+fn errno_name(errno: i32) -> &'static str {
+    match errno {
+        libc::ENOSYS => "ENOSYS",
+        libc::EPERM => "EPERM",
+        _ => "an error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{add, directory, file as file_object, net, plan, policy};
+    use crate::policy::model::Target;
+
+    fn ticket() -> Plan {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/srv/tickets/42", 0)),
+        );
+        let payment = file_object("/srv/tickets/42/payment.json", 0);
+        add(&mut policy, Verb::Deny, Target::Object(payment));
+        policy.files[1].info.because = Some("payment data is out of scope".to_owned());
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Object(directory("/home/anna/work", 1000)),
+        );
+        net(&mut policy, false, &["127.0.0.1/32"], (8080, 8080));
+        net(&mut policy, false, &["0.0.0.0/0"], (443, 443));
+        net(&mut policy, true, &["8.8.8.0/24"], (1, 65535));
+        plan(policy)
+    }
+
+    fn ask(question: Question) -> Explanation {
+        explain(&ticket(), &question)
+    }
+
+    #[test]
+    fn a_granted_file_names_its_rule() {
+        let answer = ask(Question::Read("/srv/tickets/42/body.txt".into()));
+        assert_eq!(answer.verdict, Verdict::Allowed);
+        assert_eq!(
+            answer.text(),
+            "read /srv/tickets/42/body.txt  ALLOWED by files.read[0] (/srv/tickets/42)\n"
+        );
+        let relative = ask(Question::Write("notes/../a".into()));
+        assert_eq!(relative.act, "write /home/anna/work/a");
+        assert_eq!(relative.verdict, Verdict::Allowed);
+    }
+
+    #[test]
+    fn what_is_taken_away_names_the_grant_that_lost() {
+        let answer = ask(Question::Read("/srv/tickets/42/payment.json".into()));
+        assert_eq!(answer.verdict, Verdict::Denied);
+        assert_eq!(answer.errno, Some("EACCES"));
+        assert_eq!(
+            answer.lost.as_ref().map(|lost| lost.key.as_str()),
+            Some("files.read[0]")
+        );
+        assert!(answer.text().contains("files.deny[0]"));
+        assert!(answer.text().contains("payment data is out of scope"));
+    }
+
+    #[test]
+    fn what_nothing_grants_names_the_line_to_write() {
+        let answer = ask(Question::Read("/root/.ssh/id".into()));
+        assert_eq!(
+            (answer.verdict, answer.errno),
+            (Verdict::Denied, Some("ENOENT"))
+        );
+        assert_eq!(
+            answer.to_allow.as_deref(),
+            Some("[files] read = [\"/root/.ssh/id\"]")
+        );
+        let write = ask(Question::Write("/srv/tickets/42/body.txt".into()));
+        assert_eq!(
+            (write.verdict, write.errno),
+            (Verdict::Denied, Some("EROFS"))
+        );
+        let exec = ask(Question::Exec("/home/anna/work/a.out".into()));
+        assert_eq!(
+            (exec.verdict, exec.errno),
+            (Verdict::Denied, Some("EACCES"))
+        );
+        assert_eq!(
+            ask(Question::Write("/tmp/x".into())).verdict,
+            Verdict::Allowed
+        );
+    }
+
+    #[test]
+    fn connections_are_decided_by_the_prefixes() {
+        let connect = |text: &str| ask(Question::connect(text).unwrap());
+        assert_eq!(connect("127.0.0.1:8080").verdict, Verdict::Allowed);
+        assert_eq!(connect("localhost:8080").verdict, Verdict::Allowed);
+        let taken = connect("8.8.8.8:443");
+        assert_eq!(
+            taken.lost.map(|lost| lost.key),
+            Some("network.allow[1]".to_owned())
+        );
+        let hole = connect("10.0.0.1:443");
+        assert!(
+            hole.notes[0].contains("10.0.0.0/8 (private)"),
+            "{:?}",
+            hole.notes
+        );
+        assert_eq!(connect("example.com:443").verdict, Verdict::Unknown);
+        let udp = connect("udp://[2600::1]:53");
+        assert_eq!(
+            udp.to_allow.as_deref(),
+            Some("[network] allow = [\"udp://[2600::1]:53\"]")
+        );
+        for bad in [
+            "",
+            "x",
+            "1.2.3.4:0",
+            "1.2.3.4:65536",
+            "ftp://1.2.3.4:1",
+            ":80",
+        ] {
+            assert_eq!(Question::connect(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn system_calls_are_read_from_the_table() {
+        let syscall = |name: &str| ask(Question::Syscall(name.to_owned()));
+        assert_eq!(syscall("mount").errno, Some("EPERM"));
+        assert_eq!(syscall("clone3").errno, Some("ENOSYS"));
+        assert_eq!(syscall("read").verdict, Verdict::Allowed);
+        assert!(!syscall("socket").notes.is_empty());
+        assert_eq!(syscall("nonsense").verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn hostile_text_stays_on_its_line() {
+        let answer = ask(Question::Read("/x\n\u{1b}[31m".into()));
+        assert!(
+            answer
+                .text()
+                .starts_with("read /x\\u{a}\\u{1b}[31m  DENIED")
+        );
+    }
+}
