@@ -3,7 +3,6 @@
 //! refuses a handful of calls, `no_new_privs`, then exec. No namespaces, no identity, no counting:
 //! what a run of lp-run costs above this is the price of what it does above this.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
