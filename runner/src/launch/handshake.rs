@@ -267,7 +267,7 @@ mod tests {
         shim_agent(shim.as_fd(), shim.as_fd()).expect("send");
         shim_ended(shim.as_fd(), Ended::Signaled(9)).expect("send");
         drop(shim);
-        let mut next = || receive_from_shim(parent.as_fd()).expect("receive");
+        let next = || receive_from_shim(parent.as_fd()).expect("receive");
         assert!(matches!(next(), Some(FromShim::Failed(it)) if it == failure));
         let Some(FromShim::Agent(descriptor)) = next() else {
             panic!("no descriptor")

@@ -17,6 +17,8 @@ mod start;
 pub mod stdio;
 pub mod step;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 pub use confinement::Confinement;
 pub use error::{GateError, LaunchError};

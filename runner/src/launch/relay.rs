@@ -78,6 +78,7 @@ impl Relays {
     fn add_route(&mut self, route: Route) -> io::Result<()> {
         let Route {
             number,
+            given,
             outside,
             inside,
         } = route;
@@ -89,12 +90,15 @@ impl Relays {
         if number == 0 {
             self.inputs.push(tokio::spawn(async move {
                 outside.copy_to(&inside, &moved).await;
-                let_go(number);
+                let_go(given);
             }));
         } else {
             self.outputs.push(tokio::spawn(async move {
                 inside.copy_to(&outside, &moved).await;
-                let_go(number);
+                // stderr stays: lp-run itself may have something to say.
+                if number == 1 {
+                    let_go(given);
+                }
             }));
         }
         Ok(())
@@ -137,15 +141,11 @@ impl Drop for Relays {
     }
 }
 
-/// Lets go of lp-run's own copy of a relayed socket, so that its peer sees the end. stderr
-/// stays: lp-run itself may have something to say.
-fn let_go(number: RawFd) {
-    if number == 2 {
-        return;
-    }
+/// Lets go of the socket that the caller gave, so that its peer sees the end.
+fn let_go(given: RawFd) {
     if let Ok(null) = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
         // Where this fails the peer sees the end later, when lp-run exits.
-        let _ = descriptor::duplicate_onto(null.as_fd(), number);
+        let _ = descriptor::duplicate_onto(null.as_fd(), given);
     }
 }
 

@@ -79,8 +79,10 @@ enum Class {
 /// The relay of one socket or terminal.
 #[derive(Debug)]
 pub(super) struct Route {
-    /// 0, 1 or 2.
+    /// 0, 1 or 2: what it is for the agent.
     pub number: RawFd,
+    /// The descriptor that the caller gave, the same number but in tests.
+    pub given: RawFd,
     /// Our copy of what the caller gave.
     pub outside: OwnedFd,
     /// Our end of the pipe to the agent.
@@ -111,7 +113,10 @@ impl Stdio {
     }
 
     /// As [`Self::prepare`], with other descriptors in place of 0, 1 and 2.
-    fn prepare_from(given: [RawFd; 3], options: &StdioOptions<'_>) -> Result<Self, StdioError> {
+    pub(super) fn prepare_from(
+        given: [RawFd; 3],
+        options: &StdioOptions<'_>,
+    ) -> Result<Self, StdioError> {
         let mut stdio = Self {
             agent: [None, None, None],
             routes: Vec::new(),
@@ -123,8 +128,8 @@ impl Stdio {
         for (number, fd) in (0..).zip(given) {
             let copy = duplicate(fd)?;
             match classify(&copy).map_err(|source| StdioError::Call { fd, source })? {
-                Class::Socket if !options.direct => stdio.relay(number, copy, options)?,
-                Class::Terminal if !options.terminal => stdio.relay(number, copy, options)?,
+                Class::Socket if !options.direct => stdio.relay(number, fd, copy, options)?,
+                Class::Terminal if !options.terminal => stdio.relay(number, fd, copy, options)?,
                 Class::Terminal => terminals[number as usize] = Some(copy),
                 Class::HandOver | Class::Socket => stdio.hand_over(number, fd, copy)?,
                 Class::Refused(kind) => return Err(StdioError::Refused { fd, kind }),
@@ -194,17 +199,19 @@ impl Stdio {
     fn relay(
         &mut self,
         number: RawFd,
+        given: RawFd,
         outside: OwnedFd,
         options: &StdioOptions<'_>,
     ) -> Result<(), StdioError> {
         let (inside, agent) =
             agent_pipe(number, options.owner).map_err(|errno| StdioError::Call {
-                fd: number,
+                fd: given,
                 source: named("make a pipe of the agent's")(errno),
             })?;
         self.agent[number as usize] = Some(agent);
         self.routes.push(Route {
             number,
+            given,
             outside,
             inside,
         });

@@ -23,6 +23,19 @@ pub fn in_child(act: impl FnOnce()) {
     );
 }
 
+/// Runs `act` in a forked child, which the caller waits for; gives its process id.
+pub fn fork_child(act: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: the child runs `act` and ends without returning into the test's harness.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid == 0 {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        // SAFETY: ends the child at once, without running anything of the parent's.
+        unsafe { libc::_exit(result.unwrap_or(101)) }
+    }
+    pid
+}
+
 /// A system call with integers that the kernel does not take for valid pointers: 0 or the
 /// positive errno.
 pub fn syscall_errno(number: libc::c_long, arguments: [u64; 3]) -> i32 {

@@ -56,12 +56,24 @@ impl ExecArguments {
     }
 }
 
-/// Sets every signal to its default and unblocks all. SIGKILL and SIGSTOP refuse, and so do
-/// the two that the C library keeps for itself, which are default already.
+/// Sets every signal to its default and unblocks all. By the system call itself: the C library
+/// refuses the two signals that it keeps for its threads, which a caller may have ignored.
 pub fn reset_signals() -> Result<(), SysError> {
+    /// The kernel's own layout: handler, flags, restorer, mask.
+    const DEFAULT: [usize; 4] = [libc::SIG_DFL, 0, 0, 0];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL runs no code of ours.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SIGKILL and SIGSTOP have no other disposition, and refuse to be asked.
+        // SAFETY: the kernel reads 32 bytes; SIG_DFL runs no code of ours.
+        unsafe {
+            let old = ptr::null_mut::<u8>();
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const DEFAULT,
+                old,
+                8_usize,
+            );
+        }
     }
     // SAFETY: an all-zero sigset_t is the empty set on Linux; the kernel reads 8 bytes of it.
     let status = unsafe {
