@@ -87,7 +87,7 @@ pub fn start<C: Confinement>(
         shim: &shim,
         agent: None,
     };
-    match start.to_exec(keeper) {
+    match start.until_exec(keeper) {
         Ok(agent) => Ok(Launched::new(agent, shim, ends, launch.stdio, blocked)),
         Err(error) => {
             let error = start.better_reason(error);
@@ -230,7 +230,7 @@ enum Heard {
 
 impl<C: Confinement> Start<'_, C> {
     /// The story of a start, seen from the parent.
-    fn to_exec(&mut self, keeper: &mut dyn GateKeeper) -> Result<OwnedFd, LaunchError> {
+    fn until_exec(&mut self, keeper: &mut dyn GateKeeper) -> Result<OwnedFd, LaunchError> {
         keeper.attach().map_err(|source| LaunchError::Gate {
             step: Step::Attach,
             source,

@@ -55,11 +55,11 @@ where
     match pid {
         -1 => Err(SysError::last("clone3")),
         0 => run_child(body),
-        // SAFETY: the kernel has just made this descriptor for us (CLONE_PIDFD).
-        _ => Ok(Child {
-            pid: pid as i32,
-            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-        }),
+        _ => {
+            // SAFETY: the kernel has just made this descriptor for us (CLONE_PIDFD).
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Child { pid: pid as i32, pidfd })
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl ExecArguments {
 /// refuses the two signals that it keeps for its threads, which a caller may have ignored.
 pub fn reset_signals() -> Result<(), SysError> {
     /// The kernel's own layout: handler, flags, restorer, mask.
-    const DEFAULT: [usize; 4] = [libc::SIG_DFL, 0, 0, 0];
+    static DEFAULT: [usize; 4] = [libc::SIG_DFL, 0, 0, 0];
     for signal in 1..=64 {
         // SIGKILL and SIGSTOP have no other disposition, and refuse to be asked.
         // SAFETY: the kernel reads 32 bytes; SIG_DFL runs no code of ours.
