@@ -58,7 +58,10 @@ where
         _ => {
             // SAFETY: the kernel has just made this descriptor for us (CLONE_PIDFD).
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Child { pid: pid as i32, pidfd })
+            Ok(Child {
+                pid: pid as i32,
+                pidfd,
+            })
         }
     }
 }
