@@ -7,3 +7,6 @@ mod support;
 
 // The fixture and the probe themselves: a test that cannot fail proves nothing.
 mod fixture;
+
+// The network layer by itself: programs on a cgroup, acts inside and outside of it.
+mod network;

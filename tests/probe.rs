@@ -287,6 +287,118 @@ const ACTS: &[Act] = &[
         )?;
         send(fd, Some(&a.address(0)), 0)
     }),
+    Act("udp6-connect-v4", "IPV4-ADDRESS", |a| {
+        let to = a.address(0);
+        let fd = raw(
+            libc::SYS_socket,
+            &[libc::AF_INET6 as usize, libc::SOCK_DGRAM as usize, 0],
+        )?;
+        raw(libc::SYS_connect, &[fd, to.pointer(), to.length])
+    }),
+    Act("udp-lite-send", "ADDRESS", |a| {
+        let to = a.address(0);
+        let fd = socket(&to, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE)?;
+        send(fd, Some(&to), 0)
+    }),
+    Act("udp-connect-send-control", "ADDRESS", |a| {
+        let to = a.address(0);
+        let fd = socket(&to, libc::SOCK_DGRAM, 0)?;
+        raw(libc::SYS_connect, &[fd, to.pointer(), to.length])?;
+        send_control(fd, &to)
+    }),
+    Act("udp-connect-send-elsewhere", "FIRST SECOND", |a| {
+        let (first, second) = (a.address(0), a.address(1));
+        let fd = socket(&first, libc::SOCK_DGRAM, 0)?;
+        raw(libc::SYS_connect, &[fd, first.pointer(), first.length])?;
+        send(fd, Some(&second), 0)
+    }),
+    Act("udp-connects", "TIMES THREADS ADDRESS", |a| {
+        udp_connects(a.number(0), a.number(1), &a.address(2))
+    }),
+    Act("udp-sweep", "ADDRESS TIMES", |a| {
+        let mut to = a.address(0);
+        let fd = socket(&to, libc::SOCK_DGRAM, 0)?;
+        let mut last = Ok(0);
+        for port in 1..=a.number(1) {
+            to.bytes[2..4].copy_from_slice(&(port as u16).to_be_bytes());
+            last = send(fd, Some(&to), 0);
+        }
+        last
+    }),
+    Act("udp-canary", "GATE", |a| {
+        // Before the gate opens: one socket connected to the discard port, one to itself.
+        let discard = Address::of(&SocketAddr::from(([127, 0, 0, 1], 9)));
+        let itself = bind(&discard, libc::SOCK_DGRAM)?;
+        raw(libc::SYS_connect, &[itself, discard.pointer(), discard.length])?;
+        let elsewhere = Address::of(&SocketAddr::from(([127, 0, 0, 1], 10)));
+        let connected = connect(&elsewhere, libc::SOCK_DGRAM, 0)?;
+        while open(a.path(0), libc::O_RDONLY).is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        if send(connected, None, 0) != Err(Errno::EPERM) {
+            return Err(Errno::ENOTRECOVERABLE);
+        }
+        send(itself, None, 0)
+    }),
+    Act("udp-answer", "ADDRESS", |a| {
+        let fd = bind(&a.address(0), libc::SOCK_DGRAM)?;
+        let mut from = Address::empty();
+        wait(fd)?;
+        receive(fd, Some(&mut from))?;
+        send(fd, Some(&from), 0)
+    }),
+    Act("udp-send-receive", "ADDRESS", |a| {
+        let to = a.address(0);
+        let fd = socket(&to, libc::SOCK_DGRAM, 0)?;
+        send(fd, Some(&to), 0)?;
+        wait(fd)?;
+        receive(fd, None)
+    }),
+    Act("udp-receive", "ADDRESS", |a| {
+        let fd = bind(&a.address(0), libc::SOCK_DGRAM)?;
+        wait(fd)?;
+        receive(fd, None)
+    }),
+    Act("tcp-send", "ADDRESS", |a| {
+        let fd = connect(&a.address(0), libc::SOCK_STREAM, 0)?;
+        send(fd, None, 0)
+    }),
+    Act("tcp-from", "LOCAL ADDRESS", |a| {
+        let (local, to) = (a.address(0), a.address(1));
+        let fd = bind(&local, libc::SOCK_STREAM | libc::SOCK_NONBLOCK)?;
+        // Only a connection that is established can be written to.
+        let _ = raw(libc::SYS_connect, &[fd, to.pointer(), to.length]);
+        let entry = [fd as u32, libc::POLLOUT as u32];
+        match raw(libc::SYS_poll, &[pointer(&entry), 1, 500])? {
+            0 => Err(Errno::ETIMEDOUT),
+            ready => Ok(ready),
+        }
+    }),
+    Act("tcp-serve", "ADDRESS", |a| {
+        serve(bind(&a.address(0), libc::SOCK_STREAM)?)
+    }),
+    Act("tcp-serve-unbound", "", |_| {
+        serve(raw(
+            libc::SYS_socket,
+            &[libc::AF_INET as usize, libc::SOCK_STREAM as usize, 0],
+        )?)
+    }),
+    Act("tcp-itself", "ADDRESS", |a| {
+        let at = a.address(0);
+        let server = bind(&at, libc::SOCK_STREAM)?;
+        raw(libc::SYS_listen, &[server, 8])?;
+        let mut bound = Address::empty();
+        raw(
+            libc::SYS_getsockname,
+            &[server, bound.pointer(), &raw mut bound.length as usize],
+        )?;
+        let client = connect(&bound, libc::SOCK_STREAM, 0)?;
+        wait(server)?;
+        let peer = raw(libc::SYS_accept, &[server, 0, 0])?;
+        send(client, None, 0)?;
+        wait(peer)?;
+        receive(peer, None)
+    }),
     Act("ping", "ADDRESS", |a| {
         let to = a.address(0);
         let protocol = if to.v6() {
@@ -422,6 +534,14 @@ impl Address {
         Self { bytes, length }
     }
 
+    /// Room for the kernel to write one.
+    fn empty() -> Self {
+        Self {
+            bytes: [0; 28],
+            length: 28,
+        }
+    }
+
     fn v6(&self) -> bool {
         self.length == 28
     }
@@ -488,7 +608,8 @@ fn socket(to: &Address, kind: i32, protocol: i32) -> Answer {
 
 fn connect(to: &Address, kind: i32, protocol: i32) -> Answer {
     let fd = socket(to, kind, protocol)?;
-    raw(libc::SYS_connect, &[fd, to.pointer(), to.length])
+    raw(libc::SYS_connect, &[fd, to.pointer(), to.length])?;
+    Ok(fd)
 }
 
 fn bind(to: &Address, kind: i32) -> Answer {
@@ -510,6 +631,72 @@ fn send(fd: usize, to: Option<&Address>, flags: i32) -> Answer {
             address,
             length,
         ],
+    )
+}
+
+/// Sends to the connected peer with a control message that sets the hop limit.
+fn send_control(fd: usize, peer: &Address) -> Answer {
+    let (level, kind) = if peer.v6() {
+        (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_TTL)
+    };
+    let data = [8u8; 8];
+    let part = [data.as_ptr() as usize, data.len()];
+    // struct cmsghdr with a 20-byte length, then the value and its padding.
+    let control = [20u64, (kind as u64) << 32 | level as u64, 64];
+    // struct msghdr: name, its length, parts, their number, control, its length, flags.
+    let message = [0, 0, pointer(&part), 1, pointer(&control), 24, 0];
+    raw(libc::SYS_sendmsg, &[fd, pointer(&message), 0])
+}
+
+/// Connects UDP sockets again and again, from several threads; all must give the same answer.
+fn udp_connects(times: usize, threads: usize, to: &Address) -> Answer {
+    let each = || {
+        let mut last = Ok(0);
+        for _ in 0..times / threads {
+            let fd = socket(to, libc::SOCK_DGRAM, 0)?;
+            last = raw(libc::SYS_connect, &[fd, to.pointer(), to.length]);
+            raw(libc::SYS_close, &[fd])?;
+        }
+        last
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(each)).collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or(Err(Errno::ECANCELED)))
+            .fold(Ok(0), |all, one| all.and(one))
+    })
+}
+
+/// Accepts one connection, reads from it and answers.
+fn serve(fd: usize) -> Answer {
+    raw(libc::SYS_listen, &[fd, 8])?;
+    wait(fd)?;
+    let peer = raw(libc::SYS_accept, &[fd, 0, 0])?;
+    wait(peer)?;
+    receive(peer, None)?;
+    send(peer, None, 0)
+}
+
+/// Waits until there is something to read, at most two seconds: ETIMEDOUT.
+fn wait(fd: usize) -> Answer {
+    let entry = [fd as u32, libc::POLLIN as u32];
+    match raw(libc::SYS_poll, &[pointer(&entry), 1, 2000])? {
+        0 => Err(Errno::ETIMEDOUT),
+        ready => Ok(ready),
+    }
+}
+
+fn receive(fd: usize, from: Option<&mut Address>) -> Answer {
+    let mut data = [0u8; 64];
+    let (address, length) = from.map_or((0, 0), |from| {
+        (from.pointer(), &raw mut from.length as usize)
+    });
+    raw(
+        libc::SYS_recvfrom,
+        &[fd, data.as_mut_ptr() as usize, data.len(), 0, address, length],
     )
 }
 

@@ -7,14 +7,17 @@ use crate::plain_data;
 /// How many runs one set of maps can hold.
 pub const MAX_RUNS: u32 = 64;
 
+// The states differ from each value that a program returns: the compiler would return the state
+// in place of a constant that equals it, and the verifier would not believe in its range.
+
 /// `RunRow::state`: not a run, or one that is over. Every operation is refused.
 pub const STATE_NONE: u32 = 0;
 /// The run is being built: programs pass and count nothing. No agent code has run.
-pub const STATE_SETUP: u32 = 1;
+pub const STATE_SETUP: u32 = 16;
 /// The canaries run: rules are enforced, no packet leaves, counts go to `CANARIES`.
-pub const STATE_CANARY: u32 = 2;
+pub const STATE_CANARY: u32 = 17;
 /// The agent runs: rules are enforced and counted.
-pub const STATE_LIVE: u32 = 3;
+pub const STATE_LIVE: u32 = 18;
 
 /// `RunRow::flags`: the run has a network namespace of its own, with nothing but `lo`.
 pub const FLAG_OWN_NETWORK: u32 = 1 << 0;

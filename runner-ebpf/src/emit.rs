@@ -10,13 +10,14 @@ use lp_run_common::network::DeniedAddress;
 use lp_run_common::run::NO_ROW;
 
 use crate::counters::{add, denied, now};
-use crate::maps::{DENIED_ADDRESSES, EVENTS, TALLIES};
+use crate::maps::{DENIED_ADDRESSES, EVENTS, RUNS, TALLIES};
 use crate::scope::Scope;
 
 /// `BPF_NOEXIST`: only one of two programs that see a target for the first time wins.
 const NO_EXIST: u64 = 1;
 
 /// Who tried: a process and its name.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Who {
     /// Process (tgid) in the initial pid namespace, 0 when unknown.
@@ -49,7 +50,35 @@ impl Who {
 /// sends an event if it is the first of its kind. `errno` is what the caller sees, 0 where a
 /// packet vanishes; `family` is that of the socket.
 #[inline(always)]
-pub fn refused(scope: &Scope, target: &DeniedAddress, errno: u32, family: u16, who: &Who) {
+pub fn refused(target: &DeniedAddress, errno: u32, family: u16, who: &Who) {
+    emit_refused(&raw const *target, &raw const *who, errno, family.into());
+}
+
+/// [`refused`] as a global function: the verifier walks it once, and not once for each way that
+/// leads to a refusal.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn emit_refused(
+    target: *const DeniedAddress,
+    who: *const Who,
+    errno: u32,
+    family: u32,
+) -> u32 {
+    if target.is_null() || who.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier checks at each call that they lead to such values.
+    let (target, who) = unsafe { (&*target, &*who) };
+    let Some(row) = RUNS.get(target.slot) else {
+        return 0;
+    };
+    let scope = Scope { slot: target.slot, row };
+    record(&scope, target, errno, family as u16, who);
+    1
+}
+
+#[inline(always)]
+fn record(scope: &Scope, target: &DeniedAddress, errno: u32, family: u16, who: &Who) {
     if target.row != NO_ROW {
         denied(scope, target.row);
     }

@@ -37,11 +37,7 @@ fn live(context: &SockAddrContext, scope: &Scope, address: Address, port: u16) -
         let raw = &*context.sock_addr;
         (raw.protocol, raw.family, raw.__bindgen_anon_1.sk)
     };
-    let at = Endpoint {
-        address,
-        port,
-        protocol: protocol_bit(protocol),
-    };
+    let at = Endpoint::new(address, port, protocol_bit(protocol));
     if port == 0 && at.protocol != 0 {
         return PASS;
     }
@@ -65,6 +61,6 @@ fn live(context: &SockAddrContext, scope: &Scope, address: Address, port: u16) -
         protocol: protocol as u16,
         address: bytes(address),
     };
-    emit::refused(scope, &target, EPERM, family as u16, &Who::current());
+    emit::refused(&target, EPERM, family as u16, &Who::current());
     REFUSE
 }

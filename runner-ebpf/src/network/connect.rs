@@ -34,11 +34,7 @@ fn live(context: &SockAddrContext, scope: &Scope, address: Address) -> i32 {
         let raw = &*context.sock_addr;
         (u16::from_be(raw.user_port as u16), raw.protocol, raw.family)
     };
-    let to = Endpoint {
-        address,
-        port,
-        protocol: protocol_bit(protocol),
-    };
+    let to = Endpoint::new(address, port, protocol_bit(protocol));
     let row = match rules::outbound(scope, to) {
         Verdict::Allow(row) => row,
         // Sorting addresses, the C library connects a UDP socket to each and sends nothing.
@@ -78,6 +74,6 @@ fn refuse(scope: &Scope, to: Endpoint, protocol: u32, family: u32, row: u32) -> 
         protocol: protocol as u16,
         address: bytes(to.address),
     };
-    emit::refused(scope, &target, EPERM, family as u16, &Who::current());
+    emit::refused(&target, EPERM, family as u16, &Who::current());
     REFUSE
 }

@@ -78,7 +78,7 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
         PROTOCOL_TCP => 0,
         _ => EPERM,
     };
-    emit::refused(&scope, &target, errno, family, &socket::maker(stored));
+    emit::refused(&target, errno, family, &socket::maker(stored));
     REFUSE
 }
 
@@ -96,32 +96,20 @@ fn tcp(scope: &Scope, packet: &Packet, stored: Option<*mut SocketRow>, expected:
         return Verdict::Allow(row);
     }
     // An accepted connection of a socket that listens without bind.
-    let from = Endpoint {
-        address: packet.source,
-        port: packet.source_port,
-        protocol: PROTOCOL_TCP,
-    };
+    let from = Endpoint::new(packet.source, packet.source_port, PROTOCOL_TCP);
     rules::local(scope, from)
 }
 
 #[inline(always)]
 fn udp(scope: &Scope, packet: &Packet) -> Verdict {
-    let to = Endpoint {
-        address: packet.destination,
-        port: packet.destination_port,
-        protocol: PROTOCOL_UDP,
-    };
+    let to = Endpoint::new(packet.destination, packet.destination_port, PROTOCOL_UDP);
     let verdict = rules::outbound(scope, to);
     if !matches!(verdict, Verdict::Nothing | Verdict::OtherwiseGranted)
         || !rules::remembered(scope, packet.source_port, to)
     {
         return verdict;
     }
-    let from = Endpoint {
-        address: packet.source,
-        port: packet.source_port,
-        protocol: PROTOCOL_UDP,
-    };
+    let from = Endpoint::new(packet.source, packet.source_port, PROTOCOL_UDP);
     rules::local(scope, from)
 }
 

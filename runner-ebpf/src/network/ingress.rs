@@ -73,7 +73,7 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
         address: bytes(packet.destination),
     };
     let family = if packet.version == 4 { 2 } else { 10 };
-    emit::refused(&scope, &target, 0, family, &socket::maker(stored));
+    emit::refused(&target, 0, family, &socket::maker(stored));
     REFUSE
 }
 
@@ -113,19 +113,11 @@ fn arrival(scope: &Scope, packet: &Packet, protocol: u8) -> Verdict {
     if let Verdict::Deny(_) = denied {
         return denied;
     }
-    let at = Endpoint {
-        address: packet.destination,
-        port: packet.destination_port,
-        protocol,
-    };
+    let at = Endpoint::new(packet.destination, packet.destination_port, protocol);
     rules::local(scope, at)
 }
 
 #[inline(always)]
 fn source(packet: &Packet, protocol: u8) -> Endpoint {
-    Endpoint {
-        address: packet.source,
-        port: packet.source_port,
-        protocol,
-    }
+    Endpoint::new(packet.source, packet.source_port, protocol)
 }

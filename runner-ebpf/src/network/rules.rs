@@ -9,10 +9,11 @@ use lp_run_common::run::NO_ROW;
 
 use super::address::{Address, bytes, is_loopback, is_unspecified};
 use crate::counters::now;
-use crate::maps::{DESTINATIONS, LISTENERS, UDP_PEERS};
+use crate::maps::{DESTINATIONS, LISTENERS, RUNS, UDP_PEERS};
 use crate::scope::Scope;
 
 /// An address, a port in host order and a `PROTOCOL_` bit.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Endpoint {
     /// Network order, IPv4 mapped.
@@ -21,6 +22,21 @@ pub struct Endpoint {
     pub port: u16,
     /// One `PROTOCOL_` bit, or 0: a protocol that no rule grants.
     pub protocol: u8,
+    /// Zero.
+    pub reserved: u8,
+}
+
+impl Endpoint {
+    /// The end at `address` and `port` of a flow of this protocol bit.
+    #[inline(always)]
+    pub fn new(address: Address, port: u16, protocol: u8) -> Self {
+        Self {
+            address,
+            port,
+            protocol,
+            reserved: 0,
+        }
+    }
 }
 
 /// What the rules say.
@@ -39,37 +55,13 @@ pub enum Verdict {
 /// The verdict on sending to `to`.
 #[inline(always)]
 pub fn outbound(scope: &Scope, to: Endpoint) -> Verdict {
-    let verdict = match DESTINATIONS.get(&key(scope, to.address)) {
-        Some(candidates) => choose(candidates, to),
-        None => Verdict::Nothing,
-    };
-    match verdict {
-        Verdict::Allow(_) | Verdict::Deny(_) => verdict,
-        _ => match own_loopback(scope, to.address) {
-            Some(row) => Verdict::Allow(row),
-            None => verdict,
-        },
-    }
+    open(rules_verdict(scope.slot, OUTBOUND, &raw const to))
 }
 
 /// The verdict on the local endpoint `at`: whether it may be bound, and reached from outside.
 #[inline(always)]
 pub fn local(scope: &Scope, at: Endpoint) -> Verdict {
-    let verdict = match LISTENERS.get(&key(scope, at.address)) {
-        Some(candidates) => choose(candidates, at),
-        None => Verdict::Nothing,
-    };
-    match verdict {
-        Verdict::Allow(_) | Verdict::Deny(_) => verdict,
-        // In a namespace with nothing but loopback, every address is the run's own.
-        _ if is_unspecified(at.address) && scope.own_network() && itself(scope) != NO_ROW => {
-            Verdict::Allow(itself(scope))
-        }
-        _ => match own_loopback(scope, at.address) {
-            Some(row) => Verdict::Allow(row),
-            None => verdict,
-        },
-    }
+    open(rules_verdict(scope.slot, LOCAL, &raw const at))
 }
 
 /// Remembers who sent to a granted UDP port.
@@ -91,47 +83,81 @@ pub fn remembered(scope: &Scope, local_port: u16, peer: Endpoint) -> bool {
     }
 }
 
+const OUTBOUND: u32 = 0;
+const LOCAL: u32 = 1;
+
+// A verdict as one number: the kind above, the row below.
+const ALLOW: u64 = 1 << 32;
+const DENY: u64 = 2 << 32;
+const OTHERWISE: u64 = 3 << 32;
+
+#[inline(always)]
+fn open(verdict: u64) -> Verdict {
+    let row = verdict as u32;
+    match verdict & OTHERWISE {
+        ALLOW => Verdict::Allow(row),
+        DENY => Verdict::Deny(row),
+        OTHERWISE => Verdict::OtherwiseGranted,
+        _ => Verdict::Nothing,
+    }
+}
+
+/// Looks an endpoint up. A global function of its own (Documentation/bpf/verifier.rst): the
+/// verifier walks its loop once, and not once for each way through each program.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn rules_verdict(slot: u32, table: u32, endpoint: *const Endpoint) -> u64 {
+    if endpoint.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier checks at each call that it leads to an endpoint.
+    let endpoint = unsafe { &*endpoint };
+    let Some(row) = RUNS.get(slot) else {
+        return 0;
+    };
+    let scope = Scope { slot, row };
+    let key = key(&scope, endpoint.address);
+    let candidates = if table == LOCAL {
+        LISTENERS.get(&key)
+    } else {
+        DESTINATIONS.get(&key)
+    };
+    let verdict = candidates.map_or(0, |candidates| choose(candidates, endpoint));
+    let kind = verdict & OTHERWISE;
+    if kind == ALLOW || kind == DENY {
+        return verdict;
+    }
+    // In a namespace with nothing but loopback, every local address is the run's own.
+    let own = is_loopback(endpoint.address) || (table == LOCAL && is_unspecified(endpoint.address));
+    if own && scope.own_network() && scope.row.self_row != NO_ROW {
+        return ALLOW | u64::from(scope.row.self_row);
+    }
+    verdict
+}
+
 /// The first candidate that matches decides.
 #[inline(always)]
-fn choose(candidates: &Candidates, endpoint: Endpoint) -> Verdict {
-    let mut granted = false;
+fn choose(candidates: &Candidates, endpoint: &Endpoint) -> u64 {
+    let mut otherwise = 0;
     for index in 0..MAX_CANDIDATES {
         if index >= candidates.len as usize {
             break;
         }
         let candidate = &candidates.items[index];
         let allows = candidate.verdict == VERDICT_ALLOW;
-        granted |= allows;
         let in_range =
             candidate.port_low <= endpoint.port && endpoint.port <= candidate.port_high;
         // A refusal of every port covers port 0 too, which no policy can write.
         let everything = !allows && candidate.port_low <= 1 && candidate.port_high == u16::MAX;
         if candidate.protocols & endpoint.protocol != 0 && (in_range || everything) {
-            let row = u32::from(candidate.row);
-            return if allows {
-                Verdict::Allow(row)
-            } else {
-                Verdict::Deny(row)
-            };
+            let kind = if allows { ALLOW } else { DENY };
+            return kind | u64::from(candidate.row);
+        }
+        if allows && endpoint.protocol == PROTOCOL_UDP {
+            otherwise = OTHERWISE;
         }
     }
-    if granted && endpoint.protocol == PROTOCOL_UDP {
-        Verdict::OtherwiseGranted
-    } else {
-        Verdict::Nothing
-    }
-}
-
-/// The row of `self`, if the run has its own namespace, the rule, and this is loopback.
-#[inline(always)]
-fn own_loopback(scope: &Scope, address: Address) -> Option<u32> {
-    let row = itself(scope);
-    (scope.own_network() && row != NO_ROW && is_loopback(address)).then_some(row)
-}
-
-#[inline(always)]
-fn itself(scope: &Scope) -> u32 {
-    scope.row.self_row
+    otherwise
 }
 
 #[inline(always)]

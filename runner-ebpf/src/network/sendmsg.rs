@@ -51,11 +51,7 @@ fn live(
     // send goes to the peer, and the connect has been counted.
     let named = port != 0;
     let (address, port) = if named { (address, port) } else { peer(sock) };
-    let to = Endpoint {
-        address: reached(address),
-        port,
-        protocol: protocol_bit(protocol),
-    };
+    let to = Endpoint::new(reached(address), port, protocol_bit(protocol));
     let refused_by = match rules::outbound(scope, to) {
         Verdict::Allow(_) if !named => return PASS,
         Verdict::Allow(row) if counters::allowed(scope, row) => return PASS,
@@ -78,6 +74,6 @@ fn live(
         protocol: protocol as u16,
         address: bytes(to.address),
     };
-    emit::refused(scope, &target, EPERM, family as u16, &Who::current());
+    emit::refused(&target, EPERM, family as u16, &Who::current());
     REFUSE
 }

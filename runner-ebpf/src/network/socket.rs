@@ -45,7 +45,7 @@ pub fn create(sock: *mut bpf_sock) -> i32 {
                 protocol: protocol as u16,
                 address: [0; 16],
             };
-            emit::refused(&scope, &target, EPERM, family as u16, &Who::current());
+            emit::refused(&target, EPERM, family as u16, &Who::current());
             REFUSE
         }
         Stage::Canary(scope) | Stage::Live(scope) => {

@@ -25,7 +25,6 @@ pub fn decode(bytes: &[u8], clock: &Clock) -> Decoded {
 /// The fields that begin every event.
 pub(super) struct Header {
     pub(super) kind: u32,
-    pub(super) slot: u32,
     pub(super) time: u64,
     pub(super) op: Op,
     pub(super) pid: u32,
@@ -37,7 +36,6 @@ pub(super) struct Header {
 pub(super) fn header(bytes: &[u8]) -> Option<Header> {
     Some(Header {
         kind: u32::from_ne_bytes(field(bytes, 0)?),
-        slot: u32::from_ne_bytes(field(bytes, 4)?),
         time: u64::from_ne_bytes(field(bytes, 8)?),
         op: op(u32::from_ne_bytes(field(bytes, 16)?))?,
         pid: u32::from_ne_bytes(field(bytes, 24)?),
