@@ -329,7 +329,10 @@ const ACTS: &[Act] = &[
         // Before the gate opens: one socket connected to the discard port, one to itself.
         let discard = Address::of(&SocketAddr::from(([127, 0, 0, 1], 9)));
         let itself = bind(&discard, libc::SOCK_DGRAM)?;
-        raw(libc::SYS_connect, &[itself, discard.pointer(), discard.length])?;
+        raw(
+            libc::SYS_connect,
+            &[itself, discard.pointer(), discard.length],
+        )?;
         let elsewhere = Address::of(&SocketAddr::from(([127, 0, 0, 1], 10)));
         let connected = connect(&elsewhere, libc::SOCK_DGRAM, 0)?;
         while open(a.path(0), libc::O_RDONLY).is_err() {
@@ -696,7 +699,14 @@ fn receive(fd: usize, from: Option<&mut Address>) -> Answer {
     });
     raw(
         libc::SYS_recvfrom,
-        &[fd, data.as_mut_ptr() as usize, data.len(), 0, address, length],
+        &[
+            fd,
+            data.as_mut_ptr() as usize,
+            data.len(),
+            0,
+            address,
+            length,
+        ],
     )
 }
 

@@ -10,13 +10,28 @@ use lp_run::watch::Decoded;
 fn ten_thousand_connects_from_several_threads_are_ten_thousand() {
     needs!(root(), "root");
     let layer = Layer::live(host(
-        vec![prefix("127.0.0.1", vec![udp(5353, 0)]), prefix("127.0.0.2", vec![deny(1)])],
+        vec![
+            prefix("127.0.0.1", vec![udp(5353, 0)]),
+            prefix("127.0.0.2", vec![deny(1)]),
+        ],
         Vec::new(),
     ));
-    assert_eq!(layer.act(["udp-connects", "10000", "8", "127.0.0.1:5353"]), "ok");
-    assert_eq!(layer.act(["udp-connects", "10000", "8", "127.0.0.2:5353"]), "EPERM");
-    assert_eq!(layer.act(["udp-connects", "2000", "8", "127.0.0.3:5353"]), "EPERM");
-    assert_eq!((layer.counts(0), layer.counts(1)), ((10_000, 0), (0, 10_000)));
+    assert_eq!(
+        layer.act(["udp-connects", "10000", "8", "127.0.0.1:5353"]),
+        "ok"
+    );
+    assert_eq!(
+        layer.act(["udp-connects", "10000", "8", "127.0.0.2:5353"]),
+        "EPERM"
+    );
+    assert_eq!(
+        layer.act(["udp-connects", "2000", "8", "127.0.0.3:5353"]),
+        "EPERM"
+    );
+    assert_eq!(
+        (layer.counts(0), layer.counts(1)),
+        ((10_000, 0), (0, 10_000))
+    );
     assert_eq!(
         layer.denials(),
         [
@@ -30,7 +45,10 @@ fn ten_thousand_connects_from_several_threads_are_ten_thousand() {
 fn bytes_are_whole_ip_packets() {
     needs!(root(), "root");
     let layer = Layer::live(host(
-        vec![prefix("127.0.0.1", vec![udp(5353, 0)]), prefix("::1", vec![udp(5353, 1)])],
+        vec![
+            prefix("127.0.0.1", vec![udp(5353, 0)]),
+            prefix("::1", vec![udp(5353, 1)]),
+        ],
         Vec::new(),
     ));
     let _servers = (open_udp("127.0.0.1:5353"), open_udp("[::1]:5353"));
@@ -56,7 +74,9 @@ fn each_target_is_told_once_and_counted_always() {
     }
     let mut events = Vec::new();
     let more = layer.run.drain(100, |event| match event {
-        Decoded::Denial(denial) => events.push(String::from_utf8_lossy(&denial.target).into_owned()),
+        Decoded::Denial(denial) => {
+            events.push(String::from_utf8_lossy(&denial.target).into_owned())
+        }
         other => panic!("{other:?}"),
     });
     assert!(!more);
@@ -75,7 +95,13 @@ fn a_flood_of_targets_is_bounded_and_none_is_forgotten() {
     needs!(root(), "root");
     let layer = Layer::live(host(Vec::new(), Vec::new()));
     assert_eq!(layer.act(["udp-sweep", "192.0.2.1:1", "1500"]), "EPERM");
-    let told: u64 = layer.run.denials().expect("read").iter().map(|denial| denial.count).sum();
+    let told: u64 = layer
+        .run
+        .denials()
+        .expect("read")
+        .iter()
+        .map(|denial| denial.count)
+        .sum();
     let tallies = layer.run.tallies().expect("read");
     assert_eq!((told, tallies.other_addresses), (1000, 500));
     assert_eq!((tallies.sent, tallies.lost), (1000, 0));

@@ -13,7 +13,12 @@ fn granted() -> Vec<Prefix> {
 }
 
 fn servers() -> (UdpSocket, UdpSocket) {
-    for address in ["127.0.0.1:8080", "127.0.0.1:9090", "[::1]:8080", "[::1]:9090"] {
+    for address in [
+        "127.0.0.1:8080",
+        "127.0.0.1:9090",
+        "[::1]:8080",
+        "[::1]:9090",
+    ] {
         serve_tcp(address);
     }
     (open_udp("127.0.0.1:5353"), open_udp("[::1]:5353"))
@@ -104,9 +109,17 @@ fn a_connected_socket_gets_no_further_than_its_peer() {
     let _servers = servers();
     // The hook of sendmsg sees zeros here and must ask the socket.
     for peer in ["127.0.0.1:5353", "[::1]:5353"] {
-        assert_eq!(layer.act(["udp-connect-send-control", peer]), "ok", "{peer}");
+        assert_eq!(
+            layer.act(["udp-connect-send-control", peer]),
+            "ok",
+            "{peer}"
+        );
     }
-    let elsewhere = ["udp-connect-send-elsewhere", "127.0.0.1:5353", "127.0.0.1:53"];
+    let elsewhere = [
+        "udp-connect-send-elsewhere",
+        "127.0.0.1:5353",
+        "127.0.0.1:53",
+    ];
     assert_eq!(layer.act(elsewhere), "EPERM");
     let elsewhere = ["udp-connect-send-elsewhere", "[::1]:5353", "[::1]:53"];
     assert_eq!(layer.act(elsewhere), "EPERM");
@@ -174,7 +187,9 @@ fn only_tcp_and_udp_sockets_are_made() {
     }
     assert_eq!(layer.act(["ping", "127.0.0.1:0"]), "EPERM");
     assert!(
-        layer.denials().contains(&"Socket protocol 1 (icmp) None 3 EPERM probe".to_owned()),
+        layer
+            .denials()
+            .contains(&"Socket protocol 1 (icmp) None 3 EPERM probe".to_owned()),
         "{:#?}",
         layer.denials()
     );
@@ -191,9 +206,18 @@ fn sorting_addresses_is_no_denial_and_sends_nothing() {
     assert_eq!(layer.denials(), [""; 0]);
     assert_eq!(layer.counts(0), (0, 0));
     assert_eq!(layer.act(["udp-connect-send", "127.0.0.1:8080"]), "EPERM");
-    assert!(stranger.recv(&mut [0; 8]).is_err(), "a datagram came through");
-    assert_eq!(layer.denials(), ["Egress udp://127.0.0.1:8080 None 1 EPERM probe"]);
-    assert_eq!(layer.act(["udp-connect-send-control", "127.0.0.1:8080"]), "EPERM");
+    assert!(
+        stranger.recv(&mut [0; 8]).is_err(),
+        "a datagram came through"
+    );
+    assert_eq!(
+        layer.denials(),
+        ["Egress udp://127.0.0.1:8080 None 1 EPERM probe"]
+    );
+    assert_eq!(
+        layer.act(["udp-connect-send-control", "127.0.0.1:8080"]),
+        "EPERM"
+    );
 }
 
 #[test]

@@ -14,14 +14,19 @@ fn reached(address: &str) -> bool {
     let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(400)) else {
         return false;
     };
-    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("set a time-out");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .expect("set a time-out");
     stream.write_all(b"question").is_ok() && matches!(stream.read(&mut [0; 64]), Ok(8))
 }
 
 #[test]
 fn a_granted_port_serves_and_its_bytes_are_counted() {
     needs!(root(), "root");
-    let layer = Layer::live(host(Vec::new(), vec![prefix("127.0.0.1", vec![tcp(8080, 2)])]));
+    let layer = Layer::live(host(
+        Vec::new(),
+        vec![prefix("127.0.0.1", vec![tcp(8080, 2)])],
+    ));
     let server = layer.start(["tcp-serve", "127.0.0.1:8080"]);
     wait_for("tcp", 8080);
     assert!(reached("127.0.0.1:8080"));
@@ -29,7 +34,10 @@ fn a_granted_port_serves_and_its_bytes_are_counted() {
     assert_eq!(layer.counts(2), (1, 0));
     let (out, arrived) = layer.bytes(2);
     // Headers of 40 to 60 bytes around eight of payload, both ways.
-    assert!((100..1000).contains(&out) && (100..1000).contains(&arrived), "{out} {arrived}");
+    assert!(
+        (100..1000).contains(&out) && (100..1000).contains(&arrived),
+        "{out} {arrived}"
+    );
     assert_eq!(layer.denials(), [""; 0]);
 }
 
@@ -38,7 +46,10 @@ fn a_server_that_nobody_granted_is_not_reached() {
     needs!(root(), "root");
     let layer = Layer::live(host(Vec::new(), Vec::new()));
     // Bound to port 0, and not bound at all: both listen, nobody gets in.
-    for act in [["tcp-serve", "127.0.0.1:0"].as_slice(), &["tcp-serve-unbound"]] {
+    for act in [
+        ["tcp-serve", "127.0.0.1:0"].as_slice(),
+        &["tcp-serve-unbound"],
+    ] {
         let before = local_ports("tcp");
         let server = match act {
             [name, address] => layer.start([*name, *address]),
@@ -49,22 +60,33 @@ fn a_server_that_nobody_granted_is_not_reached() {
             if let Some(port) = local_ports("tcp").into_iter().find(|p| !before.contains(p)) {
                 break port;
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "{act:?} does not listen");
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "{act:?} does not listen"
+            );
             thread::sleep(Duration::from_millis(5));
         };
         assert!(!reached(&format!("127.0.0.1:{port}")), "{act:?}");
         assert_eq!(server.answer(), "ETIMEDOUT");
         let denials = layer.run.denials().expect("read");
         let target = format!("127.0.0.1:{port}");
-        let seen = denials.iter().find(|denial| denial.target == target.as_bytes());
-        assert!(seen.is_some_and(|denial| denial.comm == b"probe"), "{denials:?}");
+        let seen = denials
+            .iter()
+            .find(|denial| denial.target == target.as_bytes());
+        assert!(
+            seen.is_some_and(|denial| denial.comm == b"probe"),
+            "{denials:?}"
+        );
     }
 }
 
 #[test]
 fn a_granted_udp_port_answers_who_asked_and_nobody_else() {
     needs!(root(), "root");
-    let layer = Layer::live(host(Vec::new(), vec![prefix("127.0.0.1", vec![udp(5353, 3)])]));
+    let layer = Layer::live(host(
+        Vec::new(),
+        vec![prefix("127.0.0.1", vec![udp(5353, 3)])],
+    ));
     let client = open_udp("127.0.0.1:40000");
     let server = layer.start(["udp-answer", "127.0.0.1:5353"]);
     wait_for("udp", 5353);
@@ -80,9 +102,14 @@ fn a_granted_udp_port_answers_who_asked_and_nobody_else() {
 #[test]
 fn an_unasked_datagram_is_dropped_and_an_answer_is_not() {
     needs!(root(), "root");
-    let layer = Layer::live(host(vec![prefix("127.0.0.1", vec![udp(5353, 1)])], Vec::new()));
+    let layer = Layer::live(host(
+        vec![prefix("127.0.0.1", vec![udp(5353, 1)])],
+        Vec::new(),
+    ));
     let server = open_udp("127.0.0.1:5353");
-    server.set_read_timeout(Some(Duration::from_secs(10))).expect("set a time-out");
+    server
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("set a time-out");
     let answer = thread::spawn(move || {
         let (_, from) = server.recv_from(&mut [0; 64]).expect("a question");
         server.send_to(b"answer", from).expect("send");
@@ -102,7 +129,9 @@ fn an_unasked_datagram_is_dropped_and_an_answer_is_not() {
         thread::sleep(Duration::from_millis(5));
     };
     let stranger = open_udp("127.0.0.1:0");
-    stranger.send_to(b"hello", ("127.0.0.1", port)).expect("send");
+    stranger
+        .send_to(b"hello", ("127.0.0.1", port))
+        .expect("send");
     assert_eq!(waiting.answer(), "ETIMEDOUT");
     let seen = format!("Ingress udp://127.0.0.1:{port} None 1  probe");
     assert!(layer.denials().contains(&seen), "{:#?}", layer.denials());
@@ -118,7 +147,10 @@ fn a_sender_that_is_taken_away_does_not_reach_a_granted_port() {
     wait_for("tcp", 8080);
     let refused = layer.outside(["tcp-from", "127.0.0.9:0", "127.0.0.1:8080"]);
     assert_eq!(refused, "ETIMEDOUT");
-    assert!(layer.counts(1).1 >= 1, "the rule that takes away has refused nothing");
+    assert!(
+        layer.counts(1).1 >= 1,
+        "the rule that takes away has refused nothing"
+    );
     assert!(reached("127.0.0.1:8080"));
     assert_eq!(server.answer(), "ok");
 }

@@ -26,7 +26,10 @@ fn canaries_prove_each_program() {
         assert_eq!(layer.act(["bind-udp", family]), "EPERM");
     }
     assert_eq!(layer.act(["tcp", "127.0.0.1:8080"]), "EPERM");
-    assert_eq!(layer.run.canaries().expect("read").silent(true), ["egress", "ingress"]);
+    assert_eq!(
+        layer.run.canaries().expect("read").silent(true),
+        ["egress", "ingress"]
+    );
     assert_eq!(layer.denials(), [""; 0], "a canary is no denial");
 }
 
@@ -43,13 +46,19 @@ fn canaries_of_packets_need_sockets_made_before() {
     assert_eq!(waiting.answer(), "ok");
     let _ = fs::remove_file(&gate);
     let silent = layer.run.canaries().expect("read").silent(true);
-    assert!(!silent.contains(&"egress") && !silent.contains(&"ingress"), "{silent:?}");
+    assert!(
+        !silent.contains(&"egress") && !silent.contains(&"ingress"),
+        "{silent:?}"
+    );
 }
 
 #[test]
 fn a_run_that_is_over_reaches_nothing() {
     needs!(root(), "root");
-    let mut layer = Layer::live(host(vec![prefix("127.0.0.1", vec![tcp(8080, 0)])], Vec::new()));
+    let mut layer = Layer::live(host(
+        vec![prefix("127.0.0.1", vec![tcp(8080, 0)])],
+        Vec::new(),
+    ));
     serve_tcp("127.0.0.1:8080");
     assert_eq!(layer.act(["tcp", "127.0.0.1:8080"]), "ok");
     layer.run.set_state(State::Over).expect("set the state");
@@ -69,7 +78,10 @@ fn a_nested_cgroup_is_the_same_run_and_the_outside_is_none() {
     let top = std::mem::replace(&mut layer.cgroup, nested);
     assert_eq!(layer.act(["tcp", "127.0.0.1:8080"]), "EPERM");
     layer.cgroup = top;
-    assert_eq!(layer.denials(), ["Connect 127.0.0.1:8080 None 1 EPERM probe"]);
+    assert_eq!(
+        layer.denials(),
+        ["Connect 127.0.0.1:8080 None 1 EPERM probe"]
+    );
 }
 
 #[test]
@@ -87,7 +99,10 @@ fn attachments_outlive_their_maker_and_a_missing_one_is_noticed() {
     };
     let shown = show();
     assert_eq!(shown.lines().count(), 10, "{shown}");
-    let line = shown.lines().find(|line| line.contains("connect4")).expect("connect4 is shown");
+    let line = shown
+        .lines()
+        .find(|line| line.contains("connect4"))
+        .expect("connect4 is shown");
     let id = line.split_whitespace().next().expect("an id");
     let done = Command::new("bpftool")
         .args(["cgroup", "detach"])

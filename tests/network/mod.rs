@@ -18,9 +18,7 @@ use std::time::{Duration, Instant};
 
 use lp_run::plan::{Namespace, Prefix};
 use lp_run::watch::{Counted, Objects, Rules, Run, State, open_cgroup};
-use lp_run_common::network::{
-    Candidate, PROTOCOL_TCP, PROTOCOL_UDP, VERDICT_ALLOW, VERDICT_DENY,
-};
+use lp_run_common::network::{Candidate, PROTOCOL_TCP, PROTOCOL_UDP, VERDICT_ALLOW, VERDICT_DENY};
 
 use crate::support::{Jail, Outcome, probe};
 
@@ -79,7 +77,10 @@ impl Layer {
     }
 
     fn command<const N: usize>(&self, act: [&str; N]) -> Vec<String> {
-        let enter = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", self.cgroup.display());
+        let enter = format!(
+            "echo $$ > {}/cgroup.procs && exec \"$@\"",
+            self.cgroup.display()
+        );
         let mut command: Vec<String> = ["sh", "-c", &enter, "sh"].map(str::to_owned).to_vec();
         command.extend(probe(act));
         command
@@ -88,13 +89,19 @@ impl Layer {
     /// (allowed, denied) of a rule.
     pub fn counts(&self, row: usize) -> (u64, u64) {
         let usage = self.run.usage().expect("read the counters")[row];
-        (usage.allowed.expect("counted"), usage.denied.expect("counted"))
+        (
+            usage.allowed.expect("counted"),
+            usage.denied.expect("counted"),
+        )
     }
 
     /// (bytes out, bytes in) of a rule.
     pub fn bytes(&self, row: usize) -> (u64, u64) {
         let usage = self.run.usage().expect("read the counters")[row];
-        (usage.bytes_out.expect("counted"), usage.bytes_in.expect("counted"))
+        (
+            usage.bytes_out.expect("counted"),
+            usage.bytes_in.expect("counted"),
+        )
     }
 
     /// Each denial as `op target row count errno comm`.
@@ -132,7 +139,9 @@ impl Started {
     /// Its answer, when it has ended by itself.
     pub fn answer(self) -> String {
         let output = self.0.wait_with_output().expect("wait for the probe");
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned()
     }
 }
 
@@ -164,10 +173,22 @@ pub fn prefix(net: &str, candidates: Vec<Candidate>) -> Prefix {
     let (address, length) = net.split_once('/').unwrap_or((net, ""));
     let address: IpAddr = address.parse().expect("an address");
     let full = if address.is_ipv4() { 32 } else { 128 };
-    let length: u8 = if length.is_empty() { full } else { length.parse().expect("a length") };
+    let length: u8 = if length.is_empty() {
+        full
+    } else {
+        length.parse().expect("a length")
+    };
     match address {
-        IpAddr::V4(v4) => Prefix { address: v4.to_ipv6_mapped(), length: 96 + length, candidates },
-        IpAddr::V6(v6) => Prefix { address: v6, length, candidates },
+        IpAddr::V4(v4) => Prefix {
+            address: v4.to_ipv6_mapped(),
+            length: 96 + length,
+            candidates,
+        },
+        IpAddr::V6(v6) => Prefix {
+            address: v6,
+            length,
+            candidates,
+        },
     }
 }
 
@@ -183,12 +204,23 @@ pub fn udp(port: u16, row: u16) -> Candidate {
 
 /// A refusal of every port.
 pub fn deny(row: u16) -> Candidate {
-    candidate((1, u16::MAX), PROTOCOL_TCP | PROTOCOL_UDP, VERDICT_DENY, row)
+    candidate(
+        (1, u16::MAX),
+        PROTOCOL_TCP | PROTOCOL_UDP,
+        VERDICT_DENY,
+        row,
+    )
 }
 
 /// One rule as it applies to a prefix.
 pub fn candidate(ports: (u16, u16), protocols: u8, verdict: u8, row: u16) -> Candidate {
-    Candidate { port_low: ports.0, port_high: ports.1, protocols, verdict, row }
+    Candidate {
+        port_low: ports.0,
+        port_high: ports.1,
+        protocols,
+        verdict,
+        row,
+    }
 }
 
 /// A TCP server outside the run that accepts everything until the test ends.
@@ -205,7 +237,9 @@ pub fn serve_tcp(address: &str) {
 /// A UDP socket outside the run that answers nothing.
 pub fn open_udp(address: &str) -> UdpSocket {
     let socket = UdpSocket::bind(address).expect("bind");
-    socket.set_read_timeout(Some(Duration::from_millis(300))).expect("set a time-out");
+    socket
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .expect("set a time-out");
     socket
 }
 
@@ -213,7 +247,10 @@ pub fn open_udp(address: &str) -> UdpSocket {
 pub fn wait_for(table: &str, port: u16) {
     let start = Instant::now();
     while !local_ports(table).contains(&port) {
-        assert!(start.elapsed() < Duration::from_secs(20), "nobody is at port {port}");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "nobody is at port {port}"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }
