@@ -13,7 +13,7 @@ use super::identity::Identity;
 use super::idmap::Namespaces;
 use super::view::{Item, PreparedView, Private};
 use super::{EnforceError, tree};
-use crate::plan::{Generated, Mask, Mount, Plan, Row, Source};
+use crate::plan::{Generated, Mask, Mount, Plan, Rights, Row, Source};
 use crate::policy::facts::{Kind, Object};
 use crate::policy::model::ViewChoice;
 use crate::sys::beneath::open_beneath;
@@ -162,12 +162,7 @@ impl<'a> Builder<'a> {
                     attributes & !mount::READ_ONLY,
                 )
                 .map_err(failed)?;
-                let what = if wanted.read_only {
-                    Private::ReadOnly
-                } else {
-                    Private::Scratch
-                };
-                self.allow(&fd, what)?;
+                self.allow(&fd, Private::Tree(rights(wanted)))?;
                 (fd, agent)
             }
         };
@@ -184,7 +179,7 @@ impl<'a> Builder<'a> {
             .and_then(|fd| mount::clone_tree(&fd, false))
             .and_then(|fd| mount::set_attributes(&fd, attributes, false).map(|()| fd))
             .map_err(|source| mount_error(self.plan, at, None, source))?;
-        self.allow(&bound, Private::ReadOnly)?;
+        self.allow(&bound, Private::Tree(READ))?;
         self.push(at, bound, place, None, attributes, None);
         Ok(())
     }
@@ -459,6 +454,21 @@ impl<'a> Builder<'a> {
             source,
         })?;
         Ok(open_path(&path)?)
+    }
+}
+
+const READ: Rights = Rights {
+    read: true,
+    write: false,
+    exec: false,
+};
+
+/// What a tmpfs of the run's own is for.
+fn rights(wanted: &Mount) -> Rights {
+    Rights {
+        read: true,
+        write: !wanted.read_only,
+        exec: !wanted.no_exec,
     }
 }
 

@@ -10,6 +10,9 @@ use crate::sys::SysError;
 /// A failure in the parent, before anything was started.
 #[derive(Debug, Error)]
 pub enum EnforceError {
+    /// The plan has a gap that nobody accepted.
+    #[error("protection {0} cannot be enforced")]
+    OpenGap(&'static str),
     /// A mount of the view could not be built.
     #[error("mount `{path}`{}", for_rule(.rule))]
     Mount {

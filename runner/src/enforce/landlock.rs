@@ -177,27 +177,13 @@ fn rights_access(rights: Rights) -> BitFlags<AccessFs> {
 
 fn private_access(what: Private, abi: ABI) -> BitFlags<AccessFs> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let (access, directory) = match what {
-        Private::Listing => (BitFlags::from(AccessFs::ReadDir), true),
-        Private::ReadOnly => (read, true),
-        Private::File => (read, false),
-        Private::Scratch => (
-            rights_access(Rights {
-                read: true,
-                write: true,
-                exec: false,
-            }),
-            true,
-        ),
-        Private::Devices => (
-            read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev,
-            true,
-        ),
+    let access = match what {
+        Private::Listing => BitFlags::from(AccessFs::ReadDir),
+        Private::File => return read & AccessFs::from_file(abi),
+        Private::Tree(rights) => rights_access(rights),
+        Private::Devices => read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev,
     };
-    match directory {
-        true => access & AccessFs::from_all(abi),
-        false => access & AccessFs::from_file(abi),
-    }
+    access & AccessFs::from_all(abi)
 }
 
 fn build(path: Option<&PathBuf>) -> impl FnOnce(RulesetError) -> EnforceError {

@@ -65,6 +65,10 @@ pub fn prepare(
     host: &Host,
     options: &PrepareOptions,
 ) -> Result<Prepared, EnforceError> {
+    // The caller has refused such a plan already; a mechanism must not run on half of one.
+    if let Some(gap) = plan.open_gaps().next() {
+        return Err(EnforceError::OpenGap(gap.protection));
+    }
     let identity = identity::prepare(plan, host, options.state_dir)?;
     let view = view::prepare(plan, &identity, options)?;
     let landlock = match wanted(plan, "landlock") {
@@ -86,10 +90,7 @@ pub fn prepare(
 
 /// Whether a protection is to be put in force: always, but where the plan accepted its gap.
 fn wanted(plan: &Plan, name: &str) -> bool {
-    !plan
-        .protections
-        .iter()
-        .any(|protection| protection.name == name && protection.state == State::Degraded)
+    plan.state(name) != Some(State::Degraded)
 }
 
 impl Prepared {
@@ -158,3 +159,6 @@ impl Prepared {
         error.describe(&what)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use super::builder::Builder;
 use super::identity::Identity;
 use super::landlock::Ruleset;
 use super::{Act, EnforceError, PrepareOptions, StepError, tree};
-use crate::plan::Plan;
+use crate::plan::{Plan, Rights};
 use crate::sys::beneath::open_beneath;
 use crate::sys::mount;
 
@@ -27,12 +27,10 @@ use crate::sys::mount;
 pub enum Private {
     /// The private root: may be listed.
     Listing,
-    /// A tree: read, and no more.
-    ReadOnly,
     /// A file: read, and no more.
     File,
-    /// Scratch space: everything but executing.
-    Scratch,
+    /// A tree, by what its mount allows.
+    Tree(Rights),
     /// Device nodes, terminals: read, write, ioctl.
     Devices,
 }

@@ -68,7 +68,7 @@ pub(super) fn own_places(policy: &Policy) -> Vec<OwnPlace> {
         },
         OwnPlace::new("/dev/pts", READ_WRITE, Some(Source::Devpts)),
         OwnPlace::new("/dev/shm", READ_WRITE, tmpfs(limits.shm, 0o1777)),
-        OwnPlace::new("/proc", READ_WRITE, Some(Source::Proc)),
+        OwnPlace::new("/proc", READ, Some(Source::Proc)),
         OwnPlace::new("/tmp", READ_WRITE, tmpfs(limits.tmp, 0o1777)),
         OwnPlace::new("/var/tmp", READ_WRITE, tmpfs(limits.tmp, 0o1777)),
     ];

@@ -10,6 +10,13 @@ pub fn in_child(act: impl FnOnce()) {
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
     if pid == 0 {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        if let Err(panic) = &result {
+            tell(
+                panic
+                    .downcast_ref::<String>()
+                    .map_or("panicked", String::as_str),
+            );
+        }
         // SAFETY: ends the child at once, without running anything of the parent's.
         unsafe { libc::_exit(if result.is_ok() { 0 } else { 1 }) }
     }
@@ -45,5 +52,13 @@ pub fn syscall_errno(number: libc::c_long, arguments: [u64; 3]) -> i32 {
         std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
     } else {
         0
+    }
+}
+
+/// Writes to standard error, past the harness, which keeps a test's output to itself.
+fn tell(text: &str) {
+    for part in [text, "\n"] {
+        // SAFETY: a live buffer of the length that is passed.
+        unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
     }
 }
