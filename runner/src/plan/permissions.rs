@@ -14,7 +14,11 @@ use super::files::{Grant, Origin};
 use super::{IdMap, Rights};
 use crate::host::{Capability, Host};
 use crate::policy::facts::{Kind, Object, User};
-use crate::policy::model::{Policy, RuleInfo, UserChoice};
+use crate::policy::model::{Policy, RuleInfo, UserChoice, ViewChoice};
+
+/// What lp-run keeps for policies, and makes for them: it belongs to root and is lent to every
+/// policy that keeps something.
+const KEPT: [&str; 2] = ["/var/lib/lp-run", "/var/cache/lp-run"];
 
 const READ: u32 = 4;
 const WRITE: u32 = 2;
@@ -35,8 +39,17 @@ pub(super) fn check(
     grant: &Grant,
     info: &RuleInfo,
 ) -> Result<Lent, CompileError> {
+    let kept = KEPT.iter().any(|kept| grant.path.starts_with(kept));
     match &grant.origin {
         Origin::Own => Ok(Lent::default()),
+        Origin::Host(object) | Origin::Create(object) if kept => {
+            let owns = agent_ids(policy).is_some_and(|user| user.uid == object.uid);
+            Ok(if owns {
+                Lent::default()
+            } else {
+                lend_rights(host, object)
+            })
+        }
         Origin::Host(object) => object_needs(policy, host, object, grant.rights, info),
         Origin::Create(parent) => {
             let rights = Rights {
@@ -59,6 +72,9 @@ pub(super) fn object_needs(
     info: &RuleInfo,
 ) -> Result<Lent, CompileError> {
     let agent = agent_ids(policy);
+    if policy.identity.view == ViewChoice::Host {
+        way(policy, object, info)?;
+    }
     if agent.is_some_and(|user| user.uid == object.uid) {
         return Ok(Lent::default());
     }
@@ -83,6 +99,41 @@ pub(super) fn object_needs(
             info,
         ));
     }
+    Ok(lend_rights(host, object))
+}
+
+/// In the host's view the agent walks the host's directories, which no id map opens.
+fn way(policy: &Policy, object: &Object, info: &RuleInfo) -> Result<(), CompileError> {
+    let closed = object.ancestors.iter().find(|above| {
+        let class = match agent_ids(policy) {
+            Some(user) if user.uid == above.uid => 6,
+            Some(user) if user.gid == above.gid => 3,
+            _ => 0,
+        };
+        (above.mode >> class) & SEARCH == 0
+    });
+    let Some(above) = closed else { return Ok(()) };
+    Err(CompileError::Permissions {
+        key: info.key.clone(),
+        place: info.place.clone(),
+        path: above.path.clone(),
+        owner: above.uid,
+        mode: above.mode,
+        agent: agent_name(policy),
+        act: "search",
+        remedy: "view = \"private\" binds what is granted past it",
+    })
+}
+
+fn agent_name(policy: &Policy) -> String {
+    match agent_ids(policy) {
+        None => "a uid of its own".to_owned(),
+        Some(user) => format!("uid {}", user.uid),
+    }
+}
+
+/// The id map that makes the agent the owner of `object`, and whether the host can make it.
+fn lend_rights(host: &Host, object: &Object) -> Lent {
     let gap = match host.idmap.get(&object.filesystem) {
         Some(Capability::No { why, .. }) => Some(format!(
             "`{}` belongs to uid {} and {} has no idmapped mounts ({why})",
@@ -92,13 +143,13 @@ pub(super) fn object_needs(
         )),
         _ => None,
     };
-    Ok(Lent {
+    Lent {
         idmap: Some(IdMap {
             uid: object.uid,
             gid: object.gid,
         }),
         gap,
-    })
+    }
 }
 
 /// Ids of the agent, where they are known before the start.
@@ -131,10 +182,7 @@ fn refusal(policy: &Policy, object: &Object, lacks: u32, info: &RuleInfo) -> Com
         path: object.path.clone(),
         owner: object.uid,
         mode: object.mode,
-        agent: match agent_ids(policy) {
-            None => "a uid of its own".to_owned(),
-            Some(user) => format!("uid {}", user.uid),
-        },
+        agent: agent_name(policy),
         act: match lacks {
             lacks if lacks & WRITE != 0 => "write",
             lacks if lacks & READ != 0 => "read",
@@ -155,7 +203,7 @@ mod tests {
     use crate::plan::error::CompileError;
     use crate::plan::testing::{add, anna, directory, errors, object, plan, plan_on, policy};
     use crate::policy::facts::{Kind, Object};
-    use crate::policy::model::{Policy, Target, UserChoice, Verb};
+    use crate::policy::model::{Policy, Target, UserChoice, Verb, ViewChoice};
 
     fn granting(verb: Verb, object: Object) -> Policy {
         let mut policy = policy();
@@ -214,6 +262,33 @@ mod tests {
         let mut policy = granting(Verb::Write, open);
         policy.file_owner = anna().uid;
         assert_eq!(idmap(policy), None);
+    }
+
+    #[test]
+    fn a_closed_directory_above_matters_in_the_hosts_view_only() {
+        let mut work = directory("/home/anna/work", 1000);
+        work.ancestors.last_mut().unwrap().mode = 0o700;
+        let mut policy = granting(Verb::Read, work);
+        assert_eq!(idmap(policy.clone()), None);
+        policy.identity.view = ViewChoice::Host;
+        assert!(matches!(
+            &errors(policy)[..],
+            [CompileError::Permissions {
+                act: "search",
+                owner: 1000,
+                ..
+            }]
+        ));
+    }
+
+    #[test]
+    fn what_is_kept_for_a_policy_is_lent_whoever_wrote_it() {
+        let mut policy = policy();
+        policy.file_owner = anna().uid;
+        let parent = directory("/var/lib/lp-run/state", 0);
+        let path = "/var/lib/lp-run/state/test/home".into();
+        add(&mut policy, Verb::Write, Target::Create { parent, path });
+        assert_eq!(idmap(policy), Some(IdMap { uid: 0, gid: 0 }));
     }
 
     #[test]

@@ -81,11 +81,15 @@ pub(super) fn own_places(policy: &Policy) -> Vec<OwnPlace> {
     if policy.identity.home == HomeChoice::Temp {
         add_private(&mut places, &policy.home, false, limits.tmp);
     }
-    for rule in policy.files.iter().filter(|rule| rule.verb < Verb::Protect) {
+    for rule in policy.files.iter().filter(|rule| rule.verb == Verb::Write) {
         for target in &rule.targets {
-            if let Target::Private(path) = target {
-                let exec = rule.verb == Verb::Exec || rule.exec;
-                add_private(&mut places, path, exec, limits.tmp);
+            // What the kernel fills is there already, and nothing is made in it.
+            if let Target::Private(path) = target
+                && !["/proc", "/dev"]
+                    .iter()
+                    .any(|filled| path.starts_with(filled))
+            {
+                add_private(&mut places, path, rule.exec, limits.tmp);
             }
         }
     }
@@ -561,6 +565,7 @@ mod tests {
         assert!(!mount(&plan, "/tmp/build").unwrap().no_exec);
         assert!(mount(&plan, "/tmp").unwrap().no_exec);
         assert!(mount(&plan, "/tmp/data").is_none());
+        assert!(mount(&plan, "/dev/null").is_none() && mount(&plan, "/run").is_none());
         assert!(
             plan.view
                 .directories
