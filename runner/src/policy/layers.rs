@@ -27,6 +27,8 @@ pub struct Layer {
     pub source: Source,
     /// What was typed in it.
     pub schema: Schema,
+    /// It is not TOML.
+    pub broken: bool,
 }
 
 /// Reads `main` and everything under its `extends`. The last layer is `main` itself.
@@ -73,7 +75,7 @@ struct Stack<'a> {
 
 impl Stack<'_> {
     fn add(&mut self, source: Source) {
-        let (schema, errors) = schema::parse(&source.label, &source.text, source.kit);
+        let (schema, errors, broken) = schema::parse(&source.label, &source.text, source.kit);
         for error in errors.iter() {
             self.errors.push(error.clone());
         }
@@ -82,7 +84,7 @@ impl Stack<'_> {
             self.extend(&source, name);
         }
         self.chain.pop();
-        self.layers.push(Layer { source, schema });
+        self.layers.push(Layer { source, schema, broken });
     }
 
     fn extend(&mut self, by: &Source, name: &At<String>) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What was typed (`schema`), read through one descriptor (`load`), and what it means
+//! What was typed ([`schema`]), read through one descriptor (`source`), and what it means
 //! ([`model`]). Reads no clock and makes no system call but through [`facts::Facts`].
 
 mod address;
@@ -11,7 +11,57 @@ mod layers;
 pub mod model;
 mod params;
 mod quantity;
+mod resolve;
 pub mod schema;
 mod source;
 mod tree;
 mod variables;
+
+use std::path::PathBuf;
+
+pub use error::{PolicyError, PolicyErrors};
+use facts::Facts;
+use model::Policy;
+
+/// What a policy is loaded for.
+#[derive(Clone, Debug, Default)]
+pub struct LoadRequest {
+    /// `--policy`: a path, or a name.
+    pub policy: String,
+    /// The current directory, absolute: what relative paths of the command line start from.
+    pub directory: PathBuf,
+    /// `--workdir`.
+    pub workdir: Option<PathBuf>,
+    /// `--set`, in order.
+    pub sets: Vec<(String, String)>,
+    /// The command line; empty when none was given.
+    pub command: Vec<String>,
+    /// A program will be started: a missing one, and a parameter without a value, are
+    /// mistakes. A mere check leaves them open.
+    pub needs_command: bool,
+}
+
+/// Loads a policy: everything that is wrong with it at once, or what it means.
+pub fn load(request: &LoadRequest, facts: &dyn Facts) -> Result<Policy, PolicyErrors> {
+    let mut errors = PolicyErrors::new();
+    let caller = facts.caller();
+    let main = source::locate(&request.policy, &request.directory, &caller, facts, &mut errors);
+    let policy = main.and_then(|main| {
+        let layers = layers::read(main, &caller, facts, &mut errors);
+        // A text that is not TOML has no keys: what would be missed in it is no news.
+        if layers.iter().any(|layer| layer.broken) {
+            return None;
+        }
+        resolve::resolve(request, &layers, caller, facts, &mut errors)
+    });
+    match policy {
+        Some(policy) if errors.is_empty() => Ok(policy),
+        _ => {
+            errors.sort();
+            Err(errors)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

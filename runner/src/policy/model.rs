@@ -62,7 +62,10 @@ pub enum Verb {
 pub enum Target {
     /// Something that exists.
     Object(Object),
-    /// A directory to be made (`create = "dir"`), below a parent that exists.
+    /// A directory to be made (`create = "dir"`): only the last component of `path` is missing,
+    /// and becomes the agent's, mode 0700. Below lp-run's own `/var/lib/lp-run/state` and
+    /// `/var/cache/lp-run` (`${STATE}`, `${CACHE}`) more may be missing: what lies above the
+    /// last component there is root's, mode 0755.
     Create {
         /// The nearest parent that exists.
         parent: Object,
@@ -271,6 +274,21 @@ pub struct Command {
 /// A default that the policy did not write: key and value, for the plan's printout.
 pub type DefaultUsed = (String, String);
 
+/// A scalar that one file wrote over another's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overridden {
+    /// The key.
+    pub key: String,
+    /// What holds.
+    pub value: String,
+    /// Where that stands.
+    pub place: Place,
+    /// What does not.
+    pub lost: String,
+    /// Where that stands.
+    pub lost_place: Place,
+}
+
 /// A policy, resolved for one command, one caller, one work directory.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -322,4 +340,6 @@ pub struct Policy {
     pub warnings: Vec<(Place, String)>,
     /// Defaults in use.
     pub defaults: Vec<DefaultUsed>,
+    /// Scalars that a file under `extends` wrote and that do not hold.
+    pub overridden: Vec<Overridden>,
 }

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     fn run(params: &str, sets: &[(&str, &str)]) -> Result<BTreeMap<String, String>, String> {
-        let (schema, mut errors) = parse("p.toml", &format!("[params]\n{params}\n"), false);
+        let (schema, mut errors, _) = parse("p.toml", &format!("[params]\n{params}\n"), false);
         let sets: Vec<_> = sets
             .iter()
             .map(|(k, v)| (k.to_string(), v.to_string()))

@@ -188,18 +188,18 @@ pub struct AuditText {
 }
 
 /// Reads `text`; `file` is how messages call it. A text that is not TOML gives its syntax
-/// errors alone and an empty schema.
-pub fn parse(file: &str, text: &str, kit: bool) -> (Schema, PolicyErrors) {
+/// errors alone, an empty schema and `true`.
+pub fn parse(file: &str, text: &str, kit: bool) -> (Schema, PolicyErrors, bool) {
     let mut reader = Reader::new(file, text, kit);
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         reader.syntax(&errors);
-        return (Schema::default(), reader.errors);
+        return (Schema::default(), reader.errors, true);
     }
     let top = reader.top(table.get_ref());
     reader.check_keys(&top, "");
     let schema = read(&mut reader, &top);
-    (schema, reader.errors)
+    (schema, reader.errors, false)
 }
 
 fn read(reader: &mut Reader<'_>, top: &Section<'_>) -> Schema {

@@ -97,6 +97,7 @@ pub(crate) fn policy() -> Policy {
         caller: caller(),
         warnings: Vec::new(),
         defaults: Vec::new(),
+        overridden: Vec::new(),
     }
 }
 

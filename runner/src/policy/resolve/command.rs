@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The program: which one the policy allows, where it is, and what interprets it.
+
+use std::path::{Path, PathBuf};
+
+use super::super::LoadRequest;
+use super::super::error::{NOT_EXECUTABLE, NOT_FOUND, REFUSED, quote};
+use super::super::facts::{FactError, Kind, Object};
+use super::super::model::{Command, FileRule, Verb};
+use super::super::schema::Schema;
+use super::rights::Need;
+use super::{PATH, Resolver, settings};
+
+/// Longest chain of `#!` interpreters: execve(2) follows as many.
+const DEEPEST: usize = 5;
+/// `BINPRM_BUF_SIZE`: what the kernel reads of a `#!` line.
+const FIRST_LINE: usize = 256;
+/// Most arguments and longest of them (`MAX_ARG_STRLEN`).
+const LONGEST_ARGUMENT: usize = 131_072;
+
+impl Resolver<'_> {
+    /// The command line, allowed by `[command]` and resolved.
+    pub(super) fn command(&mut self, request: &LoadRequest, main: &Schema) -> Option<Command> {
+        let argv = self.argv(request, main)?;
+        let first = argv.first()?.clone();
+        if argv.iter().any(|argument| argument.contains('\0') || argument.len() >= LONGEST_ARGUMENT) {
+            self.errors.add_unplaced("command", "an argument has a NUL byte or is too long", REFUSED);
+            return None;
+        }
+        match self.program(&first) {
+            Ok((path, program)) => {
+                let interpreters = self.interpreters(&program)?;
+                Some(Command { argv, program: Some(program), path, interpreters })
+            }
+            Err((what, exit)) => {
+                self.errors.add_unplaced("command", what, exit);
+                None
+            }
+        }
+    }
+
+    fn argv(&mut self, request: &LoadRequest, main: &Schema) -> Option<Vec<String>> {
+        let Some(allowed) = &main.command else {
+            if request.command.is_empty() && request.needs_command {
+                let what = "no program given; write it after --, or run = [\"…\"] under [command]";
+                self.errors.add_unplaced("command", what, REFUSED);
+            }
+            return (!request.command.is_empty()).then(|| request.command.clone());
+        };
+        let mut run = Vec::new();
+        for part in &allowed.run {
+            run.push(self.replaced(part)?);
+        }
+        if request.command.is_empty() || request.command == run {
+            return Some(run);
+        }
+        if allowed.append && request.command.starts_with(&run) {
+            return Some(request.command.clone());
+        }
+        let rule = if allowed.append { "it may only be followed by arguments" } else { "nothing else may be run" };
+        let what = format!("the policy runs {}, {rule}; leave the command out", quote(&run.join(" ")));
+        self.errors.add(&allowed.place, "command.run", what);
+        None
+    }
+
+    /// The program file that `name` means, as the agent names it and as it is.
+    fn program(&mut self, name: &str) -> Result<(PathBuf, Object), (String, u8)> {
+        if name.is_empty() {
+            return Err(("the program's name is empty".to_owned(), NOT_FOUND));
+        }
+        if !name.contains('/') {
+            return self.in_path(name).ok_or_else(|| {
+                let what = format!("{} is not found in PATH ({})", quote(name), self.search_path());
+                (what, NOT_FOUND)
+            });
+        }
+        let typed: PathBuf = self.workdir.join(name).components().collect();
+        match self.facts.open(&typed, &self.trusted_program()) {
+            Ok(object) if is_program(&object) => {
+                let climbs = typed.components().any(|part| part.as_os_str() == "..");
+                let path = if climbs { object.path.clone() } else { typed };
+                Ok((path, object))
+            }
+            Ok(_) => {
+                Err((format!("{} is not an executable file", quote(name)), NOT_EXECUTABLE))
+            }
+            Err(FactError::Missing(_)) => Err((format!("{} does not exist", quote(name)), NOT_FOUND)),
+            Err(error) => {
+                let what = format!("{} {}", quote(name), super::super::source::reason(&error));
+                Err((what, NOT_EXECUTABLE))
+            }
+        }
+    }
+
+    /// The first program of that name in the directories of `PATH`.
+    pub(super) fn in_path(&self, name: &str) -> Option<(PathBuf, Object)> {
+        let dirs = self.path_dirs.iter().map(PathBuf::as_path).chain(PATH.iter().map(Path::new));
+        for dir in dirs {
+            let path = dir.join(name);
+            if let Ok(object) = self.facts.open(&path, &self.trusted_program())
+                && is_program(&object)
+            {
+                return Some((path, object));
+            }
+        }
+        None
+    }
+
+    fn search_path(&self) -> String {
+        let dirs = self.path_dirs.iter().map(|dir| dir.to_string_lossy().into_owned());
+        dirs.chain(PATH.map(str::to_owned)).collect::<Vec<_>>().join(":")
+    }
+
+    /// The interpreters of a `#!` script, outermost first; also the program that `env` finds.
+    fn interpreters(&mut self, program: &Object) -> Option<Vec<Object>> {
+        let mut found: Vec<Object> = Vec::new();
+        let mut script = program.clone();
+        while let Some(line) = self.first_line(&script) {
+            if found.len() >= DEEPEST {
+                let what = "the #! lines lead through more than 5 interpreters";
+                self.errors.add_unplaced("command", what, NOT_EXECUTABLE);
+                return None;
+            }
+            let mut words = line.split_ascii_whitespace();
+            let name = words.next().unwrap_or_default();
+            let opened = match name.starts_with('/') {
+                true => self.facts.open(Path::new(name), &self.trusted_program()).ok(),
+                false => None,
+            };
+            let Some(interpreter) = opened.filter(is_program) else {
+                let what = format!("its #! line names {}, which is no program", quote(name));
+                self.errors.add_unplaced("command", what, NOT_EXECUTABLE);
+                return None;
+            };
+            let through_env = interpreter.path.file_name().is_some_and(|name| name == "env");
+            found.push(interpreter.clone());
+            script = interpreter;
+            if through_env && let Some(name) = named_by_env(words) {
+                let Some((_, object)) = self.in_path(name) else {
+                    let what = format!("its #! line asks env for {}, which is not in PATH ({})", quote(name), self.search_path());
+                    self.errors.add_unplaced("command", what, NOT_FOUND);
+                    return None;
+                };
+                found.push(object.clone());
+                script = object;
+            }
+        }
+        Some(found)
+    }
+
+    /// What follows `#!`; `None` for anything but a script.
+    fn first_line(&self, object: &Object) -> Option<String> {
+        let bytes = self.facts.read_object(object, FIRST_LINE).ok()?;
+        let rest = bytes.strip_prefix(b"#!")?;
+        let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        Some(String::from_utf8_lossy(line).trim().to_owned())
+    }
+
+    /// Whether program and interpreters are granted for execution, by a first look: what is
+    /// taken away again is the plan's to say.
+    pub(super) fn check_program(&mut self, files: &[FileRule], _request: &LoadRequest) {
+        let Some(command) = self.command.clone() else { return };
+        let runs = |rule: &&FileRule| rule.verb == Verb::Exec || rule.verb == Verb::Write && rule.exec;
+        let rules: Vec<_> = files.iter().filter(runs).collect();
+        for object in command.program.iter().chain(&command.interpreters) {
+            if !rules.iter().any(|rule| settings::covers(rule, &object.path)) {
+                let what = format!(
+                    "{} is not granted for execution; add exec = [\"${{COMMAND}}\"] to [files]",
+                    quote(&object.path.to_string_lossy())
+                );
+                self.errors.add_unplaced("command", what, NOT_EXECUTABLE);
+            }
+            let held = self.layers.last().is_some_and(|main| self.held(main));
+            if held && !self.caller_may(object, Need::Run) {
+                let what = format!("{} may not run {}", self.caller.name, quote(&object.path.to_string_lossy()));
+                self.errors.add_unplaced("command", what, NOT_EXECUTABLE);
+            }
+        }
+    }
+
+    /// Uids whose links lead to a program: the caller typed it, and what is found is executable
+    /// or refused.
+    pub(super) fn trusted_program(&self) -> [u32; 3] {
+        [self.owner, self.caller.uid, self.workdir_owner]
+    }
+}
+
+fn is_program(object: &Object) -> bool {
+    object.kind == Kind::File && object.mode & 0o111 != 0
+}
+
+/// The program that `env` is asked for: its first word that is neither option nor assignment.
+fn named_by_env<'t>(words: impl Iterator<Item = &'t str>) -> Option<&'t str> {
+    let mut value_follows = false;
+    for word in words {
+        if std::mem::take(&mut value_follows) {
+            continue;
+        }
+        match word {
+            "-u" | "-C" | "--unset" | "--chdir" => value_follows = true,
+            _ if word.starts_with("-S") && word.len() > 2 => return Some(&word[2..]),
+            _ if word.starts_with('-') || word.contains('=') => {}
+            _ => return Some(word),
+        }
+    }
+    None
+}

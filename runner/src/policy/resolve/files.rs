@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `[files]`: every entry becomes a rule, every path an open object.
+
+use std::path::{Path, PathBuf};
+
+use super::super::error::quote;
+use super::super::facts::{FactError, Kind, Object};
+use super::super::layers::Layer;
+use super::super::model::{FileRule, HomeChoice, Place, RuleInfo, Target, Verb};
+use super::super::schema::FileText;
+use super::super::source::reason;
+use super::super::variables::{Failure, Part, SEVERAL, split};
+use super::rights::Need;
+use super::{CACHE, Resolver, STATE, paths};
+
+/// Places that every run has of its own.
+const PRIVATE: [&str; 7] = ["/tmp", "/var/tmp", "/dev/shm", "/dev/pts", "/dev", "/run", "/proc"];
+/// Devices that every run has.
+const DEVICES: [&str; 10] = [
+    "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx",
+    "/dev/stdin", "/dev/stdout", "/dev/stderr",
+];
+
+impl Resolver<'_> {
+    /// The rules of all layers, kits first, and what `identity.home` needs.
+    pub(super) fn files(&mut self) -> Vec<FileRule> {
+        let mut rules = Vec::new();
+        for layer in self.layers {
+            for text in &layer.schema.files {
+                self.rules_of(layer, text, &mut rules);
+            }
+        }
+        if self.identity.home == HomeChoice::State {
+            rules.extend(self.kept_home());
+        }
+        self.check_links(&rules);
+        rules
+    }
+
+    fn rules_of(&mut self, layer: &Layer, text: &FileText, rules: &mut Vec<FileRule>) {
+        let found = match split(&text.path.value) {
+            Ok(parts) => self.targets(layer, text, &parts),
+            Err(what) => Err(what),
+        };
+        let targets = match found {
+            Ok(targets) => targets,
+            Err(what) => {
+                if !what.is_empty() {
+                    self.errors.add(&text.path.place, &text.path.key, what);
+                }
+                return;
+            }
+        };
+        let normal = self.values.replace(&text.path.value).unwrap_or_else(|_| text.path.value.clone());
+        let info = self.info(layer, &text.path, &text.rule, normal);
+        let loaders = (text.path.value == "${BASE}" && text.verb == Verb::Read).then(|| self.base().1);
+        let rule = FileRule {
+            info,
+            verb: text.verb,
+            targets,
+            exec: text.exec,
+            dangerous: text.dangerous.as_ref().map(|reason| reason.value.clone()),
+            mask_fallback: text.mask_fallback,
+        };
+        if let Some(loaders) = loaders {
+            let info = RuleInfo {
+                key: format!("{}.loader", rule.info.key),
+                id: None,
+                text: "${BASE} loader".to_owned(),
+                ..rule.info.clone()
+            };
+            let targets = loaders.into_iter().map(Target::Object).collect();
+            rules.push(rule);
+            let verb = Verb::Exec;
+            rules.push(FileRule { info, verb, targets, exec: false, dangerous: None, mask_fallback: false });
+        } else {
+            rules.push(rule);
+        }
+    }
+
+    /// What an entry names. An empty error stands for a parameter without a value in a check.
+    fn targets(&mut self, layer: &Layer, text: &FileText, parts: &[Part]) -> Result<Vec<Target>, String> {
+        let several = |part: &Part| matches!(part, Part::Variable(name) if SEVERAL.contains(&name.as_str()));
+        if !parts.iter().any(several) {
+            let value = self.values.join(&text.path.value, parts).map_err(words)?;
+            return Ok(vec![self.target(layer, text, parts, &value)?]);
+        }
+        let Some((Part::Variable(name), rest)) = parts.split_first() else {
+            return Err(format!("{} has text before the variable; remove it", quote(&text.path.value)));
+        };
+        if rest.iter().any(several) {
+            return Err(format!("{} has two variables of several values; write two entries", quote(&text.path.value)));
+        }
+        if name == "GIT_DIR" {
+            return self.git_targets(layer, text, parts, rest);
+        }
+        if !rest.is_empty() {
+            return Err(format!("${{{name}}} is files of the system; write it alone"));
+        }
+        if !matches!(text.verb, Verb::Read | Verb::Exec) {
+            return Err(format!("${{{name}}} is for read and exec; name the path itself"));
+        }
+        let objects = match name.as_str() {
+            "BASE" => self.base().0,
+            "COMMAND" => self.command_objects(),
+            "PYTHON" => self.pythons(),
+            _ => self.python_libraries(),
+        };
+        if objects.is_empty() && !text.optional && name.starts_with("PYTHON") {
+            return Err(format!("${{{name}}}: no python is found in PATH; install one, or add optional = true"));
+        }
+        Ok(objects.into_iter().map(Target::Object).collect())
+    }
+
+    fn command_objects(&self) -> Vec<Object> {
+        let Some(command) = &self.command else { return Vec::new() };
+        command.program.iter().chain(&command.interpreters).cloned().collect()
+    }
+
+    fn git_targets(
+        &mut self,
+        layer: &Layer,
+        text: &FileText,
+        parts: &[Part],
+        rest: &[Part],
+    ) -> Result<Vec<Target>, String> {
+        let suffix = self.values.join(&text.path.value, rest).map_err(words)?;
+        if !suffix.is_empty() && !suffix.starts_with('/') {
+            return Err(format!("{}: write a / after ${{GIT_DIR}}", quote(&text.path.value)));
+        }
+        let dirs = self.git_dirs()?;
+        if dirs.is_empty() && !text.optional {
+            return Err(format!(
+                "${{GIT_DIR}}: {} is in no git repository; add optional = true",
+                quote(&self.workdir.to_string_lossy())
+            ));
+        }
+        let mut targets = Vec::new();
+        for dir in dirs {
+            let value = format!("{}{suffix}", dir.to_string_lossy());
+            targets.push(self.target(layer, text, parts, &value)?);
+        }
+        Ok(targets)
+    }
+
+    /// One path.
+    fn target(&mut self, layer: &Layer, text: &FileText, parts: &[Part], value: &str) -> Result<Target, String> {
+        let takes_away = matches!(text.verb, Verb::Protect | Verb::Deny);
+        if paths::is_pattern(value) {
+            if !takes_away {
+                return Err(format!("{}: a grant names one place; write the directory", quote(value)));
+            }
+            return paths::pattern(value).map(Target::Pattern);
+        }
+        if text.mask_fallback {
+            return Err("fallback is for patterns; remove it".to_owned());
+        }
+        let path = paths::absolute(value)?;
+        if takes_away {
+            return self.taken_away(&path);
+        }
+        if let Some(target) = self.private(text, parts, &path)? {
+            return Ok(target);
+        }
+        match self.facts.open(&path, &self.trusted()) {
+            Ok(object) => self.granted(layer, text, value, object),
+            Err(FactError::Missing(_)) => self.missing(layer, text, parts, value, path),
+            Err(error @ FactError::UntrustedLink { .. }) if text.optional => {
+                // Nothing is granted, which is what `optional` says of a path that is not there.
+                let what = format!("{}: {}", text.path.key, reason(&error));
+                self.warnings.push((text.path.place.clone(), what));
+                Ok(Target::Missing(path))
+            }
+            Err(error) => Err(format!("{} {}", quote(value), reason(&error))),
+        }
+    }
+
+    fn taken_away(&mut self, path: &Path) -> Result<Target, String> {
+        match self.facts.open(path, &self.trusted()) {
+            Ok(object) => Ok(Target::Object(object)),
+            Err(FactError::Missing(_)) => Ok(Target::Missing(path.to_owned())),
+            Err(error) => Err(format!("{} {}", quote(&path.to_string_lossy()), reason(&error))),
+        }
+    }
+
+    /// A place that the run makes itself.
+    fn private(&self, text: &FileText, parts: &[Part], path: &Path) -> Result<Option<Target>, String> {
+        let first = |name: &str| matches!(parts.first(), Some(Part::Variable(first)) if first == name);
+        let own_home = self.identity.home == HomeChoice::Temp && path.starts_with(&self.home);
+        let exact = PRIVATE.iter().any(|place| path == Path::new(place));
+        let device = DEVICES.iter().any(|device| path == Path::new(device));
+        if !(own_home || exact || device || first("TMPDIR") || path.starts_with("/proc")) {
+            return Ok(None);
+        }
+        let closed = ["/proc", "/run", "/dev"].iter().any(|place| path == Path::new(place));
+        if text.verb == Verb::Write && (closed || path.starts_with("/proc")) {
+            return Err(format!(
+                "{} is the run's own and set up by lp-run; write below ${{TMPDIR}}",
+                quote(&path.to_string_lossy())
+            ));
+        }
+        Ok(Some(Target::Private(path.to_owned())))
+    }
+
+    /// A grant on something that exists.
+    fn granted(&mut self, layer: &Layer, text: &FileText, value: &str, object: Object) -> Result<Target, String> {
+        let shown = quote(value);
+        match object.kind {
+            Kind::File | Kind::Directory => {}
+            Kind::Socket => return Err(format!("{shown} is a socket; write it under network.unix")),
+            Kind::CharDevice => return Err(format!("{shown} is a device; devices are not in this version")),
+            Kind::Other => return Err(format!("{shown} is neither file nor directory; remove it")),
+        }
+        if text.create && object.kind != Kind::Directory {
+            return Err(format!("{shown} is a file, and create = \"dir\" makes a directory; remove create"));
+        }
+        if text.verb == Verb::Write {
+            let verdict = self.judge_write(&object.path, &object);
+            self.check_dangerous(layer, text.dangerous.as_ref(), verdict)?;
+            if object.kind == Kind::File {
+                let what = format!("{} grants one file; programs that save by renaming need its directory", text.path.key);
+                self.warnings.push((text.path.place.clone(), what));
+            }
+        }
+        if object.path == Path::new("/") {
+            let what = format!("{} is the whole machine, as far as the agent's uid may read", text.path.key);
+            self.warnings.push((text.path.place.clone(), what));
+        }
+        if let Err(what) = self.check_caller(layer, text.verb, &object, &shown) {
+            if !text.optional {
+                return Err(what);
+            }
+            self.warnings.push((text.path.place.clone(), format!("{}: {what}", text.path.key)));
+            return Ok(Target::Missing(object.path));
+        }
+        Ok(Target::Object(object))
+    }
+
+    /// A caller who is not root gets nothing from his own policy that he could not use himself.
+    fn check_caller(&self, layer: &Layer, verb: Verb, object: &Object, shown: &str) -> Result<(), String> {
+        let kept = object.path.starts_with(STATE) || object.path.starts_with(CACHE);
+        if !self.held(layer) || kept {
+            return Ok(());
+        }
+        let name = &self.caller.name;
+        let may = match verb {
+            Verb::Exec => self.caller_may(object, Need::Run),
+            _ => self.caller_may(object, Need::Read),
+        };
+        if !may {
+            return Err(format!("{name} may not use {shown}, and the policy is not root's; remove it"));
+        }
+        // The agent acts as the owner of what it may write.
+        if verb == Verb::Write && object.uid != self.caller.uid {
+            return Err(format!("{shown} does not belong to {name}, and the policy is not root's; remove it"));
+        }
+        Ok(())
+    }
+
+    /// A grant on something that does not exist.
+    fn missing(
+        &mut self,
+        layer: &Layer,
+        text: &FileText,
+        parts: &[Part],
+        value: &str,
+        path: PathBuf,
+    ) -> Result<Target, String> {
+        let kept = |name: &str| matches!(parts.first(), Some(Part::Variable(first)) if first == name);
+        let keeps = text.verb == Verb::Write && (kept("STATE") || kept("CACHE"));
+        if text.create || keeps {
+            return self.made(layer, text, value, path, keeps);
+        }
+        if text.optional {
+            return Ok(Target::Missing(path));
+        }
+        let instead = match text.verb {
+            Verb::Write => "fix the path, or add create = \"dir\" or optional = true",
+            _ => "fix the path, or add optional = true",
+        };
+        Err(format!("{} does not exist; {instead}", quote(value)))
+    }
+
+    /// A directory that the start makes.
+    fn made(
+        &mut self,
+        layer: &Layer,
+        text: &FileText,
+        value: &str,
+        path: PathBuf,
+        keeps: bool,
+    ) -> Result<Target, String> {
+        let nearest = path.ancestors().skip(1).find_map(|above| {
+            let object = self.facts.open(above, &self.trusted()).ok()?;
+            Some((above.to_owned(), object))
+        });
+        let Some((above, parent)) = nearest else {
+            return Err(format!("{}: no directory above it can be opened; fix the path", quote(value)));
+        };
+        if parent.kind != Kind::Directory || !keeps && path.parent() != Some(above.as_path()) {
+            return Err(format!(
+                "{}: the directory above it does not exist; make {} first",
+                quote(value),
+                quote(&path.parent().unwrap_or(&path).to_string_lossy())
+            ));
+        }
+        let below = path.strip_prefix(&above).unwrap_or(&path);
+        let path = parent.path.join(below);
+        let verdict = self.judge_write(&path, &parent);
+        self.check_dangerous(layer, text.dangerous.as_ref(), verdict)?;
+        if !keeps {
+            self.check_caller(layer, Verb::Write, &parent, &quote(&parent.path.to_string_lossy()))?;
+        }
+        Ok(Target::Create { parent, path })
+    }
+
+    /// `identity.home = "state"` is a write grant on the kept home.
+    fn kept_home(&mut self) -> Option<FileRule> {
+        let path = self.home.clone();
+        let target = match self.facts.open(&path, &[]) {
+            Ok(object) => Target::Object(object),
+            Err(_) => {
+                let parent = path.ancestors().skip(1).find_map(|above| self.facts.open(above, &[]).ok())?;
+                Target::Create { parent, path: path.clone() }
+            }
+        };
+        let key = "identity.home".to_owned();
+        let text = path.to_string_lossy().into_owned();
+        let place = self.layers.last().map(|main| main.source.place()).unwrap_or_default();
+        Some(FileRule {
+            info: RuleInfo { key, text, place, ..RuleInfo::default() },
+            verb: Verb::Write,
+            targets: vec![target],
+            exec: false,
+            dangerous: None,
+            mask_fallback: false,
+        })
+    }
+
+    /// Refuses a grant that was reached through a link inside a tree that this policy lets be
+    /// written: the agent of an earlier run could have placed the link. A program is exempt:
+    /// the caller typed its name, and it is executable or refused.
+    fn check_links(&mut self, rules: &[FileRule]) {
+        let mut mistakes: Vec<(Place, String, String)> = Vec::new();
+        let written: Vec<&FileRule> = rules.iter().filter(|rule| rule.verb == Verb::Write).collect();
+        for rule in rules {
+            let program = ["${COMMAND}", "${PYTHON}", "${PYTHON_LIB}"].contains(&rule.info.text.as_str());
+            if program || matches!(rule.verb, Verb::Protect | Verb::Deny) {
+                continue;
+            }
+            let objects = rule.targets.iter().filter_map(|target| match target {
+                Target::Object(object) => Some(object),
+                _ => None,
+            });
+            for (link, _) in objects.flat_map(|object| &object.links) {
+                let writer = written.iter().find(|writer| super::settings::covers(writer, link));
+                if let Some(writer) = writer {
+                    let what = format!(
+                        "{} is a symbolic link where {} writes; write the path it leads to",
+                        quote(&link.to_string_lossy()),
+                        writer.info.key
+                    );
+                    mistakes.push((rule.info.place.clone(), rule.info.key.clone(), what));
+                }
+            }
+        }
+        for (place, key, what) in mistakes {
+            self.errors.add(&place, &key, what);
+        }
+    }
+}
+
+fn words(failure: Failure) -> String {
+    match failure {
+        Failure::Mistake(what) => what,
+        Failure::Unset => String::new(),
+    }
+}

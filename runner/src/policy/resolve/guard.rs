@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Grants that would hand over more than a task: what no policy may have written to, and what
+//! needs a reason that only root's policy can give.
+
+use std::path::{Path, PathBuf};
+
+use super::super::error::quote;
+use super::super::facts::Object;
+use super::{CACHE, Resolver, STATE};
+
+/// lp-run's own: settings, running state, kept state.
+const OURS: [&str; 4] = ["/etc/lp-run", "/run/lp-run", "/var/lib/lp-run", CACHE];
+/// Who writes here changes what root or the kernel does next.
+const SYSTEM: [&str; 13] = [
+    "/etc", "/proc", "/sys", "/boot", "/dev", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64",
+    "/var/spool/cron", "/var/lib/systemd",
+];
+/// File systems through which the kernel is set up.
+const KERNEL: [&str; 11] = [
+    "proc", "sysfs", "cgroup", "cgroup2", "bpf", "debugfs", "tracefs", "securityfs", "configfs",
+    "efivarfs", "pstore",
+];
+/// Sockets whose owner does what it is told, as root.
+const ROOT_SOCKETS: [&str; 17] = [
+    "/run/docker.sock",
+    "/run/docker",
+    "/run/containerd",
+    "/run/podman",
+    "/run/crio",
+    "/run/buildkit",
+    "/run/k3s",
+    "/run/systemd",
+    "/run/dbus",
+    "/run/libvirt",
+    "/run/snapd.socket",
+    "/run/snapd-snap.socket",
+    "/run/udev",
+    "/run/lp-run",
+    "/var/lib/lxd",
+    "/var/lib/incus",
+    "/run/polkit",
+];
+/// The same by name, wherever the socket stands.
+const ROOT_NAMES: [&str; 5] =
+    ["docker.sock", "containerd.sock", "podman.sock", "crio.sock", "system_bus_socket"];
+
+/// What is to be said about a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Fine,
+    /// Refused unless the rule gives a reason.
+    Dangerous(String),
+    /// Refused.
+    Never(String),
+}
+
+impl Resolver<'_> {
+    /// Judges a write grant on `path`; `object` is it, or the parent below which it is made.
+    pub(super) fn judge_write(&self, path: &Path, object: &Object) -> Verdict {
+        let shown = quote(&path.to_string_lossy());
+        if path == Path::new("/") {
+            return Verdict::Never("is everything; write the directory that the task needs".to_owned());
+        }
+        if let Some(home) = self.whole_home(path) {
+            let what = format!(
+                "{shown} covers the home {}; write a directory inside it",
+                quote(&home.to_string_lossy())
+            );
+            return Verdict::Never(what);
+        }
+        let kept = [STATE, CACHE].map(|kept| Path::new(kept).join(&self.name));
+        let own = !self.name.is_empty() && kept.iter().any(|kept| path.starts_with(kept));
+        if !own && OURS.iter().any(|ours| overlap(path, Path::new(ours))) {
+            let what = format!("{shown} holds lp-run's own state; write another directory");
+            return Verdict::Never(what);
+        }
+        let files = self.layers.iter().filter_map(|layer| layer.source.path.as_deref());
+        if let Some(policy) = files.into_iter().find(|file| file.starts_with(path)) {
+            let what = format!(
+                "{shown} holds the policy {}, which its agent could change; move the policy",
+                quote(&policy.to_string_lossy())
+            );
+            return Verdict::Never(what);
+        }
+        self.judge_system(path, object, &shown)
+    }
+
+    fn judge_system(&self, path: &Path, object: &Object, shown: &str) -> Verdict {
+        const INSTEAD: &str = "write another place, or add dangerous = \"reason\"";
+        if KERNEL.contains(&object.filesystem.as_str()) {
+            let what = format!("{shown} is a {} file system; {INSTEAD}", object.filesystem);
+            return Verdict::Dangerous(what);
+        }
+        if self.facts.own_program().starts_with(path) {
+            return Verdict::Dangerous(format!("{shown} holds lp-run itself; {INSTEAD}"));
+        }
+        if let Some(system) = self.system_directory(path, object) {
+            let what = format!("{shown} belongs to the system ({system}); {INSTEAD}");
+            return Verdict::Dangerous(what);
+        }
+        Verdict::Fine
+    }
+
+    /// The system directory that the path lies in or holds, by name or, behind a bind mount,
+    /// by inode.
+    fn system_directory(&self, path: &Path, object: &Object) -> Option<&'static str> {
+        let by_name = SYSTEM.into_iter().find(|system| overlap(path, Path::new(system)));
+        by_name.or_else(|| {
+            let above = object.ancestors.iter().skip(1).map(|above| (above.dev, above.ino));
+            let passed: Vec<_> = above.chain([(object.dev, object.ino)]).collect();
+            SYSTEM.into_iter().find(|system| {
+                let known = self.facts.open(Path::new(system), &[]);
+                known.is_ok_and(|known| passed.contains(&(known.dev, known.ino)))
+            })
+        })
+    }
+
+    /// A home that `path` covers as a whole.
+    fn whole_home(&self, path: &Path) -> Option<PathBuf> {
+        let homes = [self.caller.home.clone(), PathBuf::from("/root")];
+        let known = homes.into_iter().find(|home| home != Path::new("/") && home.starts_with(path));
+        known.or_else(|| {
+            let below_home = path == Path::new("/home") || path.parent() == Some(Path::new("/home"));
+            (below_home && !path.starts_with(&self.home)).then(|| path.to_owned())
+        })
+    }
+}
+
+/// Judges a Unix socket.
+pub fn judge_socket(socket: &Path) -> Verdict {
+    let inside = |place: &&str| socket.starts_with(place);
+    let name = socket.file_name().unwrap_or_default();
+    if ROOT_SOCKETS.iter().any(|place| inside(&place)) || ROOT_NAMES.iter().any(|known| name == *known) {
+        let what = "is root in disguise; use a narrower service, or add dangerous = \"reason\"";
+        return Verdict::Dangerous(format!("{} {what}", quote(&socket.to_string_lossy())));
+    }
+    Verdict::Fine
+}
+
+fn overlap(left: &Path, right: &Path) -> bool {
+    left.starts_with(right) || right.starts_with(left)
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who the agent is, where its home lies, and what it finds there.
+
+use std::path::PathBuf;
+
+use super::super::error::quote;
+use super::super::model::{HomeChoice, Identity, UserChoice, ViewChoice};
+use super::super::schema::Schema;
+use super::super::tree::At;
+use super::{Resolver, STATE};
+
+/// `[identity]` as it is when nothing is written.
+pub fn default() -> Identity {
+    Identity {
+        user: UserChoice::Dynamic,
+        home: HomeChoice::Temp,
+        terminal: true,
+        stdio_direct: false,
+        view: ViewChoice::Private,
+    }
+}
+
+impl Resolver<'_> {
+    /// Resolves `[identity]` and the agent's home.
+    pub(super) fn identity(&mut self, _main: &Schema) {
+        if let Some(user) = self.scalar(|schema| schema.user.as_ref()) {
+            self.identity.user = self.user(&user);
+        } else {
+            self.default("identity.user", "dynamic");
+        }
+        if let Some(home) = self.word("identity.home", "temp", |schema| schema.home.as_ref()) {
+            self.identity.home = match home.as_str() {
+                "state" => HomeChoice::State,
+                "caller" => HomeChoice::Caller,
+                _ => HomeChoice::Temp,
+            };
+        }
+        let terminal = self.word("identity.terminal", "auto", |schema| schema.terminal.as_ref());
+        self.identity.terminal = terminal.as_deref() != Some("none");
+        let stdio = self.word("identity.stdio", "auto", |schema| schema.stdio.as_ref());
+        self.identity.stdio_direct = stdio.as_deref() == Some("direct");
+        let view = self.word("identity.view", "private", |schema| schema.view.as_ref());
+        if view.as_deref() == Some("host") {
+            self.identity.view = ViewChoice::Host;
+        }
+        self.home = match (self.identity.home, self.identity.view) {
+            (HomeChoice::Caller, _) => self.caller.home.clone(),
+            (HomeChoice::State, _) => PathBuf::from(format!("{STATE}/{}/home", self.name)),
+            (HomeChoice::Temp, ViewChoice::Private) => PathBuf::from("/home/agent"),
+            // The host's tree is read-only: the home stands where the run has a place already.
+            (HomeChoice::Temp, ViewChoice::Host) => PathBuf::from("/run/lp-run/home"),
+        };
+    }
+
+    fn word(
+        &mut self,
+        key: &str,
+        default: &str,
+        get: impl Fn(&Schema) -> Option<&At<String>>,
+    ) -> Option<String> {
+        let value = self.scalar(get).map(|value| value.value);
+        if value.is_none() {
+            self.default(key, default);
+        }
+        value
+    }
+
+    fn user(&mut self, user: &At<String>) -> UserChoice {
+        let mistake = match user.value.as_str() {
+            "dynamic" => return UserChoice::Dynamic,
+            "caller" if self.caller.uid != 0 => return UserChoice::Caller,
+            "caller" => "the caller is root, and an agent is never root; write user = \"dynamic\"".to_owned(),
+            "" => "is empty; write user = \"dynamic\"".to_owned(),
+            name => match self.facts.user(name) {
+                Some(found) if found.uid == 0 => {
+                    format!("{} is root, and an agent is never root; write user = \"dynamic\"", quote(name))
+                }
+                Some(found) if self.caller.uid == 0 || self.owner == 0 || found.uid == self.caller.uid => {
+                    return UserChoice::Named(found);
+                }
+                Some(_) => format!(
+                    "{} may not start programs as {}: the policy is not root's; write user = \"caller\"",
+                    self.caller.name,
+                    quote(name)
+                ),
+                None => format!("{} is no user of this machine; write user = \"dynamic\"", quote(name)),
+            },
+        };
+        self.errors.add(&user.place, &user.key, mistake);
+        UserChoice::Dynamic
+    }
+}

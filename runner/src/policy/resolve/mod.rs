@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From what was typed to what it means: variables replaced, layers joined, every path opened
+//! once.
+
+mod base;
+mod command;
+mod files;
+mod git;
+mod guard;
+mod identity;
+mod network;
+mod paths;
+mod python;
+mod rights;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::error::{PolicyErrors, REFUSED, quote};
+use super::facts::{Facts, Kind, Object, User};
+use super::layers::{self, Layer};
+use super::model::{Command, Identity, Place, Policy, RuleInfo, Task};
+use super::schema::{RuleText, Schema, check_name};
+use super::tree::At;
+use super::variables::{Failure, Values};
+use super::{LoadRequest, params};
+
+/// What all parts of the resolver share.
+struct Resolver<'a> {
+    facts: &'a dyn Facts,
+    layers: &'a [Layer],
+    caller: User,
+    caller_groups: Vec<u32>,
+    /// Owner of the policy itself.
+    owner: u32,
+    workdir: PathBuf,
+    workdir_owner: u32,
+    name: String,
+    values: Values,
+    identity: Identity,
+    home: PathBuf,
+    path_dirs: Vec<PathBuf>,
+    command: Option<Command>,
+    errors: &'a mut PolicyErrors,
+    warnings: Vec<(Place, String)>,
+    defaults: Vec<(String, String)>,
+    overridden: Vec<super::model::Overridden>,
+}
+
+/// Directories of `PATH` after those of the policy.
+const PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
+/// Kept per policy, below which `${STATE}` lies.
+const STATE: &str = "/var/lib/lp-run/state";
+/// Kept per policy, below which `${CACHE}` lies.
+const CACHE: &str = "/var/cache/lp-run";
+
+/// Resolves the layers of a policy; the last is the policy itself. Mistakes go to `errors`,
+/// and the result means something only while there are none.
+pub fn resolve(
+    request: &LoadRequest,
+    layers: &[Layer],
+    caller: User,
+    facts: &dyn Facts,
+    errors: &mut PolicyErrors,
+) -> Option<Policy> {
+    let main = layers.last()?;
+    let caller_groups = facts.groups(&caller);
+    let mut resolver = Resolver {
+        facts,
+        layers,
+        caller_groups,
+        caller,
+        owner: main.source.owner,
+        workdir: PathBuf::new(),
+        workdir_owner: 0,
+        name: String::new(),
+        values: Values::default(),
+        identity: identity::default(),
+        home: PathBuf::new(),
+        path_dirs: Vec::new(),
+        command: None,
+        errors,
+        warnings: Vec::new(),
+        defaults: Vec::new(),
+        overridden: Vec::new(),
+    };
+    resolver.policy(request, main)
+}
+
+impl Resolver<'_> {
+    fn policy(&mut self, request: &LoadRequest, main: &Layer) -> Option<Policy> {
+        self.version_and_name(main);
+        self.open_workdir(request);
+        let params = self.params(request, &main.schema);
+        self.identity(&main.schema);
+        self.variables(main, &params);
+        let (env_pass, env_set) = self.env();
+        self.command = self.command(request, &main.schema);
+        let files = self.files();
+        self.check_program(&files, request);
+        let (network, listen, unix) = self.network();
+        self.check_ids(&files, &network, &listen, &unix);
+        let limits = self.limits();
+        let audit = self.audit(&files);
+        let degrade = self.degrade();
+        let syscalls_strict = self.syscalls_strict();
+        let task = self.task(main);
+        Some(Policy {
+            name: self.name.clone(),
+            file: PathBuf::from(&main.source.label),
+            sha256: layers::digest(self.layers),
+            file_owner: self.owner,
+            task,
+            command: self.command.clone(),
+            params,
+            identity: self.identity.clone(),
+            env_pass,
+            env_set,
+            path_dirs: self.path_dirs.clone(),
+            files,
+            network,
+            listen,
+            unix,
+            limits,
+            syscalls_strict,
+            degrade,
+            audit,
+            workdir: self.workdir.clone(),
+            home: self.home.clone(),
+            caller: self.caller.clone(),
+            warnings: std::mem::take(&mut self.warnings),
+            defaults: std::mem::take(&mut self.defaults),
+            overridden: std::mem::take(&mut self.overridden),
+        })
+    }
+
+    fn version_and_name(&mut self, main: &Layer) {
+        for layer in self.layers {
+            let whole = layer.source.place();
+            match &layer.schema.version {
+                Some(version) if version.value != 1 => {
+                    let what = format!("{} is not a version; write version = 1", version.value);
+                    self.errors.add(&version.place, "version", what);
+                }
+                None if layer.source.prefix.is_empty() => {
+                    self.errors.add(&whole, "version", "is missing; write version = 1");
+                }
+                _ => {}
+            }
+        }
+        match &main.schema.name {
+            None => {
+                let what = "is missing; write name = \"the-agents-name\"";
+                self.errors.add(&main.source.place(), "name", what);
+            }
+            Some(name) => match check_name(&name.value) {
+                Ok(()) => self.name = name.value.clone(),
+                Err(what) => self.errors.add(&name.place, "name", what),
+            },
+        }
+    }
+
+    fn open_workdir(&mut self, request: &LoadRequest) {
+        let asked = match &request.workdir {
+            Some(workdir) => request.directory.join(workdir),
+            None => request.directory.clone(),
+        };
+        let trusted = [self.caller.uid, self.owner];
+        let option = format!("--workdir {}", asked.display());
+        match self.facts.open(&asked, &trusted) {
+            Ok(object) if object.kind == Kind::Directory => {
+                if !self.caller_may(&object, rights::Need::Enter) {
+                    let what = format!("{} may not enter it; choose another", self.caller.name);
+                    self.errors.add_unplaced(&option, what, REFUSED);
+                }
+                self.workdir_owner = object.uid;
+                self.workdir = object.path;
+            }
+            Ok(_) => self.errors.add_unplaced(&option, "is not a directory; name one", REFUSED),
+            Err(error) => {
+                self.errors.add_unplaced(&option, super::source::reason(&error), REFUSED);
+            }
+        }
+        if self.workdir.as_os_str().is_empty() {
+            self.workdir = asked;
+        }
+        if self.workdir.to_str().is_none() {
+            self.errors.add_unplaced(&option, "is not UTF-8; rename the directory", REFUSED);
+        }
+    }
+
+    fn params(&mut self, request: &LoadRequest, main: &Schema) -> BTreeMap<String, String> {
+        let every = request.needs_command;
+        let values = params::values(&main.params, &request.sets, every, self.errors);
+        for param in &main.params {
+            match values.get(&param.name.value) {
+                Some(value) => self.values.set(&param.name.value, value),
+                // What is wrong with it has been said, or this is a mere check.
+                None => self.values.leave_unset(&param.name.value),
+            }
+        }
+        values
+    }
+
+    fn variables(&mut self, main: &Layer, _params: &BTreeMap<String, String>) {
+        self.values.set("WORKDIR", self.workdir.to_string_lossy());
+        self.values.set("HOME", self.home.to_string_lossy());
+        self.values.set("CALLER_HOME", self.caller.home.to_string_lossy());
+        self.values.set("TMPDIR", "/tmp");
+        self.values.set("STATE", format!("{STATE}/{}", self.name));
+        self.values.set("CACHE", format!("{CACHE}/{}", self.name));
+        if let Some(dir) = main.source.path.as_deref().and_then(Path::parent) {
+            self.values.set("POLICY_DIR", dir.to_string_lossy());
+        }
+    }
+
+    fn task(&mut self, main: &Layer) -> Task {
+        let schema = &main.schema;
+        let whole = main.source.place();
+        for (key, text) in [("task.purpose", &schema.purpose), ("task.owner", &schema.owner)] {
+            let empty = text.as_ref().is_none_or(|text| text.value.trim().is_empty());
+            if empty {
+                self.warnings.push((whole.clone(), format!("{key} is missing; say it")));
+            }
+        }
+        let review_by = schema.review_by.as_ref().and_then(|day| {
+            let date = jiff::civil::Date::new(
+                i16::try_from(day.value.year).ok()?,
+                i8::try_from(day.value.month).ok()?,
+                i8::try_from(day.value.day).ok()?,
+            );
+            match date {
+                Ok(date) => Some(date),
+                Err(_) => {
+                    self.errors.add(&day.place, &day.key, "is not a day; write one such as 2027-03-01");
+                    None
+                }
+            }
+        });
+        match (&schema.review_by, review_by) {
+            (Some(day), Some(date)) if date < self.facts.today() => {
+                let what = format!("task.review_by: the review was due on {date}");
+                self.warnings.push((day.place.clone(), what));
+            }
+            (None, _) => self.warnings.push((whole, "task.review_by is missing; set a day".to_owned())),
+            _ => {}
+        }
+        let text = |text: &Option<At<String>>| text.as_ref().map(|text| text.value.clone());
+        Task { purpose: text(&schema.purpose), owner: text(&schema.owner), review_by }
+    }
+
+    /// The string with its variables replaced; `None` after a mistake, or where a parameter has
+    /// no value in a mere check.
+    fn replaced(&mut self, text: &At<String>) -> Option<String> {
+        match self.values.replace(&text.value) {
+            Ok(value) => Some(value),
+            Err(Failure::Unset) => None,
+            Err(Failure::Mistake(what)) => {
+                self.errors.add(&text.place, &text.key, what);
+                None
+            }
+        }
+    }
+
+    /// What every rule has.
+    fn info(&mut self, layer: &Layer, at: &At<String>, rule: &RuleText, text: String) -> RuleInfo {
+        if let Some(id) = &rule.id {
+            let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if id.value.is_empty() || id.value.len() > 63 || !id.value.chars().all(fine) {
+                let what = format!("{} is not an id; write letters, digits, - _ .", quote(&id.value));
+                self.errors.add(&id.place, &id.key, what);
+            }
+        }
+        let value = |text: &Option<At<String>>| text.as_ref().map(|text| text.value.clone());
+        RuleInfo {
+            key: format!("{}{}", layer.source.prefix, at.key),
+            id: value(&rule.id),
+            text,
+            because: value(&rule.because),
+            owner: value(&rule.owner),
+            quiet: rule.quiet,
+            place: at.place.clone(),
+        }
+    }
+
+    /// The last layer that writes a scalar wins; what it wins over is recorded.
+    fn scalar<T: Clone + std::fmt::Debug>(
+        &mut self,
+        get: impl Fn(&Schema) -> Option<&At<T>>,
+    ) -> Option<At<T>> {
+        let mut winner: Option<At<T>> = None;
+        for layer in self.layers {
+            let Some(value) = get(&layer.schema) else { continue };
+            if let Some(loser) = winner.replace(value.clone()) {
+                self.overridden.push(super::model::Overridden {
+                    key: value.key.clone(),
+                    value: format!("{:?}", value.value),
+                    place: value.place.clone(),
+                    lost: format!("{:?}", loser.value),
+                    lost_place: loser.place,
+                });
+            }
+        }
+        winner
+    }
+
+    /// Records that a key was not written and what holds instead.
+    fn default(&mut self, key: &str, value: impl Into<String>) {
+        self.defaults.push((key.to_owned(), value.into()));
+    }
+
+    /// Whether the caller's rights bound this policy: a caller who is not root, and a policy
+    /// (or the layer of it that speaks) that is not root's.
+    fn held(&self, layer: &Layer) -> bool {
+        self.caller.uid != 0 && (self.owner != 0 || layer.source.owner != 0)
+    }
+
+    /// Uids whose symbolic links a rule follows, besides root's.
+    fn trusted(&self) -> Vec<u32> {
+        if self.owner == 0 { Vec::new() } else { vec![self.owner] }
+    }
+
+    fn check_ids(
+        &mut self,
+        files: &[super::model::FileRule],
+        network: &[super::model::NetworkRule],
+        listen: &[super::model::ListenRule],
+        unix: &[super::model::UnixRule],
+    ) {
+        let infos = files.iter().map(|rule| &rule.info);
+        let infos = infos.chain(network.iter().map(|rule| &rule.info));
+        let infos = infos.chain(listen.iter().map(|rule| &rule.info));
+        let infos = infos.chain(unix.iter().map(|rule| &rule.info));
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for info in infos {
+            let Some(id) = &info.id else { continue };
+            if let Some(earlier) = seen.insert(id, &info.key) {
+                let what = format!("the id {} is {earlier}'s already; choose another", quote(id));
+                self.errors.add(&info.place, &info.key, what);
+            }
+        }
+        let rules = files.len() + network.len() + listen.len() + unix.len();
+        let most = lp_run_common::counters::MAX_ROWS as usize / 2;
+        if rules > most {
+            let what = format!("{rules} rules; the kernel maps hold {most} for one run: write fewer");
+            self.errors.add_unplaced("", what, REFUSED);
+        }
+    }
+
+    /// Whether the caller could use the object as needed, by its permission bits.
+    fn caller_may(&self, object: &Object, need: rights::Need) -> bool {
+        rights::may(&self.caller, &self.caller_groups, object, need)
+    }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `[network]`: addresses to reach, addresses to listen on, Unix sockets.
+
+use std::net::IpAddr;
+
+use super::super::address::{self, Address, List};
+use super::super::error::quote;
+use super::super::facts::{FactError, Kind};
+use super::super::layers::Layer;
+use super::super::model::{Endpoint, ListenRule, NetworkRule, UnixRule};
+use super::super::schema::{NetworkText, UnixText};
+use super::guard::{self, Verdict};
+use super::rights::Need;
+use super::{Resolver, paths};
+
+impl Resolver<'_> {
+    /// The three lists.
+    pub(super) fn network(&mut self) -> (Vec<NetworkRule>, Vec<ListenRule>, Vec<UnixRule>) {
+        let (mut rules, mut listen, mut unix) = (Vec::new(), Vec::new(), Vec::new());
+        for layer in self.layers {
+            for text in &layer.schema.network {
+                let list = match text.takes_away {
+                    true => List::Deny,
+                    false => List::Allow { private: text.private },
+                };
+                let Some((value, address)) = self.address(text, list) else { continue };
+                let info = self.info(layer, &text.to, &text.rule, value);
+                rules.push(NetworkRule {
+                    info,
+                    takes_away: text.takes_away,
+                    to: address.to,
+                    ports: address.ports,
+                    protocols: address.protocols,
+                    private: text.private,
+                });
+            }
+            for text in &layer.schema.listen {
+                listen.extend(self.listener(layer, text));
+            }
+            for text in &layer.schema.unix {
+                unix.extend(self.socket(layer, text));
+            }
+        }
+        (rules, listen, unix)
+    }
+
+    fn address(&mut self, text: &NetworkText, list: List) -> Option<(String, Address)> {
+        let value = self.replaced(&text.to)?;
+        match address::parse(&value, list) {
+            Ok(address) => Some((value, address)),
+            Err(what) => {
+                let what = format!("{} {what}", quote(&value));
+                self.errors.add(&text.to.place, &text.to.key, what);
+                None
+            }
+        }
+    }
+
+    fn listener(&mut self, layer: &Layer, text: &NetworkText) -> Option<ListenRule> {
+        let (value, address) = self.address(text, List::Listen)?;
+        let Endpoint::Nets(nets) = &address.to else { return None };
+        let single = match nets.as_slice() {
+            [net] if net.prefix_len() == net.max_prefix_len() => Some(net.addr()),
+            _ => None,
+        };
+        let Some(local) = single else {
+            let what = match value.contains("localhost") {
+                true => "is two addresses; write 127.0.0.1 and [::1], one entry each",
+                false => "is a range; write one local address, or 0.0.0.0 or [::] for all",
+            };
+            self.errors.add(&text.to.place, &text.to.key, format!("{} {what}", quote(&value)));
+            return None;
+        };
+        if is_no_local_address(&local) {
+            let what = format!("{} is no address of a machine; write a local one", quote(&value));
+            self.errors.add(&text.to.place, &text.to.key, what);
+        }
+        let info = self.info(layer, &text.to, &text.rule, value);
+        let protocol = *address.protocols.first()?;
+        Some(ListenRule { info, address: local, ports: address.ports, protocol })
+    }
+
+    fn socket(&mut self, layer: &Layer, text: &UnixText) -> Option<UnixRule> {
+        let value = self.replaced(&text.path)?;
+        match self.open_socket(layer, text, &value) {
+            Ok(socket) => {
+                let dangerous = text.dangerous.as_ref().map(|reason| reason.value.clone());
+                let info = self.info(layer, &text.path, &text.rule, value);
+                Some(UnixRule { info, socket, dangerous })
+            }
+            Err(what) => {
+                self.errors.add(&text.path.place, &text.path.key, what);
+                None
+            }
+        }
+    }
+
+    fn open_socket(
+        &mut self,
+        layer: &Layer,
+        text: &UnixText,
+        value: &str,
+    ) -> Result<super::super::facts::Object, String> {
+        if value.starts_with('@') {
+            return Err(format!("{}: abstract sockets are not in this version; write a path", quote(value)));
+        }
+        if !value.is_empty() && !value.contains('/') {
+            return Err(format!("{}: names of sockets are not in this version; write a path", quote(value)));
+        }
+        let path = paths::absolute(value)?;
+        let socket = self.facts.open(&path, &self.trusted()).map_err(|error| match error {
+            FactError::Missing(_) => format!("{} does not exist; start its server first", quote(value)),
+            error => super::super::source::reason(&error),
+        })?;
+        if socket.kind != Kind::Socket {
+            return Err(format!("{} is no socket; write files under [files]", quote(value)));
+        }
+        let verdict = guard::judge_socket(&socket.path);
+        self.check_dangerous(layer, text.dangerous.as_ref(), verdict)?;
+        if self.held(layer) && !self.caller_may(&socket, Need::Connect) {
+            return Err(format!("{} may not connect to {}", self.caller.name, quote(value)));
+        }
+        Ok(socket)
+    }
+
+    /// Whether a grant passes its verdict: `dangerous` needs a reason, and a policy of root.
+    pub(super) fn check_dangerous(
+        &self,
+        layer: &Layer,
+        reason: Option<&super::super::tree::At<String>>,
+        verdict: Verdict,
+    ) -> Result<(), String> {
+        if reason.is_some_and(|reason| reason.value.trim().is_empty()) {
+            return Err("dangerous has no reason; write dangerous = \"why it must be\"".to_owned());
+        }
+        if reason.is_some() && (self.owner != 0 || layer.source.owner != 0) {
+            return Err("only a policy of root may say dangerous; remove the rule".to_owned());
+        }
+        match verdict {
+            Verdict::Never(what) => Err(what),
+            Verdict::Dangerous(what) if reason.is_none() => Err(what),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_no_local_address(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_multicast(),
+    }
+}

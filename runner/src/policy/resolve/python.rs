@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `${PYTHON}` and `${PYTHON_LIB}`: the python of `PATH` and of the command, with the libraries
+//! that belong to it; the virtual environment around it, if it has one.
+
+use std::path::{Path, PathBuf};
+
+use super::super::facts::{Kind, Object};
+use super::Resolver;
+
+impl Resolver<'_> {
+    /// The interpreters.
+    pub(super) fn pythons(&self) -> Vec<Object> {
+        let mut found: Vec<Object> = Vec::new();
+        for (_, object) in self.python_names() {
+            match found.iter_mut().find(|known| known.path == object.path) {
+                Some(known) => {
+                    let new = object.links.into_iter().filter(|link| !known.links.contains(link));
+                    let new: Vec<_> = new.collect();
+                    known.links.extend(new);
+                }
+                None => found.push(object),
+            }
+        }
+        found
+    }
+
+    /// Their libraries.
+    pub(super) fn python_libraries(&self) -> Vec<Object> {
+        let mut places = Vec::new();
+        for (name, object) in self.python_names() {
+            // PREFIX/bin/pythonX.Y has its libraries in PREFIX/lib/pythonX.Y.
+            let version = object.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if let Some(prefix) = object.path.parent().and_then(Path::parent) {
+                for library in ["lib", "lib64"] {
+                    places.push(prefix.join(library).join(&version));
+                    places.push(prefix.join(library).join("python3"));
+                }
+                if prefix != Path::new("/usr") {
+                    places.push(prefix.join("lib"));
+                }
+            }
+            places.push(Path::new("/usr/local/lib").join(&version));
+            places.push(Path::new("/usr/lib").join(&version));
+            places.push(PathBuf::from("/usr/lib/python3"));
+            places.push(PathBuf::from("/usr/share/python3"));
+            places.push(Path::new("/etc").join(&version));
+            // venv: BASE/bin/python is a link, and BASE/pyvenv.cfg stands beside bin.
+            if let Some(base) = name.parent().and_then(Path::parent)
+                && let Ok(marker) = self.facts.open(&base.join("pyvenv.cfg"), &self.trusted_program())
+                && marker.kind == Kind::File
+            {
+                places.push(base.to_owned());
+            }
+        }
+        let mut found: Vec<Object> = Vec::new();
+        for place in places {
+            if let Ok(object) = self.facts.open(&place, &self.trusted())
+                && object.kind == Kind::Directory
+                && object.path.components().count() > 2
+                && !found.iter().any(|known| known.path == object.path)
+            {
+                found.push(object);
+            }
+        }
+        found
+    }
+
+    /// Each name of a python with what it leads to.
+    fn python_names(&self) -> Vec<(PathBuf, Object)> {
+        let mut names: Vec<PathBuf> = Vec::new();
+        for name in ["python3", "python"] {
+            names.extend(self.in_path(name).map(|(path, _)| path));
+        }
+        if let Some(command) = &self.command {
+            names.push(command.path.clone());
+            names.extend(command.interpreters.iter().map(|object| object.path.clone()));
+        }
+        let mut found = Vec::new();
+        for name in names {
+            let Ok(object) = self.facts.open(&name, &self.trusted_program()) else { continue };
+            let python = object.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python"));
+            if python && object.kind == Kind::File && object.mode & 0o111 != 0 {
+                found.push((name, object));
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Environment, limits, audit, system calls, and what a policy accepts to miss.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::error::{nearest, quote};
+use super::super::model::{Audit, Degrade, FileRule, Limits, Verb};
+use super::super::quantity;
+use super::super::tree::At;
+use super::{Resolver, paths};
+
+/// Passed when `[env] pass` is not written.
+const PASS: [&str; 6] = ["LANG", "LC_*", "TERM", "COLORTERM", "TZ", "NO_COLOR"];
+/// Set by lp-run itself.
+const OURS: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "PWD"];
+/// Prefixes that a wildcard never covers: they change what a program is.
+const SPELLED_OUT: [&str; 3] = ["LD_", "GIT_", "BASH_FUNC_"];
+/// Protections that can be missed.
+const ACCEPTABLE: [&str; 8] = [
+    "landlock", "seccomp", "processes", "unix-sockets", "file-deny", "file-deny-pattern",
+    "resource-limits", "audit",
+];
+/// Bytes of the private `/tmp`.
+const TMP: u64 = 512 << 20;
+/// Bytes of the private `/dev/shm`.
+const SHM: u64 = 64 << 20;
+/// Between the request to end and the kill.
+const GRACE: Duration = Duration::from_secs(10);
+/// `fs.nr_open`, the most that RLIMIT_NOFILE can be.
+const MOST_FILES: i64 = 1 << 20;
+
+impl Resolver<'_> {
+    /// `[env]`: patterns that pass, and variables that are set.
+    pub(super) fn env(&mut self) -> (Vec<String>, BTreeMap<String, String>) {
+        let mut pass = Vec::new();
+        let mut written = false;
+        let mut set = BTreeMap::new();
+        for layer in self.layers {
+            for pattern in layer.schema.env_pass.iter().flatten() {
+                self.check_pass(pattern);
+                pass.push(pattern.value.clone());
+            }
+            written |= layer.schema.env_pass.is_some();
+            for (name, value) in &layer.schema.env_set {
+                if let Err(what) = check_variable(&name.value) {
+                    self.errors.add(&name.place, &super::super::error::escape(&name.key, 80), what);
+                } else if value.value.contains('\0') {
+                    self.errors.add(&value.place, &value.key, "has a NUL byte; remove it");
+                } else if let Some(value) = self.replaced(value) {
+                    set.insert(name.value.clone(), value);
+                }
+            }
+            for dir in &layer.schema.env_path {
+                let Some(text) = self.replaced(dir) else { continue };
+                match paths::absolute(&text) {
+                    Ok(_) if text.contains(':') => {
+                        self.errors.add(&dir.place, &dir.key, "has a colon; write one directory");
+                    }
+                    Ok(path) => self.path_dirs.push(path),
+                    Err(what) => self.errors.add(&dir.place, &dir.key, what),
+                }
+            }
+        }
+        if !written {
+            pass = PASS.map(str::to_owned).to_vec();
+            self.default("env.pass", PASS.join(" "));
+        }
+        (pass, set)
+    }
+
+    fn check_pass(&mut self, pattern: &At<String>) {
+        let text = pattern.value.as_str();
+        let name = text.strip_suffix('*').unwrap_or(text);
+        let wrong = if text == "*" {
+            Some("`*` is the whole environment; name the variables".to_owned())
+        } else if let Err(what) = check_variable(name) {
+            Some(what)
+        } else if text.ends_with('*') && SPELLED_OUT.iter().any(|prefix| name.starts_with(prefix)) {
+            Some(format!("{} reaches variables that change programs; spell each in full", quote(text)))
+        } else {
+            None
+        };
+        if let Some(what) = wrong {
+            self.errors.add(&pattern.place, &pattern.key, what);
+        }
+    }
+
+    /// `[limits]`.
+    pub(super) fn limits(&mut self) -> Limits {
+        let wall_time = self.scalar(|schema| schema.limits.wall_time.as_ref());
+        let wall_time = wall_time.and_then(|text| self.measured(&text, quantity::duration));
+        if wall_time.is_none() {
+            let place = self.layers.last().map(|layer| layer.source.place()).unwrap_or_default();
+            self.warnings.push((place, "no limits.wall_time; a hung agent runs for ever".to_owned()));
+            self.default("limits.wall_time", "none");
+        }
+        let file_size = self.scalar(|schema| schema.limits.file_size.as_ref());
+        let file_size = file_size.and_then(|text| self.measured(&text, quantity::size));
+        let tmp = self.scalar(|schema| schema.limits.tmp.as_ref());
+        let tmp = self.or_default("limits.tmp", "tmpfs:512M", tmp, tmp_size, TMP);
+        let shm = self.scalar(|schema| schema.limits.shm.as_ref());
+        let shm = self.or_default("limits.shm", "64M", shm, quantity::size, SHM);
+        let signal = self.scalar(|schema| schema.limits.stop_signal.as_ref());
+        let stop_signal =
+            self.or_default("limits.stop_signal", "TERM", signal, quantity::signal, libc::SIGTERM);
+        let grace = self.scalar(|schema| schema.limits.stop_grace.as_ref());
+        let stop_grace = self.or_default("limits.stop_grace", "10s", grace, quantity::duration, GRACE);
+        let open_files = self.open_files();
+        Limits { wall_time, open_files, file_size, tmp, shm, stop_signal, stop_grace }
+    }
+
+    fn open_files(&mut self) -> Option<u64> {
+        let limit = self.scalar(|schema| schema.limits.open_files.as_ref())?;
+        // Fewer, and a program cannot even be loaded.
+        if !(16..=MOST_FILES).contains(&limit.value) {
+            let what = format!("{} is out of range; write 16 to {MOST_FILES}", limit.value);
+            self.errors.add(&limit.place, &limit.key, what);
+        }
+        u64::try_from(limit.value).ok()
+    }
+
+    fn or_default<T>(
+        &mut self,
+        key: &str,
+        written: &str,
+        text: Option<At<String>>,
+        read: impl Fn(&str) -> Result<T, String>,
+        default: T,
+    ) -> T {
+        match text {
+            Some(text) => self.measured(&text, read).unwrap_or(default),
+            None => {
+                self.default(key, written);
+                default
+            }
+        }
+    }
+
+    fn measured<T>(
+        &mut self,
+        text: &At<String>,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        read(&text.value)
+            .map_err(|what| {
+                let what = format!("{} {what}", quote(&text.value));
+                self.errors.add(&text.place, &text.key, what);
+            })
+            .ok()
+    }
+
+    /// `[audit]`; the log may not lie where the agent writes.
+    pub(super) fn audit(&mut self, files: &[FileRule]) -> Audit {
+        let log = self.scalar(|schema| schema.audit.log.as_ref());
+        let log = log.and_then(|text| self.log(&text, files));
+        if log.is_none() {
+            self.default("audit.log", "none");
+        }
+        let on_failure = self.scalar(|schema| schema.audit.on_failure.as_ref());
+        let tell_agent = self.scalar(|schema| schema.audit.tell_agent.as_ref());
+        let count_files = self.scalar(|schema| schema.audit.count_files.as_ref());
+        let require = self.scalar(|schema| schema.audit.require_counts.as_ref());
+        for (key, missing, value) in [
+            ("audit.on_failure", on_failure.is_none(), "stop"),
+            ("audit.tell_agent", tell_agent.is_none(), "true"),
+            ("audit.count_files", count_files.is_none(), "auto"),
+            ("audit.require_counts", require.is_none(), "false"),
+        ] {
+            if missing {
+                self.default(key, value);
+            }
+        }
+        let count = count_files.is_none_or(|value| value.value == "auto");
+        if let Some(require) = &require
+            && require.value
+            && !count
+        {
+            let what = "needs counts, and count_files = \"off\" has none; remove one";
+            self.errors.add(&require.place, &require.key, what);
+        }
+        Audit {
+            log,
+            stop_on_failure: on_failure.is_none_or(|value| value.value == "stop"),
+            tell_agent: tell_agent.is_none_or(|value| value.value),
+            count_files: count,
+            require_counts: require.is_some_and(|value| value.value),
+        }
+    }
+
+    fn log(&mut self, text: &At<String>, files: &[FileRule]) -> Option<PathBuf> {
+        let value = self.replaced(text)?;
+        let path = match paths::absolute(&value) {
+            Ok(path) => path,
+            Err(what) => {
+                self.errors.add(&text.place, &text.key, what);
+                return None;
+            }
+        };
+        let writer = files.iter().find(|rule| rule.verb == Verb::Write && covers(rule, &path));
+        if let Some(rule) = writer {
+            let what = format!("{} lies where {} writes; choose another place", quote(&value), rule.info.key);
+            self.errors.add(&text.place, &text.key, what);
+        }
+        Some(path)
+    }
+
+    /// `enforcement.degrade`.
+    pub(super) fn degrade(&mut self) -> Vec<Degrade> {
+        let mut degrade = Vec::new();
+        for layer in self.layers {
+            for entry in &layer.schema.degrade {
+                let name = entry.protection.value.as_str();
+                if !ACCEPTABLE.contains(&name) {
+                    let what = match name {
+                        "network" | "identity" => format!("{name} is never missed; remove it"),
+                        _ => match nearest(name, ACCEPTABLE) {
+                            Some(near) => format!("{} is no protection; did you mean \"{near}\"?", quote(name)),
+                            None => format!("{} is no protection; write one of {}", quote(name), ACCEPTABLE.join(" ")),
+                        },
+                    };
+                    self.errors.add(&entry.protection.place, &entry.protection.key, what);
+                }
+                degrade.push(Degrade {
+                    protection: name.to_owned(),
+                    because: entry.because.as_ref().map(|because| because.value.clone()),
+                });
+            }
+        }
+        degrade
+    }
+
+    /// Whether `syscalls.profile` is `strict`.
+    pub(super) fn syscalls_strict(&mut self) -> bool {
+        let profile = self.scalar(|schema| schema.profile.as_ref());
+        if profile.is_none() {
+            self.default("syscalls.profile", "default");
+        }
+        profile.is_some_and(|profile| profile.value == "strict")
+    }
+}
+
+/// Whether a file rule names `path` or a directory above it.
+pub fn covers(rule: &FileRule, path: &Path) -> bool {
+    use super::super::model::Target;
+    rule.targets.iter().any(|target| match target {
+        Target::Object(object) => path.starts_with(&object.path),
+        Target::Create { path: made, .. } => path.starts_with(made),
+        Target::Private(place) => path.starts_with(place),
+        Target::Missing(_) | Target::Pattern(_) => false,
+    })
+}
+
+fn tmp_size(text: &str) -> Result<u64, String> {
+    match text.split_once(':') {
+        Some(("tmpfs", size)) => quantity::size(size),
+        Some(("disk", _)) => Err("is not in this version; write \"tmpfs:SIZE\"".to_owned()),
+        Some(_) => Err("is no kind of store; write \"tmpfs:512M\"".to_owned()),
+        None => quantity::size(text),
+    }
+}
+
+/// Whether a variable may be passed or set.
+fn check_variable(name: &str) -> Result<(), String> {
+    let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !name.starts_with(first) || !name.chars().all(fine) {
+        return Err(format!("{} is not a variable's name; write letters, digits and _", quote(name)));
+    }
+    if OURS.contains(&name) || name.starts_with("LP_RUN") {
+        let instead = match name {
+            "PATH" => "write directories under env.path",
+            "HOME" => "write identity.home",
+            _ => "remove it",
+        };
+        return Err(format!("{name} is always set by lp-run; {instead}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whole policies, from text to meaning, on a machine that is a table.
+
+use super::facts::fake::FakeFacts;
+use super::model::{Endpoint, FileRule, Target, UserChoice, Verb};
+use super::*;
+
+/// Where the tests' policy stands.
+const FILE: &str = "/etc/lp-run/policies/p.toml";
+
+fn request(command: &[&str]) -> LoadRequest {
+    LoadRequest {
+        policy: FILE.to_owned(),
+        directory: PathBuf::from("/home/anna/work"),
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        needs_command: !command.is_empty(),
+        ..LoadRequest::default()
+    }
+}
+
+fn with(facts: &FakeFacts, text: &str, command: &[&str]) -> Result<Policy, PolicyErrors> {
+    let mut facts = facts.clone();
+    facts.file(FILE, 0, &format!("version = 1\nname = \"p\"\n{text}\n"));
+    load(&request(command), &facts)
+}
+
+fn loads(text: &str) -> Policy {
+    let mut facts = FakeFacts::usual();
+    facts.called_by(1000);
+    with(&facts, text, &[]).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn refused(text: &str) -> String {
+    let mut facts = FakeFacts::usual();
+    facts.called_by(1000);
+    with(&facts, text, &[]).expect_err("should be refused").to_string()
+}
+
+fn paths(rule: &FileRule) -> Vec<String> {
+    let path = |target: &Target| match target {
+        Target::Object(object) => object.path.display().to_string(),
+        Target::Create { path, .. } => format!("create {}", path.display()),
+        Target::Missing(path) => format!("missing {}", path.display()),
+        Target::Pattern(pattern) => pattern.clone(),
+        Target::Private(path) => format!("private {}", path.display()),
+    };
+    rule.targets.iter().map(path).collect()
+}
+
+#[test]
+fn the_shortest_policy_has_every_default() {
+    let policy = loads("");
+    assert_eq!(policy.identity.user, UserChoice::Dynamic);
+    assert_eq!(policy.home, PathBuf::from("/home/agent"));
+    assert_eq!(policy.limits.tmp, 512 << 20);
+    let defaults: Vec<_> = policy.defaults.iter().map(|(key, _)| key.as_str()).collect();
+    assert!(defaults.contains(&"identity.user") && defaults.contains(&"limits.tmp"));
+    let warnings: Vec<_> = policy.warnings.iter().map(|(_, what)| what.as_str()).collect();
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+}
+
+#[test]
+fn kits_come_first_and_rules_keep_their_origin() {
+    let policy = loads("extends = [\"@shell\"]\n[files]\nread = [\"/srv/kb\"]");
+    let keys: Vec<_> = policy.files.iter().map(|rule| rule.info.key.as_str()).collect();
+    assert_eq!(keys[0], "@shell/files.read[0]");
+    assert_eq!(keys[1], "@shell/files.read[0].loader");
+    assert_eq!(*keys.last().unwrap(), "files.read[0]");
+    assert_eq!(paths(&policy.files[1]), ["/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"]);
+}
+
+#[test]
+fn the_base_keeps_every_name_of_the_loader() {
+    let policy = loads("[files]\nread = [\"${BASE}\"]");
+    let Target::Object(loader) = &policy.files[1].targets[0] else { panic!() };
+    assert!(loader.links.iter().any(|(link, _)| link.ends_with("lib64")), "{:?}", loader.links);
+    assert!(paths(&policy.files[0]).contains(&"/usr/share/zoneinfo".to_owned()));
+    assert!(!paths(&policy.files[0]).contains(&"/usr/bin".to_owned()));
+}
+
+#[test]
+fn paths_become_objects_places_and_directories_to_make() {
+    let policy = loads(
+        "[files]\nread = [\"/bin/bash\", \"${TMPDIR}/x\", \"/proc/cpuinfo\", { path = \"/none\", optional = true }]\n\
+         write = [{ path = \"${WORKDIR}/out\", create = \"dir\" }, \"${STATE}/db\"]\n\
+         deny = [\"**/.env\", \"/srv/kb/later\", \"/srv/kb\"]",
+    );
+    let found: Vec<_> = policy.files.iter().flat_map(paths).collect();
+    assert_eq!(
+        found,
+        [
+            "/usr/bin/bash",
+            "private /tmp/x",
+            "private /proc/cpuinfo",
+            "missing /none",
+            "create /home/anna/work/out",
+            "create /var/lib/lp-run/state/p/db",
+            "**/.env",
+            "missing /srv/kb/later",
+            "/srv/kb",
+        ]
+    );
+}
+
+#[test]
+fn grants_that_hand_over_the_machine_are_refused() {
+    for (grant, expected) in [
+        ("/", "is everything"),
+        ("/home/anna", "covers the home"),
+        ("/home", "covers the home"),
+        ("/root", "covers the home"),
+        ("${CALLER_HOME}", "covers the home"),
+        ("/etc", "lp-run's own state"),
+        ("/etc/ssl", "belongs to the system"),
+        ("/usr/bin", "holds lp-run itself"),
+        ("/usr/include", "belongs to the system"),
+        ("/var", "lp-run's own state"),
+        ("/proc", "set up by lp-run"),
+        ("/sys", "sysfs"),
+        ("/run/docker.sock", "network.unix"),
+        ("/none", "does not exist"),
+        ("~/kb", "${CALLER_HOME}/kb"),
+        ("out", "${WORKDIR}/out"),
+        ("", "empty"),
+    ] {
+        let found = refused(&format!("[files]\nwrite = [\"{grant}\"]"));
+        assert!(found.contains(expected), "{grant}: {found}");
+    }
+}
+
+#[test]
+fn a_reason_opens_the_system_and_nothing_else() {
+    assert_eq!(loads("[files]\nwrite = [{ path = \"/etc/ssl\", dangerous = \"certs\" }]").files.len(), 1);
+    let home = refused("[files]\nwrite = [{ path = \"/home/anna\", dangerous = \"x\" }]");
+    assert!(home.contains("covers the home"), "{home}");
+    let reason = refused("[files]\nwrite = [{ path = \"/etc/ssl\", dangerous = \" \" }]");
+    assert!(reason.contains("no reason"), "{reason}");
+}
+
+#[test]
+fn sockets_of_root_need_a_reason() {
+    let found = refused("[network]\nunix = [\"/run/docker.sock\"]");
+    assert!(found.contains("root in disguise"), "{found}");
+    let policy = loads(
+        "[network]\nunix = [\"/run/postgresql.sock\", { path = \"/run/docker.sock\", dangerous = \"ci\" }]",
+    );
+    assert_eq!(policy.unix.len(), 2);
+    assert!(refused("[network]\nunix = [\"/srv/kb\"]").contains("is no socket"));
+    assert!(refused("[network]\nunix = [\"ssh-agent\"]").contains("not in this version"));
+}
+
+#[test]
+fn the_policy_itself_is_never_written_by_its_agent() {
+    let mut facts = FakeFacts::usual();
+    facts.called_by(1000).file("/home/anna/work/p.toml", 1000, "version = 1\nname = \"p\"\n[files]\nwrite = [\"${WORKDIR}\"]");
+    let request = LoadRequest { policy: "p.toml".to_owned(), ..request(&[]) };
+    let found = load(&request, &facts).unwrap_err().to_string();
+    assert!(found.contains("p.toml:4:10: files.write[0]: \"/home/anna/work\" holds the policy"), "{found}");
+}
+
+#[test]
+fn a_callers_own_policy_gives_nothing_that_he_has_not() {
+    let mut facts = FakeFacts::usual();
+    facts.called_by(1000).put("/srv/secret", facts::Kind::File, 0, 0o600, b"");
+    facts.dir("/srv/shared", 900).mode("/srv/shared", 0o777);
+    facts.file(
+        "/home/anna/p.toml",
+        1000,
+        "version = 1\nname = \"p\"\n[identity]\nuser = \"svc\"\n[files]\nread = [\"/srv/secret\"]\n\
+         write = [\"/srv/shared\", { path = \"/etc/ssl\", dangerous = \"x\" }, \"${WORKDIR}\"]",
+    );
+    let request = LoadRequest { policy: "/home/anna/p.toml".to_owned(), ..request(&[]) };
+    let found = load(&request, &facts).unwrap_err().to_string();
+    let lines: Vec<_> = found.lines().collect();
+    assert_eq!(lines.len(), 4, "{found}");
+    assert!(lines[0].contains("may not start programs as \"svc\""));
+    assert!(lines[1].contains("may not use \"/srv/secret\""));
+    assert!(lines[2].contains("does not belong to anna"));
+    assert!(lines[3].contains("only a policy of root may say dangerous"));
+}
+
+#[test]
+fn agents_are_never_root() {
+    assert!(refused("[identity]\nuser = \"root\"").contains("never root"));
+    let root = with(&FakeFacts::usual(), "[identity]\nuser = \"caller\"", &[]).unwrap_err();
+    assert!(root.to_string().contains("the caller is root"));
+    assert_eq!(loads("[identity]\nuser = \"caller\"").identity.user, UserChoice::Caller);
+    assert!(refused("[identity]\nuser = \"nobody-here\"").contains("no user of this machine"));
+}
+
+fn exit(text: &str, command: &[&str]) -> (u8, String) {
+    let mut facts = FakeFacts::usual();
+    facts.called_by(1000);
+    facts.put("/usr/bin/script", facts::Kind::File, 0, 0o755, b"#!/usr/bin/env -S python3 -u\n");
+    facts.put("/usr/bin/loop", facts::Kind::File, 0, 0o755, b"#!/usr/bin/loop\n");
+    facts.put("/usr/bin/data", facts::Kind::File, 0, 0o644, b"");
+    match with(&facts, text, command) {
+        Ok(policy) => {
+            let command = policy.command.expect("a command");
+            let interpreters = command.interpreters.iter().map(|object| object.path.display().to_string());
+            (0, format!("{} {}", command.path.display(), interpreters.collect::<Vec<_>>().join(" ")))
+        }
+        Err(errors) => (errors.exit_code(), errors.to_string()),
+    }
+}
+
+#[test]
+fn the_program_is_found_granted_or_told() {
+    let granted = "[files]\nexec = [\"${COMMAND}\"]";
+    assert_eq!(exit(granted, &["bash", "-c", "true"]), (0, "/usr/bin/bash ".to_owned()));
+    assert_eq!(exit(granted, &["python3"]), (0, "/usr/bin/python3 ".to_owned()));
+    let script = exit(granted, &["script"]);
+    assert_eq!(script, (0, "/usr/bin/script /usr/bin/env /usr/bin/python3.11".to_owned()));
+    assert_eq!(exit(granted, &["nothing"]).0, 127);
+    assert_eq!(exit(granted, &["/usr/bin/nothing"]).0, 127);
+    assert_eq!(exit(granted, &["/usr/bin/data"]).0, 126);
+    assert_eq!(exit(granted, &["loop"]).0, 126);
+    let closed = exit("", &["bash"]);
+    assert_eq!(closed.0, 126);
+    assert!(closed.1.contains("add exec = [\"${COMMAND}\"] to [files]"), "{}", closed.1);
+    assert_eq!(exit("nonsense = 1", &["nothing"]).0, 122);
+}
+
+#[test]
+fn only_the_command_of_the_policy_may_be_run() {
+    let text = "[command]\nrun = [\"bash\", \"-x\"]\n[files]\nexec = [\"${COMMAND}\"]";
+    assert_eq!(exit(text, &["bash", "-x"]).0, 0);
+    assert_eq!(exit(text, &["bash"]).0, 122);
+    assert_eq!(exit(text, &["bash", "-x", "y"]).0, 122);
+    let append = text.replace("-x\"]", "-x\"]\nargs = \"append\"");
+    assert_eq!(exit(&append, &["bash", "-x", "y"]).0, 0);
+    assert_eq!(exit(&append, &["curl", "-x"]).0, 122);
+}
+
+#[test]
+fn git_dirs_are_believed_when_they_point_back() {
+    let mut facts = FakeFacts::usual();
+    facts.called_by(1000);
+    let git = |facts: &mut FakeFacts, dir: &str| {
+        facts.file(&format!("{dir}/HEAD"), 1000, "ref").dir(&format!("{dir}/objects"), 1000);
+        facts.dir(&format!("{dir}/refs"), 1000);
+    };
+    let text = "[files]\nwrite = [\"${GIT_DIR}\"]";
+    assert!(with(&facts, text, &[]).unwrap_err().to_string().contains("in no git repository"));
+    let mut plain = facts.clone();
+    git(&mut plain, "/home/anna/work/.git");
+    assert_eq!(paths(&with(&plain, text, &[]).unwrap().files[0]), ["/home/anna/work/.git"]);
+    git(&mut facts, "/home/anna/main/.git");
+    facts
+        .file("/home/anna/work/.git", 1000, "gitdir: /home/anna/main/.git/worktrees/work\n")
+        .file("/home/anna/main/.git/worktrees/work/gitdir", 1000, "/home/anna/work/.git\n")
+        .file("/home/anna/main/.git/worktrees/work/commondir", 1000, "../..\n");
+    let linked = with(&facts, text, &[]).unwrap();
+    assert_eq!(
+        paths(&linked.files[0]),
+        ["/home/anna/main/.git/worktrees/work", "/home/anna/main/.git"]
+    );
+    facts.file("/home/anna/main/.git/worktrees/work/gitdir", 1000, "/home/anna/other/.git\n");
+    assert!(with(&facts, text, &[]).unwrap_err().to_string().contains("does not point back"));
+}
+
+#[test]
+fn a_link_that_an_agent_could_have_placed_is_not_followed() {
+    let mut facts = FakeFacts::usual();
+    facts.called_by(1000).link("/home/anna/work/data", "/home/anna/kb", 1000);
+    facts.file("/home/anna/p.toml", 1000, "version = 1\nname = \"p\"\n[files]\nread = [\"${WORKDIR}/data\"]\n");
+    let request = LoadRequest { policy: "/home/anna/p.toml".to_owned(), ..request(&[]) };
+    assert_eq!(paths(&load(&request, &facts).unwrap().files[0]), ["/home/anna/kb"]);
+    facts.file(
+        "/home/anna/p.toml",
+        1000,
+        "version = 1\nname = \"p\"\n[files]\nread = [\"${WORKDIR}/data\"]\nwrite = [\"${WORKDIR}\"]\n",
+    );
+    let found = load(&request, &facts).unwrap_err().to_string();
+    assert!(found.contains("is a symbolic link where files.write[0] writes"), "{found}");
+}
+
+#[test]
+fn scalars_of_the_policy_win_and_the_loser_is_told() {
+    let mut facts = FakeFacts::usual();
+    facts.file("/etc/lp-run/policies/team.toml", 0, "[limits]\nwall_time = \"1h\"\n[task]\nowner = \"x\"");
+    let policy = with(&facts, "extends = [\"team.toml\"]\n[limits]\nwall_time = \"5m\"", &[]).unwrap();
+    assert_eq!(policy.limits.wall_time, Some(std::time::Duration::from_secs(300)));
+    assert_eq!(policy.overridden[0].lost, "\"1h\"");
+    assert_eq!(policy.task.owner, None);
+}
+
+#[test]
+fn network_entries_keep_key_and_meaning() {
+    let policy = loads(
+        "params = { port = { pattern = \"[0-9]+\", default = \"8080\" } }\n[network]\n\
+         allow = [\"127.0.0.1:${port}\", { to = \"10.0.0.0/8:*\", private = true, id = \"inner\" }, \"self\"]\n\
+         deny = [\"10.9.0.0/16\"]\nlisten = [\"127.0.0.1:*\"]",
+    );
+    assert_eq!(policy.network.len(), 4);
+    assert_eq!(policy.network[0].info.text, "127.0.0.1:8080");
+    assert_eq!(policy.network[1].info.id.as_deref(), Some("inner"));
+    assert_eq!(policy.network[2].to, Endpoint::Itself);
+    assert!(policy.network[3].takes_away);
+    assert_eq!(policy.listen[0].ports, (1, 65535));
+    assert!(refused("[network]\nlisten = [\"localhost:80\"]").contains("two addresses"));
+}
+
+#[test]
+fn ids_are_unique() {
+    let text = "[files]\nread = [{ path = \"/srv/kb\", id = \"a\" }, { path = \"/srv/kb\", id = \"a\" }]";
+    assert!(refused(text).contains("the id \"a\" is files.read[0]'s already"));
+}
+
+#[test]
+fn a_python_and_its_libraries_are_found() {
+    let policy = loads("extends = [\"@python\"]");
+    let found: Vec<_> = policy.files.iter().flat_map(paths).collect();
+    assert!(found.contains(&"/usr/bin/python3.11".to_owned()), "{found:?}");
+    assert!(found.contains(&"/usr/lib/python3.11".to_owned()), "{found:?}");
+}
+
+#[test]
+fn verbs_are_told_apart() {
+    let policy = loads("[files]\nwrite = [{ path = \"${WORKDIR}\", exec = true }]");
+    assert_eq!(policy.files[0].verb, Verb::Write);
+    assert!(policy.files[0].exec);
+}
