@@ -84,7 +84,11 @@ impl Stack<'_> {
             self.extend(&source, name);
         }
         self.chain.pop();
-        self.layers.push(Layer { source, schema, broken });
+        self.layers.push(Layer {
+            source,
+            schema,
+            broken,
+        });
     }
 
     fn extend(&mut self, by: &Source, name: &At<String>) {

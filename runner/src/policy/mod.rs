@@ -45,7 +45,13 @@ pub struct LoadRequest {
 pub fn load(request: &LoadRequest, facts: &dyn Facts) -> Result<Policy, PolicyErrors> {
     let mut errors = PolicyErrors::new();
     let caller = facts.caller();
-    let main = source::locate(&request.policy, &request.directory, &caller, facts, &mut errors);
+    let main = source::locate(
+        &request.policy,
+        &request.directory,
+        &caller,
+        facts,
+        &mut errors,
+    );
     let policy = main.and_then(|main| {
         let layers = layers::read(main, &caller, facts, &mut errors);
         // A text that is not TOML has no keys: what would be missed in it is no news.

@@ -33,7 +33,9 @@ fn loads(text: &str) -> Policy {
 fn refused(text: &str) -> String {
     let mut facts = FakeFacts::usual();
     facts.called_by(1000);
-    with(&facts, text, &[]).expect_err("should be refused").to_string()
+    with(&facts, text, &[])
+        .expect_err("should be refused")
+        .to_string()
 }
 
 fn paths(rule: &FileRule) -> Vec<String> {
@@ -53,27 +55,48 @@ fn the_shortest_policy_has_every_default() {
     assert_eq!(policy.identity.user, UserChoice::Dynamic);
     assert_eq!(policy.home, PathBuf::from("/home/agent"));
     assert_eq!(policy.limits.tmp, 512 << 20);
-    let defaults: Vec<_> = policy.defaults.iter().map(|(key, _)| key.as_str()).collect();
+    let defaults: Vec<_> = policy
+        .defaults
+        .iter()
+        .map(|(key, _)| key.as_str())
+        .collect();
     assert!(defaults.contains(&"identity.user") && defaults.contains(&"limits.tmp"));
-    let warnings: Vec<_> = policy.warnings.iter().map(|(_, what)| what.as_str()).collect();
+    let warnings: Vec<_> = policy
+        .warnings
+        .iter()
+        .map(|(_, what)| what.as_str())
+        .collect();
     assert_eq!(warnings.len(), 4, "{warnings:?}");
 }
 
 #[test]
 fn kits_come_first_and_rules_keep_their_origin() {
     let policy = loads("extends = [\"@shell\"]\n[files]\nread = [\"/srv/kb\"]");
-    let keys: Vec<_> = policy.files.iter().map(|rule| rule.info.key.as_str()).collect();
+    let keys: Vec<_> = policy
+        .files
+        .iter()
+        .map(|rule| rule.info.key.as_str())
+        .collect();
     assert_eq!(keys[0], "@shell/files.read[0]");
     assert_eq!(keys[1], "@shell/files.read[0].loader");
     assert_eq!(*keys.last().unwrap(), "files.read[0]");
-    assert_eq!(paths(&policy.files[1]), ["/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"]);
+    assert_eq!(
+        paths(&policy.files[1]),
+        ["/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"]
+    );
 }
 
 #[test]
 fn the_base_keeps_every_name_of_the_loader() {
     let policy = loads("[files]\nread = [\"${BASE}\"]");
-    let Target::Object(loader) = &policy.files[1].targets[0] else { panic!() };
-    assert!(loader.links.iter().any(|(link, _)| link.ends_with("lib64")), "{:?}", loader.links);
+    let Target::Object(loader) = &policy.files[1].targets[0] else {
+        panic!()
+    };
+    assert!(
+        loader.links.iter().any(|(link, _)| link.ends_with("lib64")),
+        "{:?}",
+        loader.links
+    );
     assert!(paths(&policy.files[0]).contains(&"/usr/share/zoneinfo".to_owned()));
     assert!(!paths(&policy.files[0]).contains(&"/usr/bin".to_owned()));
 }
@@ -130,7 +153,12 @@ fn grants_that_hand_over_the_machine_are_refused() {
 
 #[test]
 fn a_reason_opens_the_system_and_nothing_else() {
-    assert_eq!(loads("[files]\nwrite = [{ path = \"/etc/ssl\", dangerous = \"certs\" }]").files.len(), 1);
+    assert_eq!(
+        loads("[files]\nwrite = [{ path = \"/etc/ssl\", dangerous = \"certs\" }]")
+            .files
+            .len(),
+        1
+    );
     let home = refused("[files]\nwrite = [{ path = \"/home/anna\", dangerous = \"x\" }]");
     assert!(home.contains("covers the home"), "{home}");
     let reason = refused("[files]\nwrite = [{ path = \"/etc/ssl\", dangerous = \" \" }]");
@@ -152,16 +180,28 @@ fn sockets_of_root_need_a_reason() {
 #[test]
 fn the_policy_itself_is_never_written_by_its_agent() {
     let mut facts = FakeFacts::usual();
-    facts.called_by(1000).file("/home/anna/work/p.toml", 1000, "version = 1\nname = \"p\"\n[files]\nwrite = [\"${WORKDIR}\"]");
-    let request = LoadRequest { policy: "p.toml".to_owned(), ..request(&[]) };
+    facts.called_by(1000).file(
+        "/home/anna/work/p.toml",
+        1000,
+        "version = 1\nname = \"p\"\n[files]\nwrite = [\"${WORKDIR}\"]",
+    );
+    let request = LoadRequest {
+        policy: "p.toml".to_owned(),
+        ..request(&[])
+    };
     let found = load(&request, &facts).unwrap_err().to_string();
-    assert!(found.contains("p.toml:4:10: files.write[0]: \"/home/anna/work\" holds the policy"), "{found}");
+    assert!(
+        found.contains("p.toml:4:10: files.write[0]: \"/home/anna/work\" holds the policy"),
+        "{found}"
+    );
 }
 
 #[test]
 fn a_callers_own_policy_gives_nothing_that_he_has_not() {
     let mut facts = FakeFacts::usual();
-    facts.called_by(1000).put("/srv/secret", facts::Kind::File, 0, 0o600, b"");
+    facts
+        .called_by(1000)
+        .put("/srv/secret", facts::Kind::File, 0, 0o600, b"");
     facts.dir("/srv/shared", 900).mode("/srv/shared", 0o777);
     facts.file(
         "/home/anna/p.toml",
@@ -169,7 +209,10 @@ fn a_callers_own_policy_gives_nothing_that_he_has_not() {
         "version = 1\nname = \"p\"\n[identity]\nuser = \"svc\"\n[files]\nread = [\"/srv/secret\"]\n\
          write = [\"/srv/shared\", { path = \"/etc/ssl\", dangerous = \"x\" }, \"${WORKDIR}\"]",
     );
-    let request = LoadRequest { policy: "/home/anna/p.toml".to_owned(), ..request(&[]) };
+    let request = LoadRequest {
+        policy: "/home/anna/p.toml".to_owned(),
+        ..request(&[])
+    };
     let found = load(&request, &facts).unwrap_err().to_string();
     let lines: Vec<_> = found.lines().collect();
     assert_eq!(lines.len(), 4, "{found}");
@@ -184,21 +227,46 @@ fn agents_are_never_root() {
     assert!(refused("[identity]\nuser = \"root\"").contains("never root"));
     let root = with(&FakeFacts::usual(), "[identity]\nuser = \"caller\"", &[]).unwrap_err();
     assert!(root.to_string().contains("the caller is root"));
-    assert_eq!(loads("[identity]\nuser = \"caller\"").identity.user, UserChoice::Caller);
+    assert_eq!(
+        loads("[identity]\nuser = \"caller\"").identity.user,
+        UserChoice::Caller
+    );
     assert!(refused("[identity]\nuser = \"nobody-here\"").contains("no user of this machine"));
 }
 
 fn exit(text: &str, command: &[&str]) -> (u8, String) {
     let mut facts = FakeFacts::usual();
     facts.called_by(1000);
-    facts.put("/usr/bin/script", facts::Kind::File, 0, 0o755, b"#!/usr/bin/env -S python3 -u\n");
-    facts.put("/usr/bin/loop", facts::Kind::File, 0, 0o755, b"#!/usr/bin/loop\n");
+    facts.put(
+        "/usr/bin/script",
+        facts::Kind::File,
+        0,
+        0o755,
+        b"#!/usr/bin/env -S python3 -u\n",
+    );
+    facts.put(
+        "/usr/bin/loop",
+        facts::Kind::File,
+        0,
+        0o755,
+        b"#!/usr/bin/loop\n",
+    );
     facts.put("/usr/bin/data", facts::Kind::File, 0, 0o644, b"");
     match with(&facts, text, command) {
         Ok(policy) => {
             let command = policy.command.expect("a command");
-            let interpreters = command.interpreters.iter().map(|object| object.path.display().to_string());
-            (0, format!("{} {}", command.path.display(), interpreters.collect::<Vec<_>>().join(" ")))
+            let interpreters = command
+                .interpreters
+                .iter()
+                .map(|object| object.path.display().to_string());
+            (
+                0,
+                format!(
+                    "{} {}",
+                    command.path.display(),
+                    interpreters.collect::<Vec<_>>().join(" ")
+                ),
+            )
         }
         Err(errors) => (errors.exit_code(), errors.to_string()),
     }
@@ -207,17 +275,33 @@ fn exit(text: &str, command: &[&str]) -> (u8, String) {
 #[test]
 fn the_program_is_found_granted_or_told() {
     let granted = "[files]\nexec = [\"${COMMAND}\"]";
-    assert_eq!(exit(granted, &["bash", "-c", "true"]), (0, "/usr/bin/bash ".to_owned()));
-    assert_eq!(exit(granted, &["python3"]), (0, "/usr/bin/python3 ".to_owned()));
+    assert_eq!(
+        exit(granted, &["bash", "-c", "true"]),
+        (0, "/usr/bin/bash ".to_owned())
+    );
+    assert_eq!(
+        exit(granted, &["python3"]),
+        (0, "/usr/bin/python3 ".to_owned())
+    );
     let script = exit(granted, &["script"]);
-    assert_eq!(script, (0, "/usr/bin/script /usr/bin/env /usr/bin/python3.11".to_owned()));
+    assert_eq!(
+        script,
+        (
+            0,
+            "/usr/bin/script /usr/bin/env /usr/bin/python3.11".to_owned()
+        )
+    );
     assert_eq!(exit(granted, &["nothing"]).0, 127);
     assert_eq!(exit(granted, &["/usr/bin/nothing"]).0, 127);
     assert_eq!(exit(granted, &["/usr/bin/data"]).0, 126);
     assert_eq!(exit(granted, &["loop"]).0, 126);
     let closed = exit("", &["bash"]);
     assert_eq!(closed.0, 126);
-    assert!(closed.1.contains("add exec = [\"${COMMAND}\"] to [files]"), "{}", closed.1);
+    assert!(
+        closed.1.contains("add exec = [\"${COMMAND}\"] to [files]"),
+        "{}",
+        closed.1
+    );
     assert_eq!(exit("nonsense = 1", &["nothing"]).0, 122);
 }
 
@@ -237,50 +321,111 @@ fn git_dirs_are_believed_when_they_point_back() {
     let mut facts = FakeFacts::usual();
     facts.called_by(1000);
     let git = |facts: &mut FakeFacts, dir: &str| {
-        facts.file(&format!("{dir}/HEAD"), 1000, "ref").dir(&format!("{dir}/objects"), 1000);
+        facts
+            .file(&format!("{dir}/HEAD"), 1000, "ref")
+            .dir(&format!("{dir}/objects"), 1000);
         facts.dir(&format!("{dir}/refs"), 1000);
     };
     let text = "[files]\nwrite = [\"${GIT_DIR}\"]";
-    assert!(with(&facts, text, &[]).unwrap_err().to_string().contains("in no git repository"));
+    assert!(
+        with(&facts, text, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("in no git repository")
+    );
     let mut plain = facts.clone();
     git(&mut plain, "/home/anna/work/.git");
-    assert_eq!(paths(&with(&plain, text, &[]).unwrap().files[0]), ["/home/anna/work/.git"]);
+    assert_eq!(
+        paths(&with(&plain, text, &[]).unwrap().files[0]),
+        ["/home/anna/work/.git"]
+    );
     git(&mut facts, "/home/anna/main/.git");
     facts
-        .file("/home/anna/work/.git", 1000, "gitdir: /home/anna/main/.git/worktrees/work\n")
-        .file("/home/anna/main/.git/worktrees/work/gitdir", 1000, "/home/anna/work/.git\n")
-        .file("/home/anna/main/.git/worktrees/work/commondir", 1000, "../..\n");
+        .file(
+            "/home/anna/work/.git",
+            1000,
+            "gitdir: /home/anna/main/.git/worktrees/work\n",
+        )
+        .file(
+            "/home/anna/main/.git/worktrees/work/gitdir",
+            1000,
+            "/home/anna/work/.git\n",
+        )
+        .file(
+            "/home/anna/main/.git/worktrees/work/commondir",
+            1000,
+            "../..\n",
+        );
     let linked = with(&facts, text, &[]).unwrap();
     assert_eq!(
         paths(&linked.files[0]),
-        ["/home/anna/main/.git/worktrees/work", "/home/anna/main/.git"]
+        [
+            "/home/anna/main/.git/worktrees/work",
+            "/home/anna/main/.git"
+        ]
     );
-    facts.file("/home/anna/main/.git/worktrees/work/gitdir", 1000, "/home/anna/other/.git\n");
-    assert!(with(&facts, text, &[]).unwrap_err().to_string().contains("does not point back"));
+    facts.file(
+        "/home/anna/main/.git/worktrees/work/gitdir",
+        1000,
+        "/home/anna/other/.git\n",
+    );
+    assert!(
+        with(&facts, text, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("does not point back")
+    );
 }
 
 #[test]
 fn a_link_that_an_agent_could_have_placed_is_not_followed() {
     let mut facts = FakeFacts::usual();
-    facts.called_by(1000).link("/home/anna/work/data", "/home/anna/kb", 1000);
-    facts.file("/home/anna/p.toml", 1000, "version = 1\nname = \"p\"\n[files]\nread = [\"${WORKDIR}/data\"]\n");
-    let request = LoadRequest { policy: "/home/anna/p.toml".to_owned(), ..request(&[]) };
-    assert_eq!(paths(&load(&request, &facts).unwrap().files[0]), ["/home/anna/kb"]);
+    facts
+        .called_by(1000)
+        .link("/home/anna/work/data", "/home/anna/kb", 1000);
+    facts.file(
+        "/home/anna/p.toml",
+        1000,
+        "version = 1\nname = \"p\"\n[files]\nread = [\"${WORKDIR}/data\"]\n",
+    );
+    let request = LoadRequest {
+        policy: "/home/anna/p.toml".to_owned(),
+        ..request(&[])
+    };
+    assert_eq!(
+        paths(&load(&request, &facts).unwrap().files[0]),
+        ["/home/anna/kb"]
+    );
     facts.file(
         "/home/anna/p.toml",
         1000,
         "version = 1\nname = \"p\"\n[files]\nread = [\"${WORKDIR}/data\"]\nwrite = [\"${WORKDIR}\"]\n",
     );
     let found = load(&request, &facts).unwrap_err().to_string();
-    assert!(found.contains("is a symbolic link where files.write[0] writes"), "{found}");
+    assert!(
+        found.contains("is a symbolic link where files.write[0] writes"),
+        "{found}"
+    );
 }
 
 #[test]
 fn scalars_of_the_policy_win_and_the_loser_is_told() {
     let mut facts = FakeFacts::usual();
-    facts.file("/etc/lp-run/policies/team.toml", 0, "[limits]\nwall_time = \"1h\"\n[task]\nowner = \"x\"");
-    let policy = with(&facts, "extends = [\"team.toml\"]\n[limits]\nwall_time = \"5m\"", &[]).unwrap();
-    assert_eq!(policy.limits.wall_time, Some(std::time::Duration::from_secs(300)));
+    facts.file(
+        "/etc/lp-run/policies/team.toml",
+        0,
+        "[limits]\nwall_time = \"1h\"\n[task]\nowner = \"x\"",
+    );
+    let policy = with(
+        &facts,
+        "extends = [\"team.toml\"]\n[limits]\nwall_time = \"5m\"",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        policy.limits.wall_time,
+        Some(std::time::Duration::from_secs(300))
+    );
     assert_eq!(policy.overridden[0].lost, "\"1h\"");
     assert_eq!(policy.task.owner, None);
 }
@@ -303,7 +448,8 @@ fn network_entries_keep_key_and_meaning() {
 
 #[test]
 fn ids_are_unique() {
-    let text = "[files]\nread = [{ path = \"/srv/kb\", id = \"a\" }, { path = \"/srv/kb\", id = \"a\" }]";
+    let text =
+        "[files]\nread = [{ path = \"/srv/kb\", id = \"a\" }, { path = \"/srv/kb\", id = \"a\" }]";
     assert!(refused(text).contains("the id \"a\" is files.read[0]'s already"));
 }
 
@@ -311,8 +457,14 @@ fn ids_are_unique() {
 fn a_python_and_its_libraries_are_found() {
     let policy = loads("extends = [\"@python\"]");
     let found: Vec<_> = policy.files.iter().flat_map(paths).collect();
-    assert!(found.contains(&"/usr/bin/python3.11".to_owned()), "{found:?}");
-    assert!(found.contains(&"/usr/lib/python3.11".to_owned()), "{found:?}");
+    assert!(
+        found.contains(&"/usr/bin/python3.11".to_owned()),
+        "{found:?}"
+    );
+    assert!(
+        found.contains(&"/usr/lib/python3.11".to_owned()),
+        "{found:?}"
+    );
 }
 
 #[test]

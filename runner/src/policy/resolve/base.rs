@@ -77,13 +77,23 @@ impl Resolver<'_> {
         let mut loaders = Objects::default();
         for place in LOADERS {
             for name in self.facts.list(Path::new(place)).unwrap_or_default() {
-                if name.starts_with("ld-linux") || name.starts_with("ld-musl") || name.starts_with("ld64") {
+                if name.starts_with("ld-linux")
+                    || name.starts_with("ld-musl")
+                    || name.starts_with("ld64")
+                {
                     loaders.add(self.facts, &Path::new(place).join(name), Kind::File);
                 }
             }
         }
-        let musl = loaders.0.iter().any(|loader| loader.path.to_string_lossy().contains("ld-musl"));
-        for place in LIBRARIES.into_iter().chain(if musl { ["/lib", "/usr/lib"] } else { ["/lib64"; 2] }) {
+        let musl = loaders
+            .0
+            .iter()
+            .any(|loader| loader.path.to_string_lossy().contains("ld-musl"));
+        for place in LIBRARIES.into_iter().chain(if musl {
+            ["/lib", "/usr/lib"]
+        } else {
+            ["/lib64"; 2]
+        }) {
             all.add(self.facts, Path::new(place), Kind::Directory);
         }
         for place in configured(self.facts) {

@@ -23,14 +23,26 @@ impl Resolver<'_> {
     pub(super) fn command(&mut self, request: &LoadRequest, main: &Schema) -> Option<Command> {
         let argv = self.argv(request, main)?;
         let first = argv.first()?.clone();
-        if argv.iter().any(|argument| argument.contains('\0') || argument.len() >= LONGEST_ARGUMENT) {
-            self.errors.add_unplaced("command", "an argument has a NUL byte or is too long", REFUSED);
+        if argv
+            .iter()
+            .any(|argument| argument.contains('\0') || argument.len() >= LONGEST_ARGUMENT)
+        {
+            self.errors.add_unplaced(
+                "command",
+                "an argument has a NUL byte or is too long",
+                REFUSED,
+            );
             return None;
         }
         match self.program(&first) {
             Ok((path, program)) => {
                 let interpreters = self.interpreters(&program)?;
-                Some(Command { argv, program: Some(program), path, interpreters })
+                Some(Command {
+                    argv,
+                    program: Some(program),
+                    path,
+                    interpreters,
+                })
             }
             Err((what, exit)) => {
                 self.errors.add_unplaced("command", what, exit);
@@ -57,8 +69,15 @@ impl Resolver<'_> {
         if allowed.append && request.command.starts_with(&run) {
             return Some(request.command.clone());
         }
-        let rule = if allowed.append { "it may only be followed by arguments" } else { "nothing else may be run" };
-        let what = format!("the policy runs {}, {rule}; leave the command out", quote(&run.join(" ")));
+        let rule = if allowed.append {
+            "it may only be followed by arguments"
+        } else {
+            "nothing else may be run"
+        };
+        let what = format!(
+            "the policy runs {}, {rule}; leave the command out",
+            quote(&run.join(" "))
+        );
         self.errors.add(&allowed.place, "command.run", what);
         None
     }
@@ -70,7 +89,11 @@ impl Resolver<'_> {
         }
         if !name.contains('/') {
             return self.in_path(name).ok_or_else(|| {
-                let what = format!("{} is not found in PATH ({})", quote(name), self.search_path());
+                let what = format!(
+                    "{} is not found in PATH ({})",
+                    quote(name),
+                    self.search_path()
+                );
                 (what, NOT_FOUND)
             });
         }
@@ -81,10 +104,13 @@ impl Resolver<'_> {
                 let path = if climbs { object.path.clone() } else { typed };
                 Ok((path, object))
             }
-            Ok(_) => {
-                Err((format!("{} is not an executable file", quote(name)), NOT_EXECUTABLE))
+            Ok(_) => Err((
+                format!("{} is not an executable file", quote(name)),
+                NOT_EXECUTABLE,
+            )),
+            Err(FactError::Missing(_)) => {
+                Err((format!("{} does not exist", quote(name)), NOT_FOUND))
             }
-            Err(FactError::Missing(_)) => Err((format!("{} does not exist", quote(name)), NOT_FOUND)),
             Err(error) => {
                 let what = format!("{} {}", quote(name), super::super::source::reason(&error));
                 Err((what, NOT_EXECUTABLE))
@@ -94,7 +120,11 @@ impl Resolver<'_> {
 
     /// The first program of that name in the directories of `PATH`.
     pub(super) fn in_path(&self, name: &str) -> Option<(PathBuf, Object)> {
-        let dirs = self.path_dirs.iter().map(PathBuf::as_path).chain(PATH.iter().map(Path::new));
+        let dirs = self
+            .path_dirs
+            .iter()
+            .map(PathBuf::as_path)
+            .chain(PATH.iter().map(Path::new));
         for dir in dirs {
             let path = dir.join(name);
             if let Ok(object) = self.facts.open(&path, &self.trusted_program())
@@ -107,8 +137,13 @@ impl Resolver<'_> {
     }
 
     fn search_path(&self) -> String {
-        let dirs = self.path_dirs.iter().map(|dir| dir.to_string_lossy().into_owned());
-        dirs.chain(PATH.map(str::to_owned)).collect::<Vec<_>>().join(":")
+        let dirs = self
+            .path_dirs
+            .iter()
+            .map(|dir| dir.to_string_lossy().into_owned());
+        dirs.chain(PATH.map(str::to_owned))
+            .collect::<Vec<_>>()
+            .join(":")
     }
 
     /// The interpreters of a `#!` script, outermost first; also the program that `env` finds.
@@ -124,7 +159,10 @@ impl Resolver<'_> {
             let mut words = line.split_ascii_whitespace();
             let name = words.next().unwrap_or_default();
             let opened = match name.starts_with('/') {
-                true => self.facts.open(Path::new(name), &self.trusted_program()).ok(),
+                true => self
+                    .facts
+                    .open(Path::new(name), &self.trusted_program())
+                    .ok(),
                 false => None,
             };
             let Some(interpreter) = opened.filter(is_program) else {
@@ -132,12 +170,19 @@ impl Resolver<'_> {
                 self.errors.add_unplaced("command", what, NOT_EXECUTABLE);
                 return None;
             };
-            let through_env = interpreter.path.file_name().is_some_and(|name| name == "env");
+            let through_env = interpreter
+                .path
+                .file_name()
+                .is_some_and(|name| name == "env");
             found.push(interpreter.clone());
             script = interpreter;
             if through_env && let Some(name) = named_by_env(words) {
                 let Some((_, object)) = self.in_path(name) else {
-                    let what = format!("its #! line asks env for {}, which is not in PATH ({})", quote(name), self.search_path());
+                    let what = format!(
+                        "its #! line asks env for {}, which is not in PATH ({})",
+                        quote(name),
+                        self.search_path()
+                    );
                     self.errors.add_unplaced("command", what, NOT_FOUND);
                     return None;
                 };
@@ -159,11 +204,17 @@ impl Resolver<'_> {
     /// Whether program and interpreters are granted for execution, by a first look: what is
     /// taken away again is the plan's to say.
     pub(super) fn check_program(&mut self, files: &[FileRule], _request: &LoadRequest) {
-        let Some(command) = self.command.clone() else { return };
-        let runs = |rule: &&FileRule| rule.verb == Verb::Exec || rule.verb == Verb::Write && rule.exec;
+        let Some(command) = self.command.clone() else {
+            return;
+        };
+        let runs =
+            |rule: &&FileRule| rule.verb == Verb::Exec || rule.verb == Verb::Write && rule.exec;
         let rules: Vec<_> = files.iter().filter(runs).collect();
         for object in command.program.iter().chain(&command.interpreters) {
-            if !rules.iter().any(|rule| settings::covers(rule, &object.path)) {
+            if !rules
+                .iter()
+                .any(|rule| settings::covers(rule, &object.path))
+            {
                 let what = format!(
                     "{} is not granted for execution; add exec = [\"${{COMMAND}}\"] to [files]",
                     quote(&object.path.to_string_lossy())
@@ -172,7 +223,11 @@ impl Resolver<'_> {
             }
             let held = self.layers.last().is_some_and(|main| self.held(main));
             if held && !self.caller_may(object, Need::Run) {
-                let what = format!("{} may not run {}", self.caller.name, quote(&object.path.to_string_lossy()));
+                let what = format!(
+                    "{} may not run {}",
+                    self.caller.name,
+                    quote(&object.path.to_string_lossy())
+                );
                 self.errors.add_unplaced("command", what, NOT_EXECUTABLE);
             }
         }

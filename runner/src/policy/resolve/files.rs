@@ -14,11 +14,21 @@ use super::rights::Need;
 use super::{CACHE, Resolver, STATE, paths};
 
 /// Places that every run has of its own.
-const PRIVATE: [&str; 7] = ["/tmp", "/var/tmp", "/dev/shm", "/dev/pts", "/dev", "/run", "/proc"];
+const PRIVATE: [&str; 7] = [
+    "/tmp", "/var/tmp", "/dev/shm", "/dev/pts", "/dev", "/run", "/proc",
+];
 /// Devices that every run has.
 const DEVICES: [&str; 10] = [
-    "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx",
-    "/dev/stdin", "/dev/stdout", "/dev/stderr",
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/ptmx",
+    "/dev/stdin",
+    "/dev/stdout",
+    "/dev/stderr",
 ];
 
 impl Resolver<'_> {
@@ -51,9 +61,13 @@ impl Resolver<'_> {
                 return;
             }
         };
-        let normal = self.values.replace(&text.path.value).unwrap_or_else(|_| text.path.value.clone());
+        let normal = self
+            .values
+            .replace(&text.path.value)
+            .unwrap_or_else(|_| text.path.value.clone());
         let info = self.info(layer, &text.path, &text.rule, normal);
-        let loaders = (text.path.value == "${BASE}" && text.verb == Verb::Read).then(|| self.base().1);
+        let loaders =
+            (text.path.value == "${BASE}" && text.verb == Verb::Read).then(|| self.base().1);
         let rule = FileRule {
             info,
             verb: text.verb,
@@ -72,33 +86,56 @@ impl Resolver<'_> {
             let targets = loaders.into_iter().map(Target::Object).collect();
             rules.push(rule);
             let verb = Verb::Exec;
-            rules.push(FileRule { info, verb, targets, exec: false, dangerous: None, mask_fallback: false });
+            rules.push(FileRule {
+                info,
+                verb,
+                targets,
+                exec: false,
+                dangerous: None,
+                mask_fallback: false,
+            });
         } else {
             rules.push(rule);
         }
     }
 
     /// What an entry names. An empty error stands for a parameter without a value in a check.
-    fn targets(&mut self, layer: &Layer, text: &FileText, parts: &[Part]) -> Result<Vec<Target>, String> {
-        let several = |part: &Part| matches!(part, Part::Variable(name) if SEVERAL.contains(&name.as_str()));
+    fn targets(
+        &mut self,
+        layer: &Layer,
+        text: &FileText,
+        parts: &[Part],
+    ) -> Result<Vec<Target>, String> {
+        let several =
+            |part: &Part| matches!(part, Part::Variable(name) if SEVERAL.contains(&name.as_str()));
         if !parts.iter().any(several) {
             let value = self.values.join(&text.path.value, parts).map_err(words)?;
             return Ok(vec![self.target(layer, text, parts, &value)?]);
         }
         let Some((Part::Variable(name), rest)) = parts.split_first() else {
-            return Err(format!("{} has text before the variable; remove it", quote(&text.path.value)));
+            return Err(format!(
+                "{} has text before the variable; remove it",
+                quote(&text.path.value)
+            ));
         };
         if rest.iter().any(several) {
-            return Err(format!("{} has two variables of several values; write two entries", quote(&text.path.value)));
+            return Err(format!(
+                "{} has two variables of several values; write two entries",
+                quote(&text.path.value)
+            ));
         }
         if name == "GIT_DIR" {
             return self.git_targets(layer, text, parts, rest);
         }
         if !rest.is_empty() {
-            return Err(format!("${{{name}}} is files of the system; write it alone"));
+            return Err(format!(
+                "${{{name}}} is files of the system; write it alone"
+            ));
         }
         if !matches!(text.verb, Verb::Read | Verb::Exec) {
-            return Err(format!("${{{name}}} is for read and exec; name the path itself"));
+            return Err(format!(
+                "${{{name}}} is for read and exec; name the path itself"
+            ));
         }
         let objects = match name.as_str() {
             "BASE" => self.base().0,
@@ -107,14 +144,23 @@ impl Resolver<'_> {
             _ => self.python_libraries(),
         };
         if objects.is_empty() && !text.optional && name.starts_with("PYTHON") {
-            return Err(format!("${{{name}}}: no python is found in PATH; install one, or add optional = true"));
+            return Err(format!(
+                "${{{name}}}: no python is found in PATH; install one, or add optional = true"
+            ));
         }
         Ok(objects.into_iter().map(Target::Object).collect())
     }
 
     fn command_objects(&self) -> Vec<Object> {
-        let Some(command) = &self.command else { return Vec::new() };
-        command.program.iter().chain(&command.interpreters).cloned().collect()
+        let Some(command) = &self.command else {
+            return Vec::new();
+        };
+        command
+            .program
+            .iter()
+            .chain(&command.interpreters)
+            .cloned()
+            .collect()
     }
 
     fn git_targets(
@@ -126,7 +172,10 @@ impl Resolver<'_> {
     ) -> Result<Vec<Target>, String> {
         let suffix = self.values.join(&text.path.value, rest).map_err(words)?;
         if !suffix.is_empty() && !suffix.starts_with('/') {
-            return Err(format!("{}: write a / after ${{GIT_DIR}}", quote(&text.path.value)));
+            return Err(format!(
+                "{}: write a / after ${{GIT_DIR}}",
+                quote(&text.path.value)
+            ));
         }
         let dirs = self.git_dirs()?;
         if dirs.is_empty() && !text.optional {
@@ -144,11 +193,20 @@ impl Resolver<'_> {
     }
 
     /// One path.
-    fn target(&mut self, layer: &Layer, text: &FileText, parts: &[Part], value: &str) -> Result<Target, String> {
+    fn target(
+        &mut self,
+        layer: &Layer,
+        text: &FileText,
+        parts: &[Part],
+        value: &str,
+    ) -> Result<Target, String> {
         let takes_away = matches!(text.verb, Verb::Protect | Verb::Deny);
         if paths::is_pattern(value) {
             if !takes_away {
-                return Err(format!("{}: a grant names one place; write the directory", quote(value)));
+                return Err(format!(
+                    "{}: a grant names one place; write the directory",
+                    quote(value)
+                ));
             }
             return paths::pattern(value).map(Target::Pattern);
         }
@@ -179,20 +237,32 @@ impl Resolver<'_> {
         match self.facts.open(path, &self.trusted()) {
             Ok(object) => Ok(Target::Object(object)),
             Err(FactError::Missing(_)) => Ok(Target::Missing(path.to_owned())),
-            Err(error) => Err(format!("{} {}", quote(&path.to_string_lossy()), reason(&error))),
+            Err(error) => Err(format!(
+                "{} {}",
+                quote(&path.to_string_lossy()),
+                reason(&error)
+            )),
         }
     }
 
     /// A place that the run makes itself.
-    fn private(&self, text: &FileText, parts: &[Part], path: &Path) -> Result<Option<Target>, String> {
-        let first = |name: &str| matches!(parts.first(), Some(Part::Variable(first)) if first == name);
+    fn private(
+        &self,
+        text: &FileText,
+        parts: &[Part],
+        path: &Path,
+    ) -> Result<Option<Target>, String> {
+        let first =
+            |name: &str| matches!(parts.first(), Some(Part::Variable(first)) if first == name);
         let own_home = self.identity.home == HomeChoice::Temp && path.starts_with(&self.home);
         let exact = PRIVATE.iter().any(|place| path == Path::new(place));
         let device = DEVICES.iter().any(|device| path == Path::new(device));
         if !(own_home || exact || device || first("TMPDIR") || path.starts_with("/proc")) {
             return Ok(None);
         }
-        let closed = ["/proc", "/run", "/dev"].iter().any(|place| path == Path::new(place));
+        let closed = ["/proc", "/run", "/dev"]
+            .iter()
+            .any(|place| path == Path::new(place));
         if text.verb == Verb::Write && (closed || path.starts_with("/proc")) {
             return Err(format!(
                 "{} is the run's own and set up by lp-run; write below ${{TMPDIR}}",
@@ -203,41 +273,70 @@ impl Resolver<'_> {
     }
 
     /// A grant on something that exists.
-    fn granted(&mut self, layer: &Layer, text: &FileText, value: &str, object: Object) -> Result<Target, String> {
+    fn granted(
+        &mut self,
+        layer: &Layer,
+        text: &FileText,
+        value: &str,
+        object: Object,
+    ) -> Result<Target, String> {
         let shown = quote(value);
         match object.kind {
             Kind::File | Kind::Directory => {}
-            Kind::Socket => return Err(format!("{shown} is a socket; write it under network.unix")),
-            Kind::CharDevice => return Err(format!("{shown} is a device; devices are not in this version")),
+            Kind::Socket => {
+                return Err(format!("{shown} is a socket; write it under network.unix"));
+            }
+            Kind::CharDevice => {
+                return Err(format!(
+                    "{shown} is a device; devices are not in this version"
+                ));
+            }
             Kind::Other => return Err(format!("{shown} is neither file nor directory; remove it")),
         }
         if text.create && object.kind != Kind::Directory {
-            return Err(format!("{shown} is a file, and create = \"dir\" makes a directory; remove create"));
+            return Err(format!(
+                "{shown} is a file, and create = \"dir\" makes a directory; remove create"
+            ));
         }
         if text.verb == Verb::Write {
             let verdict = self.judge_write(&object.path, &object);
             self.check_dangerous(layer, text.dangerous.as_ref(), verdict)?;
             if object.kind == Kind::File {
-                let what = format!("{} grants one file; programs that save by renaming need its directory", text.path.key);
+                let what = format!(
+                    "{} grants one file; programs that save by renaming need its directory",
+                    text.path.key
+                );
                 self.warnings.push((text.path.place.clone(), what));
             }
         }
         if object.path == Path::new("/") {
-            let what = format!("{} is the whole machine, as far as the agent's uid may read", text.path.key);
+            let what = format!(
+                "{} is the whole machine, as far as the agent's uid may read",
+                text.path.key
+            );
             self.warnings.push((text.path.place.clone(), what));
         }
         if let Err(what) = self.check_caller(layer, text.verb, &object, &shown) {
             if !text.optional {
                 return Err(what);
             }
-            self.warnings.push((text.path.place.clone(), format!("{}: {what}", text.path.key)));
+            self.warnings.push((
+                text.path.place.clone(),
+                format!("{}: {what}", text.path.key),
+            ));
             return Ok(Target::Missing(object.path));
         }
         Ok(Target::Object(object))
     }
 
     /// A caller who is not root gets nothing from his own policy that he could not use himself.
-    fn check_caller(&self, layer: &Layer, verb: Verb, object: &Object, shown: &str) -> Result<(), String> {
+    fn check_caller(
+        &self,
+        layer: &Layer,
+        verb: Verb,
+        object: &Object,
+        shown: &str,
+    ) -> Result<(), String> {
         let kept = object.path.starts_with(STATE) || object.path.starts_with(CACHE);
         if !self.held(layer) || kept {
             return Ok(());
@@ -248,11 +347,15 @@ impl Resolver<'_> {
             _ => self.caller_may(object, Need::Read),
         };
         if !may {
-            return Err(format!("{name} may not use {shown}, and the policy is not root's; remove it"));
+            return Err(format!(
+                "{name} may not use {shown}, and the policy is not root's; remove it"
+            ));
         }
         // The agent acts as the owner of what it may write.
         if verb == Verb::Write && object.uid != self.caller.uid {
-            return Err(format!("{shown} does not belong to {name}, and the policy is not root's; remove it"));
+            return Err(format!(
+                "{shown} does not belong to {name}, and the policy is not root's; remove it"
+            ));
         }
         Ok(())
     }
@@ -266,7 +369,8 @@ impl Resolver<'_> {
         value: &str,
         path: PathBuf,
     ) -> Result<Target, String> {
-        let kept = |name: &str| matches!(parts.first(), Some(Part::Variable(first)) if first == name);
+        let kept =
+            |name: &str| matches!(parts.first(), Some(Part::Variable(first)) if first == name);
         let keeps = text.verb == Verb::Write && (kept("STATE") || kept("CACHE"));
         if text.create || keeps {
             return self.made(layer, text, value, path, keeps);
@@ -295,7 +399,10 @@ impl Resolver<'_> {
             Some((above.to_owned(), object))
         });
         let Some((above, parent)) = nearest else {
-            return Err(format!("{}: no directory above it can be opened; fix the path", quote(value)));
+            return Err(format!(
+                "{}: no directory above it can be opened; fix the path",
+                quote(value)
+            ));
         };
         if parent.kind != Kind::Directory || !keeps && path.parent() != Some(above.as_path()) {
             return Err(format!(
@@ -309,7 +416,12 @@ impl Resolver<'_> {
         let verdict = self.judge_write(&path, &parent);
         self.check_dangerous(layer, text.dangerous.as_ref(), verdict)?;
         if !keeps {
-            self.check_caller(layer, Verb::Write, &parent, &quote(&parent.path.to_string_lossy()))?;
+            self.check_caller(
+                layer,
+                Verb::Write,
+                &parent,
+                &quote(&parent.path.to_string_lossy()),
+            )?;
         }
         Ok(Target::Create { parent, path })
     }
@@ -320,15 +432,30 @@ impl Resolver<'_> {
         let target = match self.facts.open(&path, &[]) {
             Ok(object) => Target::Object(object),
             Err(_) => {
-                let parent = path.ancestors().skip(1).find_map(|above| self.facts.open(above, &[]).ok())?;
-                Target::Create { parent, path: path.clone() }
+                let parent = path
+                    .ancestors()
+                    .skip(1)
+                    .find_map(|above| self.facts.open(above, &[]).ok())?;
+                Target::Create {
+                    parent,
+                    path: path.clone(),
+                }
             }
         };
         let key = "identity.home".to_owned();
         let text = path.to_string_lossy().into_owned();
-        let place = self.layers.last().map(|main| main.source.place()).unwrap_or_default();
+        let place = self
+            .layers
+            .last()
+            .map(|main| main.source.place())
+            .unwrap_or_default();
         Some(FileRule {
-            info: RuleInfo { key, text, place, ..RuleInfo::default() },
+            info: RuleInfo {
+                key,
+                text,
+                place,
+                ..RuleInfo::default()
+            },
             verb: Verb::Write,
             targets: vec![target],
             exec: false,
@@ -342,9 +469,13 @@ impl Resolver<'_> {
     /// the caller typed its name, and it is executable or refused.
     fn check_links(&mut self, rules: &[FileRule]) {
         let mut mistakes: Vec<(Place, String, String)> = Vec::new();
-        let written: Vec<&FileRule> = rules.iter().filter(|rule| rule.verb == Verb::Write).collect();
+        let written: Vec<&FileRule> = rules
+            .iter()
+            .filter(|rule| rule.verb == Verb::Write)
+            .collect();
         for rule in rules {
-            let program = ["${COMMAND}", "${PYTHON}", "${PYTHON_LIB}"].contains(&rule.info.text.as_str());
+            let program =
+                ["${COMMAND}", "${PYTHON}", "${PYTHON_LIB}"].contains(&rule.info.text.as_str());
             if program || matches!(rule.verb, Verb::Protect | Verb::Deny) {
                 continue;
             }
@@ -353,7 +484,9 @@ impl Resolver<'_> {
                 _ => None,
             });
             for (link, _) in objects.flat_map(|object| &object.links) {
-                let writer = written.iter().find(|writer| super::settings::covers(writer, link));
+                let writer = written
+                    .iter()
+                    .find(|writer| super::settings::covers(writer, link));
                 if let Some(writer) = writer {
                     let what = format!(
                         "{} is a symbolic link where {} writes; write the path it leads to",

@@ -19,12 +19,20 @@ impl Resolver<'_> {
     /// Empty where there is none; an error where there is one that cannot be trusted.
     pub(super) fn git_dirs(&self) -> Result<Vec<PathBuf>, String> {
         let tree = self.workdir.ancestors().find_map(|tree| {
-            let entry = self.facts.open(&tree.join(".git"), &self.trusted_here()).ok()?;
+            let entry = self
+                .facts
+                .open(&tree.join(".git"), &self.trusted_here())
+                .ok()?;
             Some((tree.to_owned(), entry))
         });
-        let Some((tree, entry)) = tree else { return Ok(Vec::new()) };
+        let Some((tree, entry)) = tree else {
+            return Ok(Vec::new());
+        };
         if entry.path != tree.join(".git") {
-            return Err(format!("{}/.git is a symbolic link; make it a directory", tree.display()));
+            return Err(format!(
+                "{}/.git is a symbolic link; make it a directory",
+                tree.display()
+            ));
         }
         match entry.kind {
             Kind::Directory if self.is_git_dir(&entry.path) => Ok(vec![entry.path]),
@@ -36,10 +44,16 @@ impl Resolver<'_> {
     fn linked(&self, tree: &Path, file: &Object) -> Result<Vec<PathBuf>, String> {
         let wrong = |what: &str| Err(format!("{}/.git {what}", tree.display()));
         let text = self.text(file);
-        let Some(named) = text.as_deref().and_then(|text| text.strip_prefix("gitdir:")) else {
+        let Some(named) = text
+            .as_deref()
+            .and_then(|text| text.strip_prefix("gitdir:"))
+        else {
             return wrong("is a file that names no git directory");
         };
-        let git_dir = match self.facts.open(&tree.join(named.trim()), &self.trusted_here()) {
+        let git_dir = match self
+            .facts
+            .open(&tree.join(named.trim()), &self.trusted_here())
+        {
             Ok(object) if object.kind == Kind::Directory => object.path,
             _ => return wrong("names a git directory that does not exist"),
         };
@@ -48,7 +62,11 @@ impl Resolver<'_> {
             _ => self.submodule(tree, &git_dir),
         }
         .ok_or_else(|| {
-            format!("{}/.git names {}, which does not point back", tree.display(), git_dir.display())
+            format!(
+                "{}/.git names {}, which does not point back",
+                tree.display(),
+                git_dir.display()
+            )
         })
     }
 
@@ -65,7 +83,9 @@ impl Resolver<'_> {
 
     /// `SUPER/.git/modules/NAME`: its `core.worktree` names the work tree.
     fn submodule(&self, tree: &Path, git_dir: &Path) -> Option<Vec<PathBuf>> {
-        let modules = git_dir.components().any(|part| part.as_os_str() == OsStr::new("modules"));
+        let modules = git_dir
+            .components()
+            .any(|part| part.as_os_str() == OsStr::new("modules"));
         let config = self.text(&self.look(&git_dir.join("config"))?)?;
         let setting = |line: &str| {
             let (name, value) = line.split_once('=')?;
@@ -77,7 +97,9 @@ impl Resolver<'_> {
     }
 
     fn is_git_dir(&self, path: &Path) -> bool {
-        ["HEAD", "objects", "refs"].iter().all(|name| self.look(&path.join(name)).is_some())
+        ["HEAD", "objects", "refs"]
+            .iter()
+            .all(|name| self.look(&path.join(name)).is_some())
     }
 
     fn look(&self, path: &Path) -> Option<Object> {

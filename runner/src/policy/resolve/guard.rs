@@ -12,13 +12,33 @@ use super::{CACHE, Resolver, STATE};
 const OURS: [&str; 4] = ["/etc/lp-run", "/run/lp-run", "/var/lib/lp-run", CACHE];
 /// Who writes here changes what root or the kernel does next.
 const SYSTEM: [&str; 13] = [
-    "/etc", "/proc", "/sys", "/boot", "/dev", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64",
-    "/var/spool/cron", "/var/lib/systemd",
+    "/etc",
+    "/proc",
+    "/sys",
+    "/boot",
+    "/dev",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/var/spool/cron",
+    "/var/lib/systemd",
 ];
 /// File systems through which the kernel is set up.
 const KERNEL: [&str; 11] = [
-    "proc", "sysfs", "cgroup", "cgroup2", "bpf", "debugfs", "tracefs", "securityfs", "configfs",
-    "efivarfs", "pstore",
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "bpf",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "configfs",
+    "efivarfs",
+    "pstore",
 ];
 /// Sockets whose owner does what it is told, as root.
 const ROOT_SOCKETS: [&str; 17] = [
@@ -41,8 +61,13 @@ const ROOT_SOCKETS: [&str; 17] = [
     "/run/polkit",
 ];
 /// The same by name, wherever the socket stands.
-const ROOT_NAMES: [&str; 5] =
-    ["docker.sock", "containerd.sock", "podman.sock", "crio.sock", "system_bus_socket"];
+const ROOT_NAMES: [&str; 5] = [
+    "docker.sock",
+    "containerd.sock",
+    "podman.sock",
+    "crio.sock",
+    "system_bus_socket",
+];
 
 /// What is to be said about a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +85,9 @@ impl Resolver<'_> {
     pub(super) fn judge_write(&self, path: &Path, object: &Object) -> Verdict {
         let shown = quote(&path.to_string_lossy());
         if path == Path::new("/") {
-            return Verdict::Never("is everything; write the directory that the task needs".to_owned());
+            return Verdict::Never(
+                "is everything; write the directory that the task needs".to_owned(),
+            );
         }
         if let Some(home) = self.whole_home(path) {
             let what = format!(
@@ -75,7 +102,10 @@ impl Resolver<'_> {
             let what = format!("{shown} holds lp-run's own state; write another directory");
             return Verdict::Never(what);
         }
-        let files = self.layers.iter().filter_map(|layer| layer.source.path.as_deref());
+        let files = self
+            .layers
+            .iter()
+            .filter_map(|layer| layer.source.path.as_deref());
         if let Some(policy) = files.into_iter().find(|file| file.starts_with(path)) {
             let what = format!(
                 "{shown} holds the policy {}, which its agent could change; move the policy",
@@ -105,9 +135,15 @@ impl Resolver<'_> {
     /// The system directory that the path lies in or holds, by name or, behind a bind mount,
     /// by inode.
     fn system_directory(&self, path: &Path, object: &Object) -> Option<&'static str> {
-        let by_name = SYSTEM.into_iter().find(|system| overlap(path, Path::new(system)));
+        let by_name = SYSTEM
+            .into_iter()
+            .find(|system| overlap(path, Path::new(system)));
         by_name.or_else(|| {
-            let above = object.ancestors.iter().skip(1).map(|above| (above.dev, above.ino));
+            let above = object
+                .ancestors
+                .iter()
+                .skip(1)
+                .map(|above| (above.dev, above.ino));
             let passed: Vec<_> = above.chain([(object.dev, object.ino)]).collect();
             SYSTEM.into_iter().find(|system| {
                 let known = self.facts.open(Path::new(system), &[]);
@@ -119,9 +155,12 @@ impl Resolver<'_> {
     /// A home that `path` covers as a whole.
     fn whole_home(&self, path: &Path) -> Option<PathBuf> {
         let homes = [self.caller.home.clone(), PathBuf::from("/root")];
-        let known = homes.into_iter().find(|home| home != Path::new("/") && home.starts_with(path));
+        let known = homes
+            .into_iter()
+            .find(|home| home != Path::new("/") && home.starts_with(path));
         known.or_else(|| {
-            let below_home = path == Path::new("/home") || path.parent() == Some(Path::new("/home"));
+            let below_home =
+                path == Path::new("/home") || path.parent() == Some(Path::new("/home"));
             (below_home && !path.starts_with(&self.home)).then(|| path.to_owned())
         })
     }
@@ -131,7 +170,9 @@ impl Resolver<'_> {
 pub fn judge_socket(socket: &Path) -> Verdict {
     let inside = |place: &&str| socket.starts_with(place);
     let name = socket.file_name().unwrap_or_default();
-    if ROOT_SOCKETS.iter().any(|place| inside(&place)) || ROOT_NAMES.iter().any(|known| name == *known) {
+    if ROOT_SOCKETS.iter().any(|place| inside(&place))
+        || ROOT_NAMES.iter().any(|known| name == *known)
+    {
         let what = "is root in disguise; use a narrower service, or add dangerous = \"reason\"";
         return Verdict::Dangerous(format!("{} {what}", quote(&socket.to_string_lossy())));
     }

@@ -35,7 +35,9 @@ impl Resolver<'_> {
                 _ => HomeChoice::Temp,
             };
         }
-        let terminal = self.word("identity.terminal", "auto", |schema| schema.terminal.as_ref());
+        let terminal = self.word("identity.terminal", "auto", |schema| {
+            schema.terminal.as_ref()
+        });
         self.identity.terminal = terminal.as_deref() != Some("none");
         let stdio = self.word("identity.stdio", "auto", |schema| schema.stdio.as_ref());
         self.identity.stdio_direct = stdio.as_deref() == Some("direct");
@@ -69,13 +71,19 @@ impl Resolver<'_> {
         let mistake = match user.value.as_str() {
             "dynamic" => return UserChoice::Dynamic,
             "caller" if self.caller.uid != 0 => return UserChoice::Caller,
-            "caller" => "the caller is root, and an agent is never root; write user = \"dynamic\"".to_owned(),
+            "caller" => "the caller is root, and an agent is never root; write user = \"dynamic\""
+                .to_owned(),
             "" => "is empty; write user = \"dynamic\"".to_owned(),
             name => match self.facts.user(name) {
                 Some(found) if found.uid == 0 => {
-                    format!("{} is root, and an agent is never root; write user = \"dynamic\"", quote(name))
+                    format!(
+                        "{} is root, and an agent is never root; write user = \"dynamic\"",
+                        quote(name)
+                    )
                 }
-                Some(found) if self.caller.uid == 0 || self.owner == 0 || found.uid == self.caller.uid => {
+                Some(found)
+                    if self.caller.uid == 0 || self.owner == 0 || found.uid == self.caller.uid =>
+                {
                     return UserChoice::Named(found);
                 }
                 Some(_) => format!(
@@ -83,7 +91,10 @@ impl Resolver<'_> {
                     self.caller.name,
                     quote(name)
                 ),
-                None => format!("{} is no user of this machine; write user = \"dynamic\"", quote(name)),
+                None => format!(
+                    "{} is no user of this machine; write user = \"dynamic\"",
+                    quote(name)
+                ),
             },
         };
         self.errors.add(&user.place, &user.key, mistake);

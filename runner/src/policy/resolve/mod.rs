@@ -144,7 +144,8 @@ impl Resolver<'_> {
                     self.errors.add(&version.place, "version", what);
                 }
                 None if layer.source.prefix.is_empty() => {
-                    self.errors.add(&whole, "version", "is missing; write version = 1");
+                    self.errors
+                        .add(&whole, "version", "is missing; write version = 1");
                 }
                 _ => {}
             }
@@ -177,16 +178,20 @@ impl Resolver<'_> {
                 self.workdir_owner = object.uid;
                 self.workdir = object.path;
             }
-            Ok(_) => self.errors.add_unplaced(&option, "is not a directory; name one", REFUSED),
+            Ok(_) => self
+                .errors
+                .add_unplaced(&option, "is not a directory; name one", REFUSED),
             Err(error) => {
-                self.errors.add_unplaced(&option, super::source::reason(&error), REFUSED);
+                self.errors
+                    .add_unplaced(&option, super::source::reason(&error), REFUSED);
             }
         }
         if self.workdir.as_os_str().is_empty() {
             self.workdir = asked;
         }
         if self.workdir.to_str().is_none() {
-            self.errors.add_unplaced(&option, "is not UTF-8; rename the directory", REFUSED);
+            self.errors
+                .add_unplaced(&option, "is not UTF-8; rename the directory", REFUSED);
         }
     }
 
@@ -206,7 +211,8 @@ impl Resolver<'_> {
     fn variables(&mut self, main: &Layer, _params: &BTreeMap<String, String>) {
         self.values.set("WORKDIR", self.workdir.to_string_lossy());
         self.values.set("HOME", self.home.to_string_lossy());
-        self.values.set("CALLER_HOME", self.caller.home.to_string_lossy());
+        self.values
+            .set("CALLER_HOME", self.caller.home.to_string_lossy());
         self.values.set("TMPDIR", "/tmp");
         self.values.set("STATE", format!("{STATE}/{}", self.name));
         self.values.set("CACHE", format!("{CACHE}/{}", self.name));
@@ -218,10 +224,16 @@ impl Resolver<'_> {
     fn task(&mut self, main: &Layer) -> Task {
         let schema = &main.schema;
         let whole = main.source.place();
-        for (key, text) in [("task.purpose", &schema.purpose), ("task.owner", &schema.owner)] {
-            let empty = text.as_ref().is_none_or(|text| text.value.trim().is_empty());
+        for (key, text) in [
+            ("task.purpose", &schema.purpose),
+            ("task.owner", &schema.owner),
+        ] {
+            let empty = text
+                .as_ref()
+                .is_none_or(|text| text.value.trim().is_empty());
             if empty {
-                self.warnings.push((whole.clone(), format!("{key} is missing; say it")));
+                self.warnings
+                    .push((whole.clone(), format!("{key} is missing; say it")));
             }
         }
         let review_by = schema.review_by.as_ref().and_then(|day| {
@@ -233,7 +245,11 @@ impl Resolver<'_> {
             match date {
                 Ok(date) => Some(date),
                 Err(_) => {
-                    self.errors.add(&day.place, &day.key, "is not a day; write one such as 2027-03-01");
+                    self.errors.add(
+                        &day.place,
+                        &day.key,
+                        "is not a day; write one such as 2027-03-01",
+                    );
                     None
                 }
             }
@@ -243,11 +259,17 @@ impl Resolver<'_> {
                 let what = format!("task.review_by: the review was due on {date}");
                 self.warnings.push((day.place.clone(), what));
             }
-            (None, _) => self.warnings.push((whole, "task.review_by is missing; set a day".to_owned())),
+            (None, _) => self
+                .warnings
+                .push((whole, "task.review_by is missing; set a day".to_owned())),
             _ => {}
         }
         let text = |text: &Option<At<String>>| text.as_ref().map(|text| text.value.clone());
-        Task { purpose: text(&schema.purpose), owner: text(&schema.owner), review_by }
+        Task {
+            purpose: text(&schema.purpose),
+            owner: text(&schema.owner),
+            review_by,
+        }
     }
 
     /// The string with its variables replaced; `None` after a mistake, or where a parameter has
@@ -268,7 +290,10 @@ impl Resolver<'_> {
         if let Some(id) = &rule.id {
             let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if id.value.is_empty() || id.value.len() > 63 || !id.value.chars().all(fine) {
-                let what = format!("{} is not an id; write letters, digits, - _ .", quote(&id.value));
+                let what = format!(
+                    "{} is not an id; write letters, digits, - _ .",
+                    quote(&id.value)
+                );
                 self.errors.add(&id.place, &id.key, what);
             }
         }
@@ -291,7 +316,9 @@ impl Resolver<'_> {
     ) -> Option<At<T>> {
         let mut winner: Option<At<T>> = None;
         for layer in self.layers {
-            let Some(value) = get(&layer.schema) else { continue };
+            let Some(value) = get(&layer.schema) else {
+                continue;
+            };
             if let Some(loser) = winner.replace(value.clone()) {
                 self.overridden.push(super::model::Overridden {
                     key: value.key.clone(),
@@ -318,7 +345,11 @@ impl Resolver<'_> {
 
     /// Uids whose symbolic links a rule follows, besides root's.
     fn trusted(&self) -> Vec<u32> {
-        if self.owner == 0 { Vec::new() } else { vec![self.owner] }
+        if self.owner == 0 {
+            Vec::new()
+        } else {
+            vec![self.owner]
+        }
     }
 
     fn check_ids(
@@ -336,14 +367,18 @@ impl Resolver<'_> {
         for info in infos {
             let Some(id) = &info.id else { continue };
             if let Some(earlier) = seen.insert(id, &info.key) {
-                let what = format!("the id {} is {earlier}'s already; choose another", quote(id));
+                let what = format!(
+                    "the id {} is {earlier}'s already; choose another",
+                    quote(id)
+                );
                 self.errors.add(&info.place, &info.key, what);
             }
         }
         let rules = files.len() + network.len() + listen.len() + unix.len();
         let most = lp_run_common::counters::MAX_ROWS as usize / 2;
         if rules > most {
-            let what = format!("{rules} rules; the kernel maps hold {most} for one run: write fewer");
+            let what =
+                format!("{rules} rules; the kernel maps hold {most} for one run: write fewer");
             self.errors.add_unplaced("", what, REFUSED);
         }
     }

@@ -21,9 +21,13 @@ impl Resolver<'_> {
             for text in &layer.schema.network {
                 let list = match text.takes_away {
                     true => List::Deny,
-                    false => List::Allow { private: text.private },
+                    false => List::Allow {
+                        private: text.private,
+                    },
                 };
-                let Some((value, address)) = self.address(text, list) else { continue };
+                let Some((value, address)) = self.address(text, list) else {
+                    continue;
+                };
                 let info = self.info(layer, &text.to, &text.rule, value);
                 rules.push(NetworkRule {
                     info,
@@ -58,7 +62,9 @@ impl Resolver<'_> {
 
     fn listener(&mut self, layer: &Layer, text: &NetworkText) -> Option<ListenRule> {
         let (value, address) = self.address(text, List::Listen)?;
-        let Endpoint::Nets(nets) = &address.to else { return None };
+        let Endpoint::Nets(nets) = &address.to else {
+            return None;
+        };
         let single = match nets.as_slice() {
             [net] if net.prefix_len() == net.max_prefix_len() => Some(net.addr()),
             _ => None,
@@ -68,16 +74,28 @@ impl Resolver<'_> {
                 true => "is two addresses; write 127.0.0.1 and [::1], one entry each",
                 false => "is a range; write one local address, or 0.0.0.0 or [::] for all",
             };
-            self.errors.add(&text.to.place, &text.to.key, format!("{} {what}", quote(&value)));
+            self.errors.add(
+                &text.to.place,
+                &text.to.key,
+                format!("{} {what}", quote(&value)),
+            );
             return None;
         };
         if is_no_local_address(&local) {
-            let what = format!("{} is no address of a machine; write a local one", quote(&value));
+            let what = format!(
+                "{} is no address of a machine; write a local one",
+                quote(&value)
+            );
             self.errors.add(&text.to.place, &text.to.key, what);
         }
         let info = self.info(layer, &text.to, &text.rule, value);
         let protocol = *address.protocols.first()?;
-        Some(ListenRule { info, address: local, ports: address.ports, protocol })
+        Some(ListenRule {
+            info,
+            address: local,
+            ports: address.ports,
+            protocol,
+        })
     }
 
     fn socket(&mut self, layer: &Layer, text: &UnixText) -> Option<UnixRule> {
@@ -86,7 +104,11 @@ impl Resolver<'_> {
             Ok(socket) => {
                 let dangerous = text.dangerous.as_ref().map(|reason| reason.value.clone());
                 let info = self.info(layer, &text.path, &text.rule, value);
-                Some(UnixRule { info, socket, dangerous })
+                Some(UnixRule {
+                    info,
+                    socket,
+                    dangerous,
+                })
             }
             Err(what) => {
                 self.errors.add(&text.path.place, &text.path.key, what);
@@ -102,23 +124,41 @@ impl Resolver<'_> {
         value: &str,
     ) -> Result<super::super::facts::Object, String> {
         if value.starts_with('@') {
-            return Err(format!("{}: abstract sockets are not in this version; write a path", quote(value)));
+            return Err(format!(
+                "{}: abstract sockets are not in this version; write a path",
+                quote(value)
+            ));
         }
         if !value.is_empty() && !value.contains('/') {
-            return Err(format!("{}: names of sockets are not in this version; write a path", quote(value)));
+            return Err(format!(
+                "{}: names of sockets are not in this version; write a path",
+                quote(value)
+            ));
         }
         let path = paths::absolute(value)?;
-        let socket = self.facts.open(&path, &self.trusted()).map_err(|error| match error {
-            FactError::Missing(_) => format!("{} does not exist; start its server first", quote(value)),
-            error => super::super::source::reason(&error),
-        })?;
+        let socket = self
+            .facts
+            .open(&path, &self.trusted())
+            .map_err(|error| match error {
+                FactError::Missing(_) => {
+                    format!("{} does not exist; start its server first", quote(value))
+                }
+                error => super::super::source::reason(&error),
+            })?;
         if socket.kind != Kind::Socket {
-            return Err(format!("{} is no socket; write files under [files]", quote(value)));
+            return Err(format!(
+                "{} is no socket; write files under [files]",
+                quote(value)
+            ));
         }
         let verdict = guard::judge_socket(&socket.path);
         self.check_dangerous(layer, text.dangerous.as_ref(), verdict)?;
         if self.held(layer) && !self.caller_may(&socket, Need::Connect) {
-            return Err(format!("{} may not connect to {}", self.caller.name, quote(value)));
+            return Err(format!(
+                "{} may not connect to {}",
+                self.caller.name,
+                quote(value)
+            ));
         }
         Ok(socket)
     }

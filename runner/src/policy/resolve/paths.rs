@@ -20,14 +20,24 @@ pub fn absolute(text: &str) -> Result<PathBuf, String> {
     }
     if text == "~" || text.starts_with("~/") {
         let replacement = format!("${{CALLER_HOME}}{}", &text[1..]);
-        return Err(format!("{}: ~ is not replaced; write {}", quote(text), quote(&replacement)));
+        return Err(format!(
+            "{}: ~ is not replaced; write {}",
+            quote(text),
+            quote(&replacement)
+        ));
     }
     if text.starts_with('~') {
-        return Err(format!("{}: ~ is not replaced; write the home directory itself", quote(text)));
+        return Err(format!(
+            "{}: ~ is not replaced; write the home directory itself",
+            quote(text)
+        ));
     }
     if !text.starts_with('/') {
         let bare = text.strip_prefix("./").unwrap_or(text);
-        let (here, there) = (format!("${{WORKDIR}}/{bare}"), format!("${{POLICY_DIR}}/{bare}"));
+        let (here, there) = (
+            format!("${{WORKDIR}}/{bare}"),
+            format!("${{POLICY_DIR}}/{bare}"),
+        );
         return Err(format!(
             "{} is relative; write {} or {}",
             quote(text),
@@ -37,10 +47,16 @@ pub fn absolute(text: &str) -> Result<PathBuf, String> {
     }
     let names: Vec<&str> = text.split('/').filter(|name| !name.is_empty()).collect();
     if names.iter().any(|name| *name == ".." || *name == ".") {
-        return Err(format!("{} has . or .. in it; write the path it means", quote(text)));
+        return Err(format!(
+            "{} has . or .. in it; write the path it means",
+            quote(text)
+        ));
     }
     if text.len() > LONGEST || names.iter().any(|name| name.len() > LONGEST_NAME) {
-        return Err(format!("{} is longer than a path can be; shorten it", quote(text)));
+        return Err(format!(
+            "{} is longer than a path can be; shorten it",
+            quote(text)
+        ));
     }
     Ok(Path::new("/").join(names.join("/")))
 }
@@ -65,8 +81,12 @@ pub fn pattern(text: &str) -> Result<String, String> {
     };
     let names: Vec<&str> = rest.split('/').collect();
     let anywhere = text.starts_with("**/");
-    let Some((last, above)) = names.split_last() else { return wrong() };
-    let fine = |name: &&str| !name.is_empty() && *name != "." && *name != ".." && name.len() <= LONGEST_NAME;
+    let Some((last, above)) = names.split_last() else {
+        return wrong();
+    };
+    let fine = |name: &&str| {
+        !name.is_empty() && *name != "." && *name != ".." && name.len() <= LONGEST_NAME
+    };
     let stars = last.matches('*').count();
     let shape = names.iter().all(fine)
         && !above.iter().any(|name| name.contains('*'))
@@ -103,10 +123,28 @@ mod tests {
 
     #[test]
     fn patterns_have_three_shapes() {
-        for text in ["**/.env", "**/.git/hooks", "**/*.pem", "/srv/kb/*.key", "**/.git/hook*"] {
+        for text in [
+            "**/.env",
+            "**/.git/hooks",
+            "**/*.pem",
+            "/srv/kb/*.key",
+            "**/.git/hook*",
+        ] {
             assert!(pattern(text).is_ok(), "{text}");
         }
-        for text in ["*", "**", "**/", "**/*", "**/a/b/c", "/srv/*/kb", "a*", "**/a*b*", "**/../x", "**/a/*", "/srv/**/x"] {
+        for text in [
+            "*",
+            "**",
+            "**/",
+            "**/*",
+            "**/a/b/c",
+            "/srv/*/kb",
+            "a*",
+            "**/a*b*",
+            "**/../x",
+            "**/a/*",
+            "/srv/**/x",
+        ] {
             assert!(pattern(text).is_err(), "{text}");
         }
     }

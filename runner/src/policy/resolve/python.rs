@@ -14,7 +14,10 @@ impl Resolver<'_> {
         for (_, object) in self.python_names() {
             match found.iter_mut().find(|known| known.path == object.path) {
                 Some(known) => {
-                    let new = object.links.into_iter().filter(|link| !known.links.contains(link));
+                    let new = object
+                        .links
+                        .into_iter()
+                        .filter(|link| !known.links.contains(link));
                     let new: Vec<_> = new.collect();
                     known.links.extend(new);
                 }
@@ -29,7 +32,12 @@ impl Resolver<'_> {
         let mut places = Vec::new();
         for (name, object) in self.python_names() {
             // PREFIX/bin/pythonX.Y has its libraries in PREFIX/lib/pythonX.Y.
-            let version = object.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let version = object
+                .path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if let Some(prefix) = object.path.parent().and_then(Path::parent) {
                 for library in ["lib", "lib64"] {
                     places.push(prefix.join(library).join(&version));
@@ -46,7 +54,9 @@ impl Resolver<'_> {
             places.push(Path::new("/etc").join(&version));
             // venv: BASE/bin/python is a link, and BASE/pyvenv.cfg stands beside bin.
             if let Some(base) = name.parent().and_then(Path::parent)
-                && let Ok(marker) = self.facts.open(&base.join("pyvenv.cfg"), &self.trusted_program())
+                && let Ok(marker) = self
+                    .facts
+                    .open(&base.join("pyvenv.cfg"), &self.trusted_program())
                 && marker.kind == Kind::File
             {
                 places.push(base.to_owned());
@@ -73,12 +83,22 @@ impl Resolver<'_> {
         }
         if let Some(command) = &self.command {
             names.push(command.path.clone());
-            names.extend(command.interpreters.iter().map(|object| object.path.clone()));
+            names.extend(
+                command
+                    .interpreters
+                    .iter()
+                    .map(|object| object.path.clone()),
+            );
         }
         let mut found = Vec::new();
         for name in names {
-            let Ok(object) = self.facts.open(&name, &self.trusted_program()) else { continue };
-            let python = object.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python"));
+            let Ok(object) = self.facts.open(&name, &self.trusted_program()) else {
+                continue;
+            };
+            let python = object
+                .path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("python"));
             if python && object.kind == Kind::File && object.mode & 0o111 != 0 {
                 found.push((name, object));
             }

@@ -19,8 +19,14 @@ const OURS: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "
 const SPELLED_OUT: [&str; 3] = ["LD_", "GIT_", "BASH_FUNC_"];
 /// Protections that can be missed.
 const ACCEPTABLE: [&str; 8] = [
-    "landlock", "seccomp", "processes", "unix-sockets", "file-deny", "file-deny-pattern",
-    "resource-limits", "audit",
+    "landlock",
+    "seccomp",
+    "processes",
+    "unix-sockets",
+    "file-deny",
+    "file-deny-pattern",
+    "resource-limits",
+    "audit",
 ];
 /// Bytes of the private `/tmp`.
 const TMP: u64 = 512 << 20;
@@ -45,18 +51,26 @@ impl Resolver<'_> {
             written |= layer.schema.env_pass.is_some();
             for (name, value) in &layer.schema.env_set {
                 if let Err(what) = check_variable(&name.value) {
-                    self.errors.add(&name.place, &super::super::error::escape(&name.key, 80), what);
+                    self.errors.add(
+                        &name.place,
+                        &super::super::error::escape(&name.key, 80),
+                        what,
+                    );
                 } else if value.value.contains('\0') {
-                    self.errors.add(&value.place, &value.key, "has a NUL byte; remove it");
+                    self.errors
+                        .add(&value.place, &value.key, "has a NUL byte; remove it");
                 } else if let Some(value) = self.replaced(value) {
                     set.insert(name.value.clone(), value);
                 }
             }
             for dir in &layer.schema.env_path {
-                let Some(text) = self.replaced(dir) else { continue };
+                let Some(text) = self.replaced(dir) else {
+                    continue;
+                };
                 match paths::absolute(&text) {
                     Ok(_) if text.contains(':') => {
-                        self.errors.add(&dir.place, &dir.key, "has a colon; write one directory");
+                        self.errors
+                            .add(&dir.place, &dir.key, "has a colon; write one directory");
                     }
                     Ok(path) => self.path_dirs.push(path),
                     Err(what) => self.errors.add(&dir.place, &dir.key, what),
@@ -78,7 +92,10 @@ impl Resolver<'_> {
         } else if let Err(what) = check_variable(name) {
             Some(what)
         } else if text.ends_with('*') && SPELLED_OUT.iter().any(|prefix| name.starts_with(prefix)) {
-            Some(format!("{} reaches variables that change programs; spell each in full", quote(text)))
+            Some(format!(
+                "{} reaches variables that change programs; spell each in full",
+                quote(text)
+            ))
         } else {
             None
         };
@@ -92,8 +109,15 @@ impl Resolver<'_> {
         let wall_time = self.scalar(|schema| schema.limits.wall_time.as_ref());
         let wall_time = wall_time.and_then(|text| self.measured(&text, quantity::duration));
         if wall_time.is_none() {
-            let place = self.layers.last().map(|layer| layer.source.place()).unwrap_or_default();
-            self.warnings.push((place, "no limits.wall_time; a hung agent runs for ever".to_owned()));
+            let place = self
+                .layers
+                .last()
+                .map(|layer| layer.source.place())
+                .unwrap_or_default();
+            self.warnings.push((
+                place,
+                "no limits.wall_time; a hung agent runs for ever".to_owned(),
+            ));
             self.default("limits.wall_time", "none");
         }
         let file_size = self.scalar(|schema| schema.limits.file_size.as_ref());
@@ -103,12 +127,26 @@ impl Resolver<'_> {
         let shm = self.scalar(|schema| schema.limits.shm.as_ref());
         let shm = self.or_default("limits.shm", "64M", shm, quantity::size, SHM);
         let signal = self.scalar(|schema| schema.limits.stop_signal.as_ref());
-        let stop_signal =
-            self.or_default("limits.stop_signal", "TERM", signal, quantity::signal, libc::SIGTERM);
+        let stop_signal = self.or_default(
+            "limits.stop_signal",
+            "TERM",
+            signal,
+            quantity::signal,
+            libc::SIGTERM,
+        );
         let grace = self.scalar(|schema| schema.limits.stop_grace.as_ref());
-        let stop_grace = self.or_default("limits.stop_grace", "10s", grace, quantity::duration, GRACE);
+        let stop_grace =
+            self.or_default("limits.stop_grace", "10s", grace, quantity::duration, GRACE);
         let open_files = self.open_files();
-        Limits { wall_time, open_files, file_size, tmp, shm, stop_signal, stop_grace }
+        Limits {
+            wall_time,
+            open_files,
+            file_size,
+            tmp,
+            shm,
+            stop_signal,
+            stop_grace,
+        }
     }
 
     fn open_files(&mut self) -> Option<u64> {
@@ -198,9 +236,15 @@ impl Resolver<'_> {
                 return None;
             }
         };
-        let writer = files.iter().find(|rule| rule.verb == Verb::Write && covers(rule, &path));
+        let writer = files
+            .iter()
+            .find(|rule| rule.verb == Verb::Write && covers(rule, &path));
         if let Some(rule) = writer {
-            let what = format!("{} lies where {} writes; choose another place", quote(&value), rule.info.key);
+            let what = format!(
+                "{} lies where {} writes; choose another place",
+                quote(&value),
+                rule.info.key
+            );
             self.errors.add(&text.place, &text.key, what);
         }
         Some(path)
@@ -216,11 +260,19 @@ impl Resolver<'_> {
                     let what = match name {
                         "network" | "identity" => format!("{name} is never missed; remove it"),
                         _ => match nearest(name, ACCEPTABLE) {
-                            Some(near) => format!("{} is no protection; did you mean \"{near}\"?", quote(name)),
-                            None => format!("{} is no protection; write one of {}", quote(name), ACCEPTABLE.join(" ")),
+                            Some(near) => format!(
+                                "{} is no protection; did you mean \"{near}\"?",
+                                quote(name)
+                            ),
+                            None => format!(
+                                "{} is no protection; write one of {}",
+                                quote(name),
+                                ACCEPTABLE.join(" ")
+                            ),
                         },
                     };
-                    self.errors.add(&entry.protection.place, &entry.protection.key, what);
+                    self.errors
+                        .add(&entry.protection.place, &entry.protection.key, what);
                 }
                 degrade.push(Degrade {
                     protection: name.to_owned(),
@@ -266,7 +318,10 @@ fn check_variable(name: &str) -> Result<(), String> {
     let first = |c: char| c.is_ascii_alphabetic() || c == '_';
     let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if !name.starts_with(first) || !name.chars().all(fine) {
-        return Err(format!("{} is not a variable's name; write letters, digits and _", quote(name)));
+        return Err(format!(
+            "{} is not a variable's name; write letters, digits and _",
+            quote(name)
+        ));
     }
     if OURS.contains(&name) || name.starts_with("LP_RUN") {
         let instead = match name {
