@@ -70,6 +70,7 @@ pub fn policy() -> Policy {
         caller: anna(),
         warnings: Vec::new(),
         defaults: Vec::new(),
+        overridden: Vec::new(),
     }
 }
 
