@@ -121,6 +121,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
         caller: root,
         warnings: Vec::new(),
         defaults: Vec::new(),
+        overridden: Vec::new(),
     }
 }
 
