@@ -9,7 +9,7 @@ use super::{Capability, Need};
 use crate::sys::SysError;
 
 /// The directory below which runs are placed; `None` when no cgroup v2 is mounted.
-pub(super) fn placement() -> Option<PathBuf> {
+pub fn placement() -> Option<PathBuf> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let mount = mount_point(&mountinfo)?;
     let own = fs::read_to_string("/proc/self/cgroup")

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::sys::SysError;
 
+pub use cgroup::placement;
 pub use probe::Depth;
 pub use trial::lsm_line;
 

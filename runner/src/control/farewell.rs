@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The last line that a dead run still owes to its audit logs.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::state::RunState;
+use crate::record::audit::Audit;
+use crate::record::chain::open_chain;
+use crate::record::event::{Exit, Reason};
+use crate::record::log_file::LogFile;
+
+/// The end of a run whose lp-run is gone.
+const END: Exit = Exit {
+    code: 121,
+    signal: None,
+    reason: Reason::Internal,
+};
+const DETAIL: &str = "lp-run died; the program died with it, and this line was written later";
+
+/// Writes `run.end` into each log that has no such line yet.
+pub(super) fn write(state: &RunState) -> Vec<String> {
+    let mut failures = Vec::new();
+    for log in &state.logs {
+        if let Err(error) = write_one(state, log) {
+            failures.push(format!(
+                "write the end of run {} to `{}`: {error}",
+                state.run,
+                log.display()
+            ));
+        }
+    }
+    failures
+}
+
+fn write_one(state: &RunState, log: &Path) -> io::Result<()> {
+    let policy = state.policy.as_deref().unwrap_or_default();
+    let Some(chain) = open_chain(BufReader::new(File::open(log)?), &state.run)? else {
+        return Ok(());
+    };
+    let file = LogFile::open(log, None).map_err(io::Error::other)?;
+    let mut audit = Audit::resume(vec![file], &state.run, policy, chain);
+    audit
+        .end(END, Some(DETAIL), Timestamp::now())
+        .map_err(io::Error::other)
+}
