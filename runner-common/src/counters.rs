@@ -68,8 +68,10 @@ pub struct Tally {
     pub paths: u64,
     /// Refusals of paths beyond the table.
     pub other_paths: u64,
-    /// Room for more.
-    pub spare: [u64; 2],
+    /// Distinct paths in `MISSING_PATHS`.
+    pub missing: u64,
+    /// Missing paths beyond the table.
+    pub other_missing: u64,
 }
 
 plain_data!(CounterRow = 64, DenialRow = 48, Tally = 64);

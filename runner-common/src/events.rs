@@ -3,6 +3,7 @@
 //! each distinct target; repeats are only counted. A reservation that fails adds one to
 //! `LOST[slot]`; enforcement and counters never depend on it.
 
+use crate::files::{BASE_BYTES, TYPED_BYTES};
 use crate::plain_data;
 
 /// Size of the ring buffer in bytes (a power of two, a multiple of the page size).
@@ -72,21 +73,34 @@ pub struct NetworkEvent {
     pub reserved: u16,
 }
 
-/// A failed open or exec. `base` bytes (the directory it is relative to, as the agent sees
-/// it; empty for an absolute path) and then `typed` bytes (what was typed) follow in `text`.
+/// A failed open or exec. Its first `size_of::<FileEvent>() - FILE_TEXT` bytes are always
+/// sent; of `text` only `typed + base` bytes travel.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct FileEvent {
     /// `kind` is [`KIND_FILE`].
     pub header: EventHeader,
-    /// The key in `DENIED_PATHS`.
+    /// The key in `DENIED_PATHS` or `MISSING_PATHS`.
     pub hash: u64,
-    /// Bytes of `text` that name the base directory.
-    pub base: u32,
-    /// Bytes of `text`, behind `base`, that were typed.
+    /// First bytes of `text`: what was typed, without its NUL.
     pub typed: u32,
+    /// Bytes of `text` behind them: the names of the directory that a relative path starts
+    /// from, as the agent sees it, innermost first, each ended by a NUL. None for an absolute
+    /// path and for the root directory.
+    pub base: u32,
+    /// `TYPED_` and `BASE_` bits of [`crate::files`].
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Hostile text.
-    pub text: [u8; 1024],
+    pub text: [u8; FILE_TEXT],
 }
 
-plain_data!(EventHeader = 48, NetworkEvent = 72, FileEvent = 1088);
+/// Size of `FileEvent::text`.
+pub const FILE_TEXT: usize = TYPED_BYTES + BASE_BYTES;
+
+plain_data!(
+    EventHeader = 48,
+    NetworkEvent = 72,
+    FileEvent = 72 + FILE_TEXT
+);

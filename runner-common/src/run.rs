@@ -7,6 +7,9 @@ use crate::plain_data;
 /// How many runs one set of maps can hold.
 pub const MAX_RUNS: u32 = 64;
 
+/// At how many levels of the cgroup hierarchy runs may be placed at the same time.
+pub const MAX_LEVELS: usize = 4;
+
 // The states differ from each value that a program returns: the compiler would return the state
 // in place of a constant that equals it, and the verifier would not believe in its range.
 

@@ -2,8 +2,8 @@
 //! Refusals on their way to user space: exact counts for each distinct target, and one event
 //! for the first refusal of each.
 
-use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use lp_run_common::counters::{DenialRow, MAX_DENIED_PER_RUN};
 use lp_run_common::events::{EventHeader, KIND_NETWORK, NetworkEvent};
 use lp_run_common::network::DeniedAddress;
@@ -14,7 +14,7 @@ use crate::maps::{DENIED_ADDRESSES, EVENTS, RUNS, TALLIES};
 use crate::scope::Scope;
 
 /// `BPF_NOEXIST`: only one of two programs that see a target for the first time wins.
-const NO_EXIST: u64 = 1;
+pub const NO_EXIST: u64 = 1;
 
 /// Who tried: a process and its name.
 #[repr(C)]
@@ -115,8 +115,9 @@ fn record(scope: &Scope, target: &DeniedAddress, errno: u32, family: u16, who: &
     add(unsafe { &raw mut (*tally).other_addresses }, 1);
 }
 
+/// Counts one more refusal of a known target.
 #[inline(always)]
-fn again(row: *mut DenialRow, time: u64) {
+pub fn again(row: *mut DenialRow, time: u64) {
     // SAFETY: fields of a map value.
     unsafe {
         add(&raw mut (*row).count, 1);

@@ -4,17 +4,25 @@
 
 #![no_std]
 #![no_main]
-#![expect(internal_features, reason = "the atomic add of the target has no stable name")]
+#![expect(
+    internal_features,
+    reason = "the atomic add of the target has no stable name"
+)]
 #![feature(core_intrinsics)]
 
 mod counters;
 mod emit;
+mod files;
 mod maps;
 mod network;
 mod scope;
 
-use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr};
-use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext};
+use core::ffi::c_void;
+
+use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, tracepoint};
+use aya_ebpf::programs::{
+    RawTracePointContext, SkBuffContext, SockAddrContext, SockContext, TracePointContext,
+};
 use lp_run_common::network::{
     HOOK_BIND4, HOOK_BIND6, HOOK_CONNECT4, HOOK_CONNECT6, HOOK_SENDMSG4, HOOK_SENDMSG6,
 };
@@ -74,6 +82,56 @@ pub fn egress_packet(context: SkBuffContext) -> i32 {
 #[cgroup_skb(ingress)]
 pub fn ingress_packet(context: SkBuffContext) -> i32 {
     ingress::ingress(context.skb.skb)
+}
+
+/// syscalls/sys_exit_open.
+#[tracepoint]
+pub fn exit_open(context: TracePointContext) -> u32 {
+    files::opened(&context, files::OPEN)
+}
+
+/// syscalls/sys_exit_creat.
+#[tracepoint]
+pub fn exit_creat(context: TracePointContext) -> u32 {
+    files::opened(&context, files::CREAT)
+}
+
+/// syscalls/sys_exit_openat.
+#[tracepoint]
+pub fn exit_openat(context: TracePointContext) -> u32 {
+    files::opened(&context, files::OPENAT)
+}
+
+/// syscalls/sys_exit_openat2.
+#[tracepoint]
+pub fn exit_openat2(context: TracePointContext) -> u32 {
+    files::opened(&context, files::OPENAT2)
+}
+
+/// syscalls/sys_exit_execve.
+#[tracepoint]
+pub fn exit_execve(context: TracePointContext) -> u32 {
+    files::not_executed(&context, files::EXECVE)
+}
+
+/// syscalls/sys_exit_execveat.
+#[tracepoint]
+pub fn exit_execveat(context: TracePointContext) -> u32 {
+    files::not_executed(&context, files::EXECVEAT)
+}
+
+/// sched/sched_process_exec.
+#[tracepoint]
+pub fn executed(_context: TracePointContext) -> u32 {
+    files::executed()
+}
+
+/// Never attached: lp-run runs it to learn the inode objects of its own descriptors. Written
+/// without aya's attribute, which drops what a raw tracepoint program returns.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub fn inspect(context: *mut c_void) -> u32 {
+    files::inspect(&RawTracePointContext::new(context))
 }
 
 /// The address of the call, whatever family it claims: the hook is what tells.

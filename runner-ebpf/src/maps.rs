@@ -15,7 +15,7 @@ use lp_run_common::events::{NetworkEvent, RING_BYTES};
 use lp_run_common::network::{
     Candidates, DeniedAddress, HOOKS, MAX_PREFIXES, MAX_UDP_PEERS, PrefixKey, SocketRow, UdpPeer,
 };
-use lp_run_common::run::{MAX_RUNS, RunRef, RunRow};
+use lp_run_common::run::{MAX_LEVELS, MAX_RUNS, RunRef, RunRow};
 
 /// Which run an attachment belongs to, set by user space once for each attach type.
 #[btf_map]
@@ -57,6 +57,14 @@ pub static TALLIES: Array<Tally, { MAX_RUNS as usize }> = Array::new();
 /// First refusals, for user space to read as they happen.
 #[btf_map]
 pub static EVENTS: RingBuf<NetworkEvent, { RING_BYTES as usize }> = RingBuf::new();
+
+/// Cgroup id of each run, with its slot, for programs that see every process.
+#[btf_map]
+pub static SCOPE: HashMap<u64, u32, { MAX_RUNS as usize }> = HashMap::new();
+
+/// Levels of the cgroup hierarchy at which there are runs, ended by 0.
+#[btf_map]
+pub static LEVELS: Array<[u32; MAX_LEVELS], 1> = Array::new();
 
 /// Who may be answered from a granted UDP port.
 #[btf_map]

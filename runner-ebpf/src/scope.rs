@@ -2,11 +2,12 @@
 //! Which run is this? A cgroup program knows it from its attachment, whatever the current
 //! process is: in softirq that is somebody else.
 
+use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use lp_run_common::run::{
     FLAG_OWN_NETWORK, RunRow, STATE_CANARY, STATE_LIVE, STATE_NONE, STATE_SETUP,
 };
 
-use crate::maps::{RUN, RUNS};
+use crate::maps::{LEVELS, RUN, RUNS, SCOPE};
 
 /// A run in a state in which programs decide.
 #[derive(Clone, Copy)]
@@ -49,6 +50,26 @@ pub fn attached() -> Stage {
         STATE_LIVE => Stage::Live(scope),
         _ => Stage::Refuse,
     }
+}
+
+/// The run that the current task belongs to, for programs that see every process, and only in
+/// task context. The levels are few, mostly one: for a process outside of every run this costs
+/// one look at its cgroup.
+#[inline(always)]
+pub fn current() -> Option<Scope> {
+    for level in LEVELS.get(0)? {
+        if *level == 0 {
+            return None;
+        }
+        // SAFETY: the helper takes no pointer; it gives 0 where the task is not that deep.
+        let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(*level as i32) };
+        // SAFETY: the value is copied at once.
+        if let Some(slot) = unsafe { SCOPE.get(cgroup) } {
+            let slot = *slot;
+            return RUNS.get(slot).map(|row| Scope { slot, row });
+        }
+    }
+    None
 }
 
 impl Scope {

@@ -16,11 +16,15 @@ pub mod landlock;
 pub mod loopback;
 pub mod message;
 pub mod mount;
+pub mod perf;
 pub mod process;
+pub mod prog_run;
 pub mod readiness;
 pub mod seccomp;
 pub mod socket;
+pub mod statx;
 pub mod terminal;
+pub mod tracefs;
 pub mod trial;
 pub mod userns;
 

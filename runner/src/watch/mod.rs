@@ -7,10 +7,12 @@
 //! and reads what was counted. Counters and denials come from maps and are exact; the ring
 //! buffer only brings the first refusal of each target early.
 
+pub mod btf;
 mod clock;
 mod counters;
 pub mod decode;
 mod denials;
+pub mod files;
 mod object;
 mod run;
 

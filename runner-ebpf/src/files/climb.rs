@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a file up to the nearest anchor, across mounts. It follows what `d_path` follows
+//! (fs/d_path.c): parents of dentries, and from the root of a mount the mount point that it
+//! covers. What is decided is only whom to count an act for.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_loop;
+use lp_run_common::files::{AnchorKey, AnchorRow, MAX_CLIMB};
+
+use super::layout::{at, follow};
+use super::maps::ANCHORS;
+
+/// A place in the tree: `struct path`.
+#[derive(Clone, Copy)]
+pub struct Position {
+    /// Address of the `vfsmount`.
+    pub mnt: u64,
+    /// Address of the `dentry`.
+    pub dentry: u64,
+}
+
+impl Position {
+    /// The `struct path` at `address`.
+    #[inline(always)]
+    pub fn at(address: u64) -> Option<Self> {
+        Some(Self {
+            mnt: follow(address + at!(path_mnt))?,
+            dentry: follow(address + at!(path_dentry))?,
+        })
+    }
+
+    /// One step towards the root.
+    #[inline(always)]
+    pub fn up(self) -> Step {
+        let Some(root) = follow(self.mnt + at!(mnt_root)) else {
+            return Step::Lost;
+        };
+        if self.dentry != root {
+            return match follow(self.dentry + at!(dentry_parent)) {
+                // Not connected: unlinked from its mount's root, or an internal mount.
+                Some(parent) if parent == self.dentry => Step::Root,
+                Some(parent) => Step::To(Self {
+                    dentry: parent,
+                    ..self
+                }),
+                None => Step::Lost,
+            };
+        }
+        let mount = self.mnt - at!(mount_mnt);
+        let Some(parent) = follow(mount + at!(mount_parent)) else {
+            return Step::Lost;
+        };
+        if parent == mount {
+            return Step::Root;
+        }
+        match follow(mount + at!(mount_mountpoint)) {
+            Some(dentry) => Step::To(Self {
+                mnt: parent + at!(mount_mnt),
+                dentry,
+            }),
+            None => Step::Lost,
+        }
+    }
+}
+
+/// What lies above a position.
+pub enum Step {
+    /// The next position.
+    To(Position),
+    /// Nothing: this was the root.
+    Root,
+    /// Kernel memory could not be read.
+    Lost,
+}
+
+/// How a climb ended.
+pub enum Nearest {
+    /// The nearest anchor.
+    Anchor(AnchorRow),
+    /// No anchor on the whole way.
+    None,
+    /// The way is longer than [`MAX_CLIMB`] or could not be read.
+    Unfinished,
+}
+
+const CLIMBING: u32 = 0;
+const FOUND: u32 = 1;
+const NOTHING: u32 = 2;
+const LOST: u32 = 3;
+
+#[repr(C)]
+struct Climb {
+    position: Position,
+    row: AnchorRow,
+    generation: u32,
+    state: u32,
+}
+
+/// The anchor of run `generation` that is nearest above `position`, itself included.
+#[inline(always)]
+pub fn nearest_anchor(position: Position, generation: u32) -> Nearest {
+    let mut climb = Climb {
+        position,
+        row: AnchorRow::default(),
+        generation,
+        state: CLIMBING,
+    };
+    // SAFETY: the callback takes the context that is passed here, which outlives the call.
+    unsafe { bpf_loop(MAX_CLIMB, step as *mut c_void, (&raw mut climb).cast(), 0) };
+    match climb.state {
+        FOUND => Nearest::Anchor(climb.row),
+        NOTHING => Nearest::None,
+        _ => Nearest::Unfinished,
+    }
+}
+
+/// One step of the climb; 1 ends it.
+extern "C" fn step(_index: u32, context: *mut Climb) -> i64 {
+    // SAFETY: `bpf_loop` passes on the context of `nearest_anchor`.
+    let climb = unsafe { &mut *context };
+    let Some(inode) = super::layout::read::<u64>(climb.position.dentry + at!(dentry_inode)) else {
+        climb.state = LOST;
+        return 1;
+    };
+    let key = AnchorKey {
+        generation: climb.generation,
+        reserved: 0,
+        inode,
+    };
+    // SAFETY: entries of a run are only added while it is set up and removed after it.
+    if let Some(row) = unsafe { ANCHORS.get(&key) } {
+        climb.row = *row;
+        climb.state = FOUND;
+        return 1;
+    }
+    match climb.position.up() {
+        Step::To(position) => {
+            climb.position = position;
+            0
+        }
+        Step::Root => {
+            climb.state = NOTHING;
+            1
+        }
+        Step::Lost => {
+            climb.state = LOST;
+            1
+        }
+    }
+}

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a failed open or exec means. The kernel says only which path was typed and which errno
+//! came back; whether the policy refused, the file's own permissions did, or the file simply
+//! is not there, follows from the plan.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::plan::{Anchor, Mask, Plan, Row, Source};
+use crate::policy::model::ViewChoice;
+use crate::record::event::Op;
+
+/// Most symbolic links that are followed, as in the kernel (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
+
+/// A failed act.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// What was tried.
+    pub op: Op,
+    /// Positive errno.
+    pub errno: u32,
+    /// Absolute, as typed.
+    pub path: &'a Path,
+}
+
+/// A failed act that is a denial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// The rule that took the right away; `None`: no rule gives it.
+    pub row: Option<Row>,
+    /// It exists on the host and the private view hides it.
+    pub hidden: bool,
+}
+
+/// What the plan says about paths.
+#[derive(Clone, Debug)]
+pub struct Tree<'a> {
+    anchors: &'a [Anchor],
+    masks: &'a [Mask],
+    links: &'a [(PathBuf, PathBuf)],
+    /// Where the agent may write because the place is the run's own.
+    writable: Vec<&'a Path>,
+    /// Other places and files of the run's own.
+    own: Vec<&'a Path>,
+    private: bool,
+}
+
+impl<'a> Tree<'a> {
+    /// The plan's.
+    pub fn of(plan: &'a Plan) -> Self {
+        let mounts = plan.view.mounts.iter().filter(|mount| mount.row.is_none());
+        let (writable, own): (Vec<_>, Vec<_>) = mounts
+            .partition(|mount| matches!(mount.source, Source::Tmpfs { .. }) && !mount.read_only);
+        let files = plan.view.files.iter().map(|file| file.0.as_path());
+        Self {
+            anchors: &plan.anchors,
+            masks: &plan.view.masks,
+            links: &plan.view.links,
+            writable: writable
+                .into_iter()
+                .map(|mount| mount.at.as_path())
+                .collect(),
+            own: own
+                .into_iter()
+                .map(|mount| mount.at.as_path())
+                .chain(files)
+                .collect(),
+            private: plan.view.kind == ViewChoice::Private,
+        }
+    }
+
+    /// Nothing but anchors, in a private view.
+    #[cfg(test)]
+    pub fn for_tests(anchors: &'a [Anchor]) -> Self {
+        Self {
+            anchors,
+            masks: &[],
+            links: &[],
+            writable: Vec::new(),
+            own: Vec::new(),
+            private: true,
+        }
+    }
+
+    /// The nearest anchor that covers `path`.
+    fn anchor(&self, path: &Path) -> Option<&'a Anchor> {
+        let above = self
+            .anchors
+            .iter()
+            .filter(|anchor| covers(&anchor.path, anchor.directory, path));
+        above.max_by_key(|anchor| anchor.path.components().count())
+    }
+
+    /// The path without `.`, `..` and the view's symbolic links. Links inside granted trees are
+    /// not known here and stay as they were typed.
+    fn resolve(&self, path: &Path) -> PathBuf {
+        let mut left = MAX_LINKS;
+        let mut rest: Vec<PathBuf> = vec![path.to_owned()];
+        let mut done = PathBuf::from("/");
+        while let Some(next) = rest.pop() {
+            let mut components = next.components();
+            let Some(component) = components.next() else {
+                continue;
+            };
+            rest.push(components.as_path().to_owned());
+            match component {
+                Component::RootDir => done = PathBuf::from("/"),
+                Component::ParentDir => {
+                    done.pop();
+                }
+                Component::Normal(name) => {
+                    done.push(name);
+                    let link = self.links.iter().find(|link| link.0 == done);
+                    if let (Some((_, target)), true) = (link, left > 0) {
+                        left -= 1;
+                        done.pop();
+                        rest.push(target.clone());
+                    }
+                }
+                Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        done
+    }
+}
+
+/// Whether a failed act is a denial. `exists` tells whether a path exists on the host; it is
+/// asked only where the private view did not have it and no grant covers it.
+pub fn classify(
+    attempt: &Attempt<'_>,
+    tree: &Tree<'_>,
+    exists: impl Fn(&Path) -> bool,
+) -> Option<Verdict> {
+    let path = tree.resolve(attempt.path);
+    let absent = attempt.errno == libc::ENOENT.cast_unsigned();
+    let by = |row| Some(Verdict { row, hidden: false });
+    let mask = tree
+        .masks
+        .iter()
+        .find(|mask| covers(&mask.path, mask.directory, &path));
+    if let Some(mask) = mask {
+        // `protect` leaves reading: then the file's own permissions refused.
+        let taken = if mask.read_stays {
+            attempt.op == Op::Write && !absent
+        } else {
+            true
+        };
+        return if taken { by(Some(mask.row)) } else { None };
+    }
+    if let Some(anchor) = tree.anchor(&path) {
+        let granted = match attempt.op {
+            Op::Write => anchor.rights.write,
+            Op::Exec => anchor.rights.exec,
+            _ => anchor.rights.read || anchor.rights.exec,
+        };
+        // What is granted and failed was refused by the file's own permissions.
+        return if granted || absent { None } else { by(None) };
+    }
+    let within = |places: &[&Path]| places.iter().any(|place| path.starts_with(place));
+    if within(&tree.writable) || within(&tree.own) {
+        let refused = match attempt.op {
+            // Nothing is ever executed in the run's own places.
+            Op::Exec => true,
+            Op::Write => !within(&tree.writable),
+            _ => false,
+        };
+        return if refused && !absent { by(None) } else { None };
+    }
+    if !absent {
+        return by(None);
+    }
+    let parent = path.parent().filter(|_| attempt.op == Op::Write);
+    let there = tree.private
+        && (exists(&path)
+            || parent.is_some_and(|parent| is_outside(tree, parent) && exists(parent)));
+    there.then_some(Verdict {
+        row: None,
+        hidden: true,
+    })
+}
+
+/// Whether a directory that a file was to be created in is hidden from the agent. The parents
+/// of what is granted are there for it, read-only, and would have answered with another errno.
+fn is_outside(tree: &Tree<'_>, directory: &Path) -> bool {
+    !tree
+        .anchors
+        .iter()
+        .any(|anchor| anchor.path.starts_with(directory))
+}
+
+/// Whether `place` covers `path`: itself, or a directory above it.
+fn covers(place: &Path, directory: bool, path: &Path) -> bool {
+    if directory {
+        path.starts_with(place)
+    } else {
+        path == place
+    }
+}
+
+/// Whether a path exists on the host, whose tree this process has. Asks for nothing but the
+/// name: no symbolic link at the end is followed, no automounter is woken, no server is asked
+/// for fresh attributes, because an agent chose the path.
+pub fn exists_on_host(path: &Path) -> bool {
+    crate::sys::statx::exists(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Owners, Rights};
+    use crate::policy::facts::{Kind, Object};
+
+    const EPERM: u32 = libc::EPERM as u32;
+    const ENOENT: u32 = libc::ENOENT as u32;
+    const EACCES: u32 = libc::EACCES as u32;
+    const EROFS: u32 = libc::EROFS as u32;
+
+    fn anchor(path: &str, directory: bool, rights: &str) -> Anchor {
+        Anchor {
+            object: None,
+            path: path.into(),
+            directory,
+            rights: Rights {
+                read: rights.contains('r'),
+                write: rights.contains('w'),
+                exec: rights.contains('x'),
+            },
+            owners: Owners::default(),
+        }
+    }
+
+    fn mask(path: &str, read_stays: bool, row: Row) -> Mask {
+        let object = Object {
+            fd: None,
+            path: path.into(),
+            links: vec![],
+            kind: Kind::File,
+            uid: 0,
+            gid: 0,
+            mode: 0o644,
+            nlink: 1,
+            dev: 0,
+            ino: 0,
+            filesystem: String::new(),
+            ancestors: vec![],
+        };
+        Mask {
+            path: path.into(),
+            directory: false,
+            read_stays,
+            object,
+            row,
+        }
+    }
+
+    /// Reads `/srv/kb`, runs `/usr/bin/tool`, writes `/work/out`, takes `/srv/kb/secret` away.
+    fn ask(private: bool, op: Op, path: &str, errno: u32, host: &[&str]) -> Option<Verdict> {
+        let anchors = [
+            anchor("/srv/kb", true, "r"),
+            anchor("/usr/bin/tool", false, "rx"),
+            anchor("/usr/lib", true, "r"),
+            anchor("/work/out", true, "rw"),
+        ];
+        let masks = [
+            mask("/srv/kb/secret", false, 7),
+            mask("/work/out/config", true, 8),
+        ];
+        let links = [
+            ("/lib".into(), "usr/lib".into()),
+            ("/loop".into(), "/loop".into()),
+        ];
+        let tree = Tree {
+            anchors: &anchors,
+            masks: &masks,
+            links: &links,
+            writable: vec![Path::new("/tmp")],
+            own: vec![Path::new("/proc"), Path::new("/etc/passwd")],
+            private,
+        };
+        let attempt = Attempt {
+            op,
+            errno,
+            path: Path::new(path),
+        };
+        classify(&attempt, &tree, |path| {
+            host.iter().any(|known| Path::new(known) == path)
+        })
+    }
+
+    fn denied(row: Option<Row>) -> Option<Verdict> {
+        Some(Verdict { row, hidden: false })
+    }
+
+    const HIDDEN: Option<Verdict> = Some(Verdict {
+        row: None,
+        hidden: true,
+    });
+
+    #[test]
+    fn what_exists_on_the_host_and_not_in_the_view_is_hidden() {
+        assert_eq!(
+            ask(true, Op::Open, "/etc/shadow", ENOENT, &["/etc/shadow"]),
+            HIDDEN
+        );
+        assert_eq!(
+            ask(true, Op::Exec, "/usr/bin/curl", ENOENT, &["/usr/bin/curl"]),
+            HIDDEN
+        );
+        assert_eq!(
+            ask(true, Op::Open, "/srv/kb/../db", ENOENT, &["/srv/db"]),
+            HIDDEN
+        );
+    }
+
+    #[test]
+    fn what_exists_nowhere_is_nothing() {
+        assert_eq!(ask(true, Op::Open, "/etc/ld.so.preload", ENOENT, &[]), None);
+        assert_eq!(
+            ask(true, Op::Open, "/srv/kb/no", ENOENT, &["/srv/kb/no"]),
+            None
+        );
+        assert_eq!(
+            ask(false, Op::Open, "/etc/shadow", ENOENT, &["/etc/shadow"]),
+            None
+        );
+    }
+
+    #[test]
+    fn a_file_created_in_a_hidden_directory_is_hidden() {
+        assert_eq!(
+            ask(true, Op::Write, "/etc/cron.d/x", ENOENT, &["/etc/cron.d"]),
+            HIDDEN
+        );
+        assert_eq!(ask(true, Op::Write, "/opt/none/x", ENOENT, &["/opt"]), None);
+        assert_eq!(ask(true, Op::Write, "/srv/x", ENOENT, &["/srv"]), None);
+    }
+
+    #[test]
+    fn a_missing_right_inside_a_grant_is_a_denial_without_a_rule() {
+        assert_eq!(
+            ask(true, Op::Write, "/srv/kb/page", EROFS, &[]),
+            denied(None)
+        );
+        assert_eq!(
+            ask(true, Op::Exec, "/srv/kb/page", EACCES, &[]),
+            denied(None)
+        );
+        assert_eq!(
+            ask(true, Op::Exec, "/work/out/a.out", EACCES, &[]),
+            denied(None)
+        );
+        assert_eq!(ask(true, Op::Write, "/lib/x.so", EROFS, &[]), denied(None));
+    }
+
+    #[test]
+    fn the_files_own_permissions_are_no_denial() {
+        assert_eq!(ask(true, Op::Open, "/srv/kb/page", EACCES, &[]), None);
+        assert_eq!(
+            ask(true, Op::Write, "/work/out/readonly", EACCES, &[]),
+            None
+        );
+        assert_eq!(ask(true, Op::Open, "/lib/private", EACCES, &[]), None);
+        assert_eq!(ask(true, Op::Exec, "/usr/bin/tool", EACCES, &[]), None);
+    }
+
+    #[test]
+    fn what_was_taken_away_names_its_rule() {
+        assert_eq!(
+            ask(true, Op::Open, "/srv/kb/secret", EACCES, &[]),
+            denied(Some(7))
+        );
+        assert_eq!(
+            ask(true, Op::Open, "/srv/kb/./a/../secret", EACCES, &[]),
+            denied(Some(7))
+        );
+        assert_eq!(
+            ask(true, Op::Write, "/work/out/config", EROFS, &[]),
+            denied(Some(8))
+        );
+        assert_eq!(ask(true, Op::Open, "/work/out/config", EACCES, &[]), None);
+        assert_eq!(ask(true, Op::Open, "/srv/kb/secret2", EACCES, &[]), None);
+    }
+
+    #[test]
+    fn outside_every_grant_a_refusal_is_a_denial() {
+        assert_eq!(
+            ask(false, Op::Open, "/etc/shadow", EACCES, &[]),
+            denied(None)
+        );
+        assert_eq!(ask(true, Op::Write, "/new", EROFS, &[]), denied(None));
+        assert_eq!(ask(true, Op::Open, "/loop/x", EPERM, &[]), denied(None));
+    }
+
+    #[test]
+    fn the_runs_own_places_refuse_only_what_nothing_could_grant() {
+        assert_eq!(ask(true, Op::Open, "/tmp/x", EACCES, &[]), None);
+        assert_eq!(ask(true, Op::Write, "/tmp/x", EACCES, &[]), None);
+        assert_eq!(ask(true, Op::Exec, "/tmp/x", EACCES, &[]), denied(None));
+        assert_eq!(ask(true, Op::Exec, "/tmp/x", ENOENT, &["/tmp/x"]), None);
+        assert_eq!(
+            ask(true, Op::Write, "/proc/sysrq-trigger", EACCES, &[]),
+            denied(None)
+        );
+        assert_eq!(ask(true, Op::Open, "/proc/1/environ", EACCES, &[]), None);
+        assert_eq!(
+            ask(true, Op::Write, "/etc/passwd", EROFS, &[]),
+            denied(None)
+        );
+    }
+
+    #[test]
+    fn a_name_is_not_a_prefix() {
+        assert_eq!(
+            ask(true, Op::Open, "/srv/kbx", ENOENT, &["/srv/kbx"]),
+            HIDDEN
+        );
+    }
+
+    #[test]
+    fn the_host_is_asked_for_the_name_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("dangling");
+        std::os::unix::fs::symlink("/nowhere/at/all", &link).unwrap();
+        assert!(exists_on_host(&link));
+        assert!(!exists_on_host(&directory.path().join("nothing")));
+        assert!(!exists_on_host(Path::new("")));
+    }
+}
