@@ -6,6 +6,7 @@ use lp_run_common::events::{EventHeader, KIND_NETWORK, NetworkEvent};
 
 use super::Clock;
 use super::denials::{comm, network_errno, op, row, target};
+use super::files::failures::{self, FailureNews};
 use crate::record::event::{Denial, Op};
 
 /// What an event says.
@@ -13,13 +14,18 @@ use crate::record::event::{Denial, Op};
 pub enum Decoded {
     /// The first refusal of a target; `count` is 1.
     Denial(Denial),
+    /// An open or exec that failed; what that means, [`super::files::Failures::note`] tells.
+    File(FailureNews),
     /// Too short, or of a kind that this version does not know.
     Unknown,
 }
 
 /// Decodes one entry of the ring.
 pub fn decode(bytes: &[u8], clock: &Clock) -> Decoded {
-    network(bytes, clock).map_or(Decoded::Unknown, Decoded::Denial)
+    network(bytes, clock)
+        .map(Decoded::Denial)
+        .or_else(|| failures::decode(bytes).map(Decoded::File))
+        .unwrap_or(Decoded::Unknown)
 }
 
 /// The fields that begin every event.

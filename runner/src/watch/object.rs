@@ -12,6 +12,8 @@ use lp_run_common::network::{
 };
 
 use super::WatchError;
+use super::btf::BtfError;
+use super::files::{Files, FilesError, Globals};
 use crate::sys::bpf::{self, attach_type};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lp-run.bpf.o"));
@@ -90,19 +92,38 @@ const fn hook(name: &'static str, program: &'static str, attach_type: u32, index
 #[derive(Debug)]
 pub struct Objects {
     pub(super) ebpf: Ebpf,
+    /// Why the file programs cannot work on this kernel, if they cannot.
+    no_files: Option<BtfError>,
 }
 
 impl Objects {
     /// Loads the object that this program carries. Needs `CAP_BPF` and `CAP_NET_ADMIN`.
     pub fn load() -> Result<Self, WatchError> {
-        let ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        let globals = Globals::of_running_kernel();
+        if let Ok(globals) = &globals {
+            globals.set(&mut loader);
+        }
+        let ebpf = loader
             .load(OBJECT)
             .map_err(|source| WatchError::Load(Box::new(source)))?;
-        let mut objects = Self { ebpf };
+        let mut objects = Self {
+            ebpf,
+            no_files: globals.err(),
+        };
         for hook in &HOOKS {
             objects.verify(hook)?;
         }
         Ok(objects)
+    }
+
+    /// Takes the file programs and their maps out, before [`Objects::start`]. Call it only for
+    /// a run that counts its files, and at most once: the second time there is nothing left.
+    pub fn files(&mut self) -> Result<Files, FilesError> {
+        match self.no_files.take() {
+            Some(error) => Err(error.into()),
+            None => Files::take(&mut self.ebpf),
+        }
     }
 
     fn verify(&mut self, hook: &Hook) -> Result<(), WatchError> {

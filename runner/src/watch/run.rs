@@ -36,9 +36,9 @@ use crate::record::event::{Denial, Usage};
 use crate::sys::bpf;
 
 /// Each lp-run process has maps of its own with one run in them.
-const SLOT: u32 = 0;
+pub(super) const SLOT: u32 = 0;
 /// Rules of that run.
-const GENERATION: u32 = 1;
+pub(super) const GENERATION: u32 = 1;
 
 /// What the kernel side must know of a run.
 #[derive(Clone, Debug)]
@@ -204,6 +204,22 @@ impl Run {
             State::Over => STATE_NONE,
         };
         self.objects.set_row(&self.row)
+    }
+
+    /// From the next switch of the state on, the run's files are counted.
+    pub(super) fn count_files(&mut self) {
+        self.row.flags |= FLAG_COUNT_FILES;
+    }
+
+    /// Counts of files are unknown from now on, never 0 in their place: the programs that count
+    /// them could not be brought up, or are gone.
+    pub fn forget_files(&mut self) {
+        self.row.flags &= !FLAG_COUNT_FILES;
+        for counted in &mut self.counted {
+            if *counted == Counted::Files {
+                *counted = Counted::Nothing;
+            }
+        }
     }
 
     /// What the programs refused in the state `canary`.

@@ -3,21 +3,25 @@
 //! exact, and are joined here.
 
 use std::collections::HashMap as Texts;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::mem::offset_of;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
-use jiff::Timestamp;
 use lp_run_common::counters::DenialRow;
-use lp_run_common::events::{FileEvent, KIND_FILE, OP_EXEC, OP_OPEN, OP_WRITE};
+use lp_run_common::events::{EventHeader, FileEvent, KIND_FILE};
 use lp_run_common::files::{BASE_TRUNCATED, DeniedPath, TYPED_TRUNCATED, TYPED_UNREADABLE};
 
 use super::classify::{Attempt, Tree, Verdict, classify};
 use super::{FilesError, map, used};
-use crate::record::event::{Denial, Op};
+use crate::record::event::Denial;
+use crate::watch::Clock;
+use crate::watch::decode::field;
+use crate::watch::denials::{comm, op};
+
+const ENOENT: u32 = libc::ENOENT.cast_unsigned();
 
 /// Target of a refusal whose text never arrived.
 pub const UNKNOWN: &[u8] = b"(unknown path)";
@@ -30,10 +34,14 @@ pub struct Failures {
     seen: Texts<DeniedPath, (Vec<u8>, Option<Verdict>)>,
 }
 
-/// The text of an event.
+/// The event of a failed open or exec, the first of its kind. Its text is hostile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
+pub struct FailureNews {
     key: DeniedPath,
+    /// Nanoseconds since boot.
+    time: u64,
+    pid: u32,
+    comm: [u8; 16],
     /// Absolute; as it was typed behind the directory that it is relative to.
     path: Vec<u8>,
     /// Nothing was cut off.
@@ -50,34 +58,45 @@ impl Failures {
         })
     }
 
-    /// Takes an event of the ring buffer, and says whether it is a file event. What it means is
-    /// decided here and once, while the host is still as it was: `exists` is asked for paths
-    /// that the agent did not find.
-    pub fn note(&mut self, bytes: &[u8], tree: &Tree<'_>, exists: impl Fn(&Path) -> bool) -> bool {
-        let Some(told) = decode(bytes) else {
-            return false;
-        };
-        let verdict = op(told.key.op).and_then(|op| {
-            let path = Path::new(std::ffi::OsStr::from_bytes(&told.path));
+    /// Takes an event, and gives the denial that it is, if it is one. What it means is decided
+    /// here and once, while the host is still as it was: `exists` is asked for paths that the
+    /// agent did not find ([`super::exists_on_host`]).
+    pub fn note(
+        &mut self,
+        news: FailureNews,
+        tree: &Tree<'_>,
+        exists: impl Fn(&Path) -> bool,
+        clock: &Clock,
+    ) -> Option<Denial> {
+        let absent = news.key.errno == ENOENT;
+        let verdict = if news.complete {
+            let attempt = Attempt {
+                op: op(news.key.op)?,
+                errno: news.key.errno,
+                path: Path::new(OsStr::from_bytes(&news.path)),
+            };
+            classify(&attempt, tree, exists)
+        } else {
             // Half a path could name something else.
-            let errno = told.key.errno;
-            if told.complete {
-                classify(&Attempt { op, errno, path }, tree, exists)
-            } else {
-                (errno != libc::ENOENT.cast_unsigned()).then_some(Verdict::default())
-            }
-        });
-        self.seen.insert(told.key, (told.path, verdict));
-        true
+            (!absent).then_some(Verdict::default())
+        };
+        let row = DenialRow {
+            count: 1,
+            first: news.time,
+            last: news.time,
+            pid: news.pid,
+            reserved: 0,
+            comm: news.comm,
+        };
+        let denial =
+            verdict.and_then(|verdict| denial(&news.key, &row, &news.path, verdict, clock));
+        self.seen.insert(news.key, (news.path, verdict));
+        denial
     }
 
-    /// Every denial of the run so far, with its count up to now. `clock` turns nanoseconds
-    /// since boot into time. Refusals whose event was lost are denials of an unknown path.
-    pub fn denials(
-        &self,
-        slot: u32,
-        clock: impl Fn(u64) -> Timestamp,
-    ) -> Result<Vec<Denial>, FilesError> {
+    /// Every denial of the run so far, with its count up to now, oldest first. Refusals whose
+    /// event was lost are denials of an unknown path.
+    pub fn denials(&self, slot: u32, clock: &Clock) -> Result<Vec<Denial>, FilesError> {
         let mut denials = Vec::new();
         for entry in self.denied.iter() {
             let (key, row) = entry.map_err(used("DENIED_PATHS"))?;
@@ -87,18 +106,18 @@ impl Failures {
             match self.seen.get(&key) {
                 Some((_, None)) => {}
                 Some((path, Some(verdict))) => {
-                    denials.extend(denial(&key, &row, path, *verdict, &clock));
+                    denials.extend(denial(&key, &row, path, *verdict, clock));
                 }
-                None => denials.extend(denial(&key, &row, UNKNOWN, Verdict::default(), &clock)),
+                None => denials.extend(denial(&key, &row, UNKNOWN, Verdict::default(), clock)),
             }
         }
         let hidden = self.seen.iter().filter_map(|(key, (path, verdict))| {
-            let absent = key.errno == libc::ENOENT.cast_unsigned() && key.slot == slot;
+            let absent = key.errno == ENOENT && key.slot == slot;
             Some((key, path, (*verdict)?)).filter(|_| absent)
         });
         for (key, path, verdict) in hidden {
             let row = self.missing.get(key, 0).map_err(used("MISSING_PATHS"))?;
-            denials.extend(denial(key, &row, path, verdict, &clock));
+            denials.extend(denial(key, &row, path, verdict, clock));
         }
         denials.sort_by_key(|denial| denial.first);
         Ok(denials)
@@ -130,13 +149,8 @@ fn denial(
     row: &DenialRow,
     path: &[u8],
     verdict: Verdict,
-    clock: impl Fn(u64) -> Timestamp,
+    clock: &Clock,
 ) -> Option<Denial> {
-    let length = row
-        .comm
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(row.comm.len());
     Some(Denial {
         op: op(key.op)?,
         target: path.to_vec(),
@@ -144,22 +158,12 @@ fn denial(
         errno: errno_name(key.errno),
         count: row.count,
         pid: row.pid,
-        comm: row.comm.get(..length)?.to_vec(),
-        first: clock(row.first),
-        last: clock(row.last),
+        comm: comm(&row.comm),
+        first: clock.timestamp(row.first),
+        last: clock.timestamp(row.last),
         hidden: verdict.hidden,
         as_typed: true,
     })
-}
-
-/// The meaning of an `OP_` constant, if it is one of files.
-fn op(op: u32) -> Option<Op> {
-    match op {
-        OP_OPEN => Some(Op::Open),
-        OP_WRITE => Some(Op::Write),
-        OP_EXEC => Some(Op::Exec),
-        _ => None,
-    }
 }
 
 fn errno_name(errno: u32) -> &'static str {
@@ -174,35 +178,31 @@ fn errno_name(errno: u32) -> &'static str {
 
 /// Reads a `FileEvent` of which only the used text arrived. Total over hostile bytes: `None`
 /// for what is not one.
-fn decode(bytes: &[u8]) -> Option<Told> {
-    let header = |offset: usize| word(bytes, offset);
-    if header(0)? != KIND_FILE {
+pub(in crate::watch) fn decode(bytes: &[u8]) -> Option<FailureNews> {
+    let word = |offset| field(bytes, offset).map(u32::from_ne_bytes);
+    let long = |offset| field(bytes, offset).map(u64::from_ne_bytes);
+    if word(offset_of!(EventHeader, kind))? != KIND_FILE {
         return None;
     }
     let text = bytes.get(offset_of!(FileEvent, text)..)?;
-    let typed = header(offset_of!(FileEvent, typed))? as usize;
-    let base = header(offset_of!(FileEvent, base))? as usize;
-    let flags = header(offset_of!(FileEvent, flags))?;
-    let typed = text.get(..typed)?;
+    let typed = text.get(..word(offset_of!(FileEvent, typed))? as usize)?;
+    let base = word(offset_of!(FileEvent, base))? as usize;
     let names = text.get(typed.len()..typed.len().checked_add(base)?)?;
-    let hash = bytes.get(offset_of!(FileEvent, hash)..)?.get(..8)?;
-    Some(Told {
+    let flags = word(offset_of!(FileEvent, flags))?;
+    Some(FailureNews {
         key: DeniedPath {
-            slot: header(4)?,
-            op: header(16)?,
-            errno: header(20)?,
+            slot: word(offset_of!(EventHeader, slot))?,
+            op: word(offset_of!(EventHeader, op))?,
+            errno: word(offset_of!(EventHeader, errno))?,
             reserved: 0,
-            hash: u64::from_ne_bytes(hash.try_into().ok()?),
+            hash: long(offset_of!(FileEvent, hash))?,
         },
+        time: long(offset_of!(EventHeader, time))?,
+        pid: word(offset_of!(EventHeader, pid))?,
+        comm: field(bytes, offset_of!(EventHeader, comm))?,
         path: absolute(names, typed),
         complete: flags & (TYPED_UNREADABLE | TYPED_TRUNCATED | BASE_TRUNCATED) == 0,
     })
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(
-        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
-    ))
 }
 
 /// The typed path behind the directory whose `names` come innermost first, each ended by NUL.
@@ -225,6 +225,7 @@ fn absolute(names: &[u8], typed: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lp_run_common::events::OP_OPEN;
 
     fn event(typed: &[u8], names: &[u8], flags: u32) -> Vec<u8> {
         let mut bytes = vec![0; offset_of!(FileEvent, text)];

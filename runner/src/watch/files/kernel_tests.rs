@@ -4,15 +4,16 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use aya::EbpfLoader;
 use aya::maps::{Array, PerCpuArray, RingBuf};
-use aya::{Ebpf, EbpfLoader};
-use lp_run_common::counters::CounterRow;
+use lp_run_common::counters::{CounterRow, MAX_DENIED_PER_RUN, Tally};
+use lp_run_common::files::MAX_MISSING_PER_RUN;
 use lp_run_common::run::{FLAG_COUNT_FILES, NO_ROW, RunRow, STATE_LIVE, STATE_SETUP};
 
 use super::*;
@@ -21,8 +22,6 @@ use crate::record::event::{Denial, Op};
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lp-run.bpf.o"));
 
-const SLOT: u32 = 0;
-const GENERATION: u32 = 1;
 const READ: u32 = 0;
 const WRITE: u32 = 1;
 const EXEC: u32 = 2;
@@ -34,7 +33,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// A run of the test's own: the programs, a cgroup, a directory.
 struct Bench {
     files: Files,
-    ebpf: Ebpf,
+    tallies: Array<aya::maps::MapData, Tally>,
     events: RingBuf<aya::maps::MapData>,
     runs: Array<aya::maps::MapData, RunRow>,
     counters: PerCpuArray<aya::maps::MapData, CounterRow>,
@@ -60,27 +59,28 @@ impl Bench {
             return None;
         };
         let globals = Globals::of_running_kernel().unwrap();
-        let mut ebpf = EbpfLoader::new()
-            .override_global("FILE_LAYOUT", &globals.layout, true)
-            .override_global("FILE_HASH_KEY", &globals.hash_key, true)
-            .load(OBJECT)
-            .unwrap();
+        let mut loader = EbpfLoader::new();
+        globals.set(&mut loader);
+        let mut ebpf = loader.load(OBJECT).unwrap();
         let files = Files::take(&mut ebpf).unwrap_or_else(|error| panic!("{error:?}"));
         let events = RingBuf::try_from(ebpf.take_map("EVENTS").unwrap()).unwrap();
         let runs = Array::try_from(ebpf.take_map("RUNS").unwrap()).unwrap();
+        let tallies = Array::try_from(ebpf.take_map("TALLIES").unwrap()).unwrap();
         let counters = PerCpuArray::try_from(ebpf.take_map("COUNTERS").unwrap()).unwrap();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let cgroup = unified.join(format!("lp-run-files-{}-{number}", std::process::id()));
         fs::create_dir(&cgroup).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut bench = Self {
             files,
-            ebpf,
+            tallies,
             events,
             runs,
             counters,
             cgroup,
-            directory: tempfile::tempdir().unwrap(),
+            directory,
             held: Vec::new(),
             anchors: Vec::new(),
             _turn: turn,
@@ -103,6 +103,15 @@ impl Bench {
             ..RunRow::default()
         };
         self.runs.set(SLOT, row, 0).unwrap();
+    }
+
+    /// A directory `kb` with `deep/er/page` in it, granted with `rights`.
+    fn store(&mut self, rights: &str) -> PathBuf {
+        let kb = self.path("kb");
+        fs::create_dir_all(kb.join("deep/er")).unwrap();
+        fs::write(kb.join("deep/er/page"), "x").unwrap();
+        self.grant(&kb, rights, 0);
+        kb
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -150,21 +159,36 @@ impl Bench {
     }
 
     fn denials(&mut self) -> Vec<Denial> {
+        let clock = Clock::now();
         let tree = Tree::for_tests(&self.anchors);
         while let Some(event) = self.events.next() {
-            assert!(self.files.failures.note(&event, &tree, exists_on_host));
+            let news = failures::decode(&event).unwrap();
+            self.files
+                .failures
+                .note(news, &tree, exists_on_host, &clock);
         }
-        let clock = |_| jiff::Timestamp::UNIX_EPOCH;
-        self.files.failures.denials(SLOT, clock).unwrap()
+        self.files.denials(&clock).unwrap()
     }
 
-    /// A Python interpreter in the run's cgroup, or outside of it.
-    fn worker(&self, inside: bool) -> Worker {
-        let script = "import os,sys,ctypes,time\nc=ctypes.CDLL(None,use_errno=True)\n\
+    /// A Python interpreter in the run's cgroup, with mounts of its own.
+    fn worker(&self) -> Worker {
+        let worker = self.outsider();
+        self.take_in(&worker, &self.cgroup);
+        worker
+    }
+
+    fn take_in(&self, worker: &Worker, cgroup: &Path) {
+        fs::write(cgroup.join("cgroup.procs"), worker.child.id().to_string()).unwrap();
+    }
+
+    /// The same, in the test's own cgroup.
+    fn outsider(&self) -> Worker {
+        let script = "import os,sys,ctypes,subprocess\nc=ctypes.CDLL(None,use_errno=True)\n\
+            def no(f,*a,**k):\n try: f(*a,**k)\n except OSError as e: return e.errno\n return 0\n\
             print('ready',flush=True)\n\
             for l in sys.stdin:\n exec(l.replace(chr(1),chr(10)),globals()); print('done',flush=True)";
-        let mut child = Command::new("python3")
-            .args(["-S", "-E", "-c", script])
+        let mut child = Command::new("unshare")
+            .args(["-m", "python3", "-S", "-E", "-c", script])
             .current_dir(self.directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -178,19 +202,12 @@ impl Bench {
             output,
         };
         worker.expect("ready");
-        if inside {
-            fs::write(
-                self.cgroup.join("cgroup.procs"),
-                worker.child.id().to_string(),
-            )
-            .unwrap();
-        }
         worker
     }
 
     /// Runs lines of Python inside.
     fn inside(&self, code: &str) {
-        self.worker(true).run(code);
+        self.worker().run(code);
     }
 }
 
@@ -243,22 +260,438 @@ fn unified() -> Option<PathBuf> {
     line.split(' ').nth(4).map(PathBuf::from)
 }
 
+/// Everything that one denial says, but time and process.
+fn said(denials: &[Denial]) -> Vec<(Op, String, &'static str, u64, bool)> {
+    let one = |denial: &Denial| {
+        let target = String::from_utf8_lossy(&denial.target).into_owned();
+        assert_eq!(denial.comm, b"python3");
+        assert!(denial.as_typed && denial.pid != 0 && denial.first <= denial.last);
+        (denial.op, target, denial.errno, denial.count, denial.hidden)
+    };
+    denials.iter().map(one).collect()
+}
+
 #[test]
 fn ten_thousand_opens_of_four_processes_are_ten_thousand() {
     let Some(mut bench) = Bench::new() else {
         return;
     };
-    let kb = bench.path("kb");
-    fs::create_dir_all(kb.join("deep/er")).unwrap();
-    fs::write(kb.join("deep/er/page"), "x").unwrap();
-    bench.grant(&kb, "r", 0);
-    let mut workers: Vec<Worker> = (0..4).map(|_| bench.worker(true)).collect();
+    bench.store("r");
+    let mut workers: Vec<Worker> = (0..4).map(|_| bench.worker()).collect();
     for worker in &mut workers {
         let code = "for i in range(2500): os.close(os.open('kb/deep/er/page',0))";
         writeln!(worker.input, "{code}").unwrap();
     }
     workers.iter_mut().for_each(|worker| worker.expect("done"));
     assert_eq!(bench.allowed(READ), 10_000);
-    let totals = bench.files.totals(SLOT).unwrap();
-    assert_eq!((totals.opens, totals.unfinished), (10_000, 0));
+    let totals = bench.files.sums().unwrap();
+    assert_eq!(
+        (totals.opens, totals.elsewhere, totals.unfinished),
+        (10_000, 0, 0)
+    );
+}
+
+#[test]
+fn an_open_counts_for_the_right_that_it_used() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    bench.store("rwx");
+    bench.inside(
+        "os.open('kb/deep/er/page', os.O_RDONLY)\n\
+         os.open('kb', os.O_RDONLY|os.O_DIRECTORY)\n\
+         os.open('kb/deep/er/page', os.O_WRONLY)\n\
+         os.open('kb/deep/er/page', os.O_RDWR|os.O_APPEND)\n\
+         os.open('kb/new', os.O_RDONLY|os.O_CREAT)\n\
+         os.open('kb/new', os.O_RDONLY|os.O_TRUNC)\n\
+         os.open('kb/new', os.O_RDONLY|os.O_CREAT)\n\
+         os.open('kb/deep/er/page', os.O_PATH)\n\
+         os.open('kb', os.O_TMPFILE|os.O_RDWR)",
+    );
+    assert_eq!(
+        (
+            bench.allowed(READ),
+            bench.allowed(WRITE),
+            bench.allowed(EXEC)
+        ),
+        (3, 5, 0)
+    );
+    assert_eq!(bench.files.sums().unwrap().opens, 8);
+}
+
+#[test]
+fn every_call_that_opens_is_seen() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    bench.store("rw");
+    bench.inside(
+        "how=(ctypes.c_uint64*3)(0,0,0)\n\
+         assert c.syscall(2, b'kb/deep/er/page', 0, 0) >= 0\n\
+         assert c.syscall(85, b'kb/made', 0o644) >= 0\n\
+         assert c.syscall(257, -100, b'kb/deep/er/page', 0, 0) >= 0\n\
+         assert c.syscall(437, -100, b'kb/deep/er/page', how, 24) >= 0",
+    );
+    assert_eq!((bench.allowed(READ), bench.allowed(WRITE)), (3, 1));
+}
+
+#[test]
+fn the_nearest_anchor_counts() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    let kb = bench.store("r");
+    bench.grant(&kb.join("deep"), "r", 4);
+    bench.grant(&kb.join("deep/er/page"), "r", 8);
+    fs::write(kb.join("top"), "x").unwrap();
+    fs::write(kb.join("deep/middle"), "x").unwrap();
+    fs::write(bench.path("beside"), "x").unwrap();
+    bench.inside("for f in ('kb/top','kb/deep/middle','kb/deep/er/page','beside'): os.open(f,0)");
+    let counts = [0, 4, 8].map(|row| bench.allowed(row));
+    assert_eq!(counts, [1, 1, 1]);
+    assert_eq!(bench.files.sums().unwrap().elsewhere, 1);
+}
+
+#[test]
+fn links_and_descriptors_lead_to_the_object() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    let kb = bench.store("r");
+    fs::create_dir(bench.path("kb2")).unwrap();
+    std::os::unix::fs::symlink("../kb/deep/er/page", bench.path("kb2/in")).unwrap();
+    std::os::unix::fs::symlink("kb/deep", bench.path("way")).unwrap();
+    std::os::unix::fs::symlink("../beside", kb.join("out")).unwrap();
+    fs::write(bench.path("beside"), "x").unwrap();
+    bench.inside(
+        "os.open('way/er/page',0); os.open('kb2/in',0); os.open('kb/out',0)\n\
+         d=os.open('kb/deep',os.O_PATH)\n\
+         os.open('er/page',0,dir_fd=d); os.open('../deep/er',0,dir_fd=d)\n\
+         os.chdir('kb'); os.open('deep/er/page',0); os.open('../beside',0)\n\
+         os.open('/proc/self/fd/%d/er/page' % d, 0)",
+    );
+    assert_eq!(bench.allowed(READ), 6);
+    assert_eq!(bench.files.sums().unwrap().elsewhere, 2);
+}
+
+#[test]
+fn mounts_are_crossed() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    bench.store("rw");
+    fs::create_dir(bench.path("elsewhere")).unwrap();
+    fs::create_dir(bench.path("lone")).unwrap();
+    bench.inside(
+        "assert c.mount(b'tmpfs', b'kb/deep', b'tmpfs', 0, None) == 0\n\
+         os.mkdir('kb/deep/a'); os.mkdir('kb/deep/a/b')\n\
+         assert c.mount(b'tmpfs', b'kb/deep/a/b', b'tmpfs', 0, None) == 0\n\
+         os.open('kb/deep/a/b/x', os.O_CREAT|os.O_WRONLY)\n\
+         assert c.mount(b'kb', b'elsewhere', None, 4096|16384, None) == 0\n\
+         os.open('elsewhere/deep/a/b/x', 0)\n\
+         assert c.mount(b'kb/deep/a', b'lone', None, 4096, None) == 0\n\
+         os.open('lone', 0)",
+    );
+    assert_eq!((bench.allowed(READ), bench.allowed(WRITE)), (1, 1));
+    // A part of the tree that is mounted outside of it is no longer below the anchor.
+    assert_eq!(bench.files.sums().unwrap().elsewhere, 1);
+}
+
+#[test]
+fn overlays_are_counted_by_their_own_objects() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    // The layers must lie on a file system that can carry an overlay.
+    let mut worker = bench.worker();
+    worker.run(
+        "os.mkdir('s'); assert c.mount(b'tmpfs', b's', b'tmpfs', 0, None) == 0\n\
+         for d in ('s/low','s/up','s/work','s/all','s/low/sub'): os.mkdir(d)\n\
+         open('s/low/sub/page','w').close()\n\
+         o=b'lowerdir=s/low,upperdir=s/up,workdir=s/work'\n\
+         assert c.mount(b'overlay', b's/all', b'overlay', 0, o) == 0",
+    );
+    let seen = format!("/proc/{}/root", worker.child.id());
+    let inside = PathBuf::from(format!(
+        "{seen}{}/s/all/sub",
+        bench.directory.path().display()
+    ));
+    bench.grant(&inside, "rw", 0);
+    worker.run(
+        "os.open('s/all/sub/page', 0); os.open('s/low/sub/page', 0)\n\
+         os.open('s/all/sub/page', os.O_WRONLY); os.open('s/all/sub/page', 0)",
+    );
+    assert_eq!((bench.allowed(READ), bench.allowed(WRITE)), (2, 1));
+}
+
+#[test]
+fn an_object_keeps_its_address_while_it_is_held() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    let kb = bench.store("r");
+    let object = |path: &Path| {
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(path)
+            .unwrap();
+        (bench.files.inspect.object(file.as_fd()).unwrap(), file)
+    };
+    let (first, _held) = object(&kb);
+    for name in 0..200 {
+        fs::write(kb.join(name.to_string()), "").unwrap();
+    }
+    fs::rename(&kb, bench.path("renamed")).unwrap();
+    assert_eq!(object(&bench.path("renamed")).0, first);
+    assert_ne!(object(&bench.path("renamed/deep")).0, first);
+}
+
+#[test]
+fn programs_count_for_exec_and_scripts_for_read() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    let kb = bench.store("rx");
+    fs::copy("/bin/true", kb.join("tool")).unwrap();
+    fs::copy("/bin/sh", kb.join("shell")).unwrap();
+    let script = format!("#!{}\nexit 0\n", kb.join("shell").display());
+    fs::write(kb.join("script"), script).unwrap();
+    fs::set_permissions(kb.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut worker = bench.worker();
+    worker.run("for i in range(3): subprocess.run(['kb/tool'],close_fds=False)");
+    assert_eq!((bench.allowed(EXEC), bench.allowed(READ)), (3, 0));
+    worker.run("subprocess.run(['kb/script'])");
+    assert_eq!((bench.allowed(EXEC), bench.allowed(READ)), (4, 1));
+    assert_eq!(bench.files.sums().unwrap().execs, 4);
+}
+
+#[test]
+fn nobody_else_is_counted() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    bench.store("r");
+    let mut outsider = bench.outsider();
+    outsider.run("os.open('kb/deep/er/page',0)\nassert no(os.open,'kb/none',0) == 2");
+    let nested = bench.cgroup.join("nested");
+    fs::create_dir(&nested).unwrap();
+    let mut worker = bench.outsider();
+    bench.take_in(&worker, &nested);
+    worker.run("os.open('kb/deep/er/page',0)");
+    drop(worker);
+    assert_eq!(bench.allowed(READ), 1);
+    assert_eq!(bench.files.sums().unwrap().opens, 1);
+    for _ in 0..100 {
+        if fs::remove_dir(&nested).is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn nothing_counts_before_the_run_is_live_or_after_it() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    bench.store("r");
+    let code = "os.open('kb/deep/er/page',0); no(os.open,'none',0)";
+    let mut worker = bench.worker();
+    bench.state(STATE_SETUP);
+    worker.run(code);
+    assert_eq!(bench.files.sums().unwrap(), FileTotals::default());
+    bench.state(STATE_LIVE);
+    worker.run(code);
+    assert_eq!(bench.allowed(READ), 1);
+    bench.files.leave(SLOT, GENERATION).unwrap();
+    worker.run(code);
+    assert_eq!(bench.allowed(READ), 1);
+    assert_eq!(bench.files.sums().unwrap(), FileTotals::default());
+}
+
+#[test]
+fn a_detached_program_is_noticed() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    bench.store("r");
+    bench.files.check_attached().unwrap();
+    bench.files.detach();
+    bench.inside("os.open('kb/deep/er/page',0)");
+    assert_eq!(bench.allowed(READ), 0);
+    assert!(matches!(
+        bench.files.check_attached(),
+        Err(FilesError::Detached(_))
+    ));
+}
+
+#[test]
+fn refusals_are_counted_by_what_was_typed() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    let kb = bench.store("r");
+    fs::set_permissions(&kb, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(kb.join("program"), "").unwrap();
+    fs::write(bench.path("secret"), "").unwrap();
+    fs::set_permissions(bench.path("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = bench.path("secret").display().to_string();
+    bench.inside(&format!(
+        "os.setuid(65534)\n\
+         for i in range(5): assert no(os.open,'{secret}',0) == 13\n\
+         assert no(os.open,'{secret}',os.O_RDWR) == 13\n\
+         os.chdir('kb/deep')\n\
+         for i in range(2): assert no(os.open,'../../secret',0) == 13\n\
+         d=os.open('er',0)\n\
+         assert no(os.open,'../../../secret',0,dir_fd=d) == 13\n\
+         assert no(os.open,'../deep/new',os.O_CREAT|os.O_WRONLY) == 13\n\
+         assert no(os.execv,'../program',['p']) == 13\n\
+         assert no(os.execv,'{secret}',['p']) == 13"
+    ));
+    let root = bench.directory.path().display().to_string();
+    let denials = bench.denials();
+    assert_eq!(
+        said(&denials),
+        [
+            (Op::Open, secret.clone(), "EACCES", 5, false),
+            (Op::Write, secret.clone(), "EACCES", 1, false),
+            (
+                Op::Open,
+                format!("{root}/kb/deep/../../secret"),
+                "EACCES",
+                2,
+                false
+            ),
+            (
+                Op::Open,
+                format!("{root}/kb/deep/er/../../../secret"),
+                "EACCES",
+                1,
+                false
+            ),
+            (
+                Op::Write,
+                format!("{root}/kb/deep/../deep/new"),
+                "EACCES",
+                1,
+                false
+            ),
+            (
+                Op::Exec,
+                format!("{root}/kb/deep/../program"),
+                "EACCES",
+                1,
+                false
+            ),
+            (Op::Exec, secret, "EACCES", 1, false),
+        ]
+    );
+}
+
+#[test]
+fn what_the_view_hides_is_told_from_what_is_not_there() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    bench.store("r");
+    fs::create_dir(bench.path("hidden")).unwrap();
+    fs::write(bench.path("hidden/key"), "").unwrap();
+    let root = bench.directory.path().display().to_string();
+    bench.inside(&format!(
+        "assert c.mount(b'tmpfs', b'hidden', b'tmpfs', 0, None) == 0\n\
+         for i in range(7): assert no(os.open,'{root}/hidden/key',0) == 2\n\
+         for i in range(7): assert no(os.open,'{root}/hidden/none',0) == 2\n\
+         for i in range(7): assert no(os.open,'kb/none',0) == 2\n\
+         assert no(os.execv,'hidden/key',['k']) == 2"
+    ));
+    let key = format!("{root}/hidden/key");
+    assert_eq!(
+        said(&bench.denials()),
+        [
+            (Op::Open, key.clone(), "ENOENT", 7, true),
+            (Op::Exec, key, "ENOENT", 1, true)
+        ]
+    );
+}
+
+#[test]
+fn names_that_are_long_strange_or_unreadable_are_counted() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    let long = "n".repeat(250);
+    bench.inside(&format!(
+        "for i in range(12): os.mkdir('{long}'); os.chdir('{long}')\n\
+         os.mkdir('shut'); os.chmod('shut', 0); os.setuid(65534)\n\
+         assert no(os.open,'shut/x',0) == 13\n\
+         assert no(os.open,b'shut/\\xff\\x1b[31m',0) == 13\n\
+         assert no(os.open,'shut/../'+'./'*1900+'shut/y',0) == 13"
+    ));
+    let denials = bench.denials();
+    let targets: Vec<&[u8]> = denials
+        .iter()
+        .map(|denial| denial.target.as_slice())
+        .collect();
+    assert_eq!(targets.len(), 3);
+    assert!(targets[0].ends_with(b"/shut/x"));
+    assert!(targets[1].ends_with(b"/shut/\xff\x1b[31m"));
+    assert!(targets[2].ends_with(b"shut/y") && targets[2].len() > 3800);
+    assert!(denials.iter().all(|denial| denial.count == 1));
+}
+
+#[test]
+fn a_flood_is_summed_and_never_miscounted() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    let secret = bench.path("shut");
+    fs::create_dir(&secret).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+    bench.inside(
+        "for i in range(9000): no(os.open,'none%d' % i,0)\n\
+         os.setuid(65534)\n\
+         for i in range(1500): assert no(os.open,'shut/%d' % i,0) == 13\n\
+         assert no(os.open,'shut/0',0) == 13",
+    );
+    let denials = bench.denials();
+    let tally = bench.tallies.get(&SLOT, 0).unwrap();
+    assert_eq!(tally.missing, MAX_MISSING_PER_RUN);
+    assert_eq!(tally.missing + tally.other_missing, 9000);
+    assert_eq!(tally.paths, MAX_DENIED_PER_RUN);
+    assert_eq!(tally.sent + tally.lost, tally.missing + tally.paths);
+    let named: u64 = denials.iter().map(|denial| denial.count).sum();
+    assert_eq!(named + tally.other_paths, 1501);
+}
+
+#[test]
+fn refusals_are_added_to_the_rule_that_refused() {
+    let at = |second: i64| jiff::Timestamp::from_second(second).unwrap();
+    let denial = |row, count, second| Denial {
+        op: Op::Open,
+        target: b"/srv/secret".to_vec(),
+        row,
+        errno: "EACCES",
+        count,
+        pid: 1,
+        comm: b"cat".to_vec(),
+        first: at(second),
+        last: at(second + 1),
+        hidden: false,
+        as_typed: true,
+    };
+    let mut usages = [Usage::default(); 2];
+    let denials = [
+        denial(Some(1), 3, 10),
+        denial(Some(1), 2, 5),
+        denial(None, 9, 1),
+        denial(Some(7), 1, 1),
+    ];
+    add_denied(&mut usages, &denials);
+    assert_eq!(usages[0], Usage::default());
+    assert_eq!((usages[1].denied, usages[1].allowed), (Some(5), None));
+    assert_eq!(
+        (usages[1].first, usages[1].last),
+        (Some(at(5)), Some(at(11)))
+    );
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the file programs must know of the running kernel before they are loaded.
 
+use aya::EbpfLoader;
 use lp_run_common::files::Layout;
 
 use super::super::btf::{Btf, BtfError};
@@ -24,6 +25,20 @@ impl Globals {
             layout,
             hash_key: random_key(),
         })
+    }
+}
+
+/// The global `FILE_LAYOUT` of the kernel side.
+const LAYOUT: &str = "FILE_LAYOUT";
+/// The global `FILE_HASH_KEY` of the kernel side.
+const HASH_KEY: &str = "FILE_HASH_KEY";
+
+impl Globals {
+    /// Sets them in the object that `loader` is going to load.
+    pub fn set<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        loader
+            .override_global(LAYOUT, &self.layout, true)
+            .override_global(HASH_KEY, &self.hash_key, true);
     }
 }
 

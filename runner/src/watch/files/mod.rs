@@ -7,7 +7,7 @@
 //! nobody anything.
 
 mod classify;
-mod failures;
+pub(super) mod failures;
 mod inspect;
 mod layout;
 
@@ -24,14 +24,17 @@ use lp_run_common::run::{MAX_LEVELS, NO_ROW};
 use thiserror::Error;
 
 use super::btf::BtfError;
-use crate::plan::Owners;
+use super::run::{GENERATION, SLOT};
+use super::{Clock, Run};
+use crate::plan::{Owners, Plan};
+use crate::record::event::{Denial, Usage};
 use crate::sys::SysError;
 use crate::sys::perf::{attach_tracepoint, attached_program};
 use crate::sys::tracefs::Tracefs;
 use inspect::Inspect;
 
 pub use classify::{Attempt, Tree, Verdict, classify, exists_on_host};
-pub use failures::Failures;
+pub use failures::{FailureNews, Failures};
 pub use layout::Globals;
 
 /// Programs and the tracepoints that they run at.
@@ -189,6 +192,38 @@ impl Files {
         Ok(())
     }
 
+    /// Brings counting up for `run`, which is still being built: its cgroup, every anchor of
+    /// the plan that exists, the attachments. When this fails, the run goes on without
+    /// counts ([`Run::forget_files`]), or not at all if the policy requires them.
+    pub fn start(&mut self, plan: &Plan, run: &mut Run) -> Result<(), FilesError> {
+        for anchor in &plan.anchors {
+            let object = anchor.object.as_ref().and_then(|object| object.fd.as_ref());
+            if let Some(fd) = object {
+                self.anchor(GENERATION, fd.as_fd(), anchor.owners)?;
+            }
+        }
+        self.enter(run.cgroup(), SLOT)?;
+        self.attach()?;
+        run.count_files();
+        Ok(())
+    }
+
+    /// Makes an anchor of something that was not there when the plan was made: a directory
+    /// that the start creates. What [`Self::anchor`] says about the descriptor holds.
+    pub fn add(&mut self, object: BorrowedFd<'_>, owners: Owners) -> Result<(), FilesError> {
+        self.anchor(GENERATION, object, owners)
+    }
+
+    /// Every denial of files so far. Takes no events from the ring: note them first.
+    pub fn denials(&self, clock: &Clock) -> Result<Vec<Denial>, FilesError> {
+        self.failures.denials(SLOT, clock)
+    }
+
+    /// What the rule rows of the run leave out.
+    pub fn sums(&self) -> Result<FileTotals, FilesError> {
+        self.totals(SLOT)
+    }
+
     /// Takes every program off.
     pub fn detach(&mut self) {
         for program in &mut self.programs {
@@ -286,6 +321,21 @@ impl Files {
                 elsewhere: sum.elsewhere + cpu.elsewhere,
                 unfinished: sum.unfinished + cpu.unfinished,
             }))
+    }
+}
+
+/// Adds refusals to the rules that refused. The kernel cannot: a refused open leaves no object
+/// that would lead to a rule.
+pub fn add_denied(usages: &mut [Usage], denials: &[Denial]) {
+    for denial in denials {
+        let row = denial.row.and_then(|row| usages.get_mut(row as usize));
+        if let Some(usage) = row {
+            usage.denied = Some(usage.denied.unwrap_or(0) + denial.count);
+            usage.first = usage
+                .first
+                .map_or(Some(denial.first), |first| Some(first.min(denial.first)));
+            usage.last = usage.last.max(Some(denial.last));
+        }
     }
 }
 
