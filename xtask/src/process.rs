@@ -47,8 +47,11 @@ pub fn cargo(root: &Path) -> Command {
     cargo
 }
 
+/// The command line for a reader: programs by their name, not by where they lie.
 fn line(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let program = Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(program.as_os_str());
+    let words = std::iter::once(program).chain(command.get_args());
     words
         .map(|word| word.to_string_lossy())
         .collect::<Vec<_>>()

@@ -36,6 +36,7 @@ const FOLDERS: [&str; 6] = [
 /// Runs every check, and fails when one found something.
 pub fn run(root: &Path) -> Result<()> {
     let mut count = 0;
+    let place = root.to_string_lossy();
     for folder in FOLDERS {
         for file in rust_files(&root.join(folder))? {
             let text =
@@ -45,7 +46,7 @@ pub fn run(root: &Path) -> Result<()> {
                 .unwrap_or(&file)
                 .to_string_lossy()
                 .into_owned();
-            let found = sources::check(&name, &text)
+            let found = sources::check(&place, &name, &text)
                 .into_iter()
                 .chain(layers::check(&name, &text));
             for finding in found {
