@@ -19,7 +19,16 @@ fn object() -> anyhow::Result<()> {
     for input in xtask::ebpf::INPUTS {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
-    let built = xtask::ebpf::build(root, &out.join("ebpf"))?;
+    let built = xtask::ebpf::build(root, &target_dir(&out))?;
     fs::copy(built, out.join("lp-run.bpf.o"))?;
     Ok(())
+}
+
+/// `ebpf` in cargo's target folder, which all profiles share: their object is the same, and its
+/// dependencies are built once. Where that folder cannot be told, the script's own.
+fn target_dir(out: &Path) -> PathBuf {
+    let target = out
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    target.unwrap_or(out).join("ebpf")
 }
