@@ -243,19 +243,19 @@ fn level(path: &Path) -> u32 {
 mod tests {
     use super::*;
 
-    fn base() -> Option<PathBuf> {
+    fn base(test: &str) -> Option<PathBuf> {
         let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
         let mount = mounts
             .into_iter()
             .find(|path| path.join("cgroup.controllers").exists())?;
         nix::unistd::geteuid()
             .is_root()
-            .then(|| mount.join("lp-run-test"))
+            .then(|| mount.join(format!("lp-run-test-{test}")))
     }
 
     #[test]
     fn a_run_has_two_leaves_and_leaves_nothing() {
-        let Some(base) = base() else { return };
+        let Some(base) = base("leaves") else { return };
         let name = format!("leaves-{}", std::process::id());
         let run = RunCgroup::create(&base, &name).unwrap();
         assert_eq!(run.agent.level(), 3);
@@ -269,11 +269,12 @@ mod tests {
         let path = run.path().to_owned();
         run.remove(Duration::from_secs(1)).unwrap();
         assert!(!path.exists());
+        fs::remove_dir(&base).unwrap();
     }
 
     #[test]
     fn removing_kills_what_is_left() {
-        let Some(base) = base() else { return };
+        let Some(base) = base("kill") else { return };
         let run = RunCgroup::create(&base, &format!("kill-{}", std::process::id())).unwrap();
         let mut child = std::process::Command::new("sleep")
             .arg("60")
@@ -291,5 +292,6 @@ mod tests {
         assert!(!path.exists());
         use std::os::unix::process::ExitStatusExt;
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+        fs::remove_dir(&base).unwrap();
     }
 }

@@ -97,6 +97,17 @@ pub enum EnforceError {
     Call(#[from] SysError),
 }
 
+impl EnforceError {
+    /// Whether this host lacks what the plan needs (exit status 123), as against a failure
+    /// of lp-run's own (125).
+    pub fn host_lacks_it(&self) -> bool {
+        matches!(
+            self,
+            Self::OpenGap(_) | Self::IdMap { .. } | Self::NoUid { .. } | Self::Landlock { .. }
+        )
+    }
+}
+
 fn for_rule(rule: &Option<String>) -> String {
     rule.as_ref()
         .map(|rule| format!(" for {rule}"))

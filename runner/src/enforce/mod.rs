@@ -150,6 +150,12 @@ impl Prepared {
         self.view.devpts()
     }
 
+    /// Gives back what was leased, once no process of the run is left. A run that ends
+    /// otherwise leaves a file without a lock, which [`lease::sweep`] removes.
+    pub fn release(self) -> std::io::Result<()> {
+        self.identity.lease.map_or(Ok(()), lease::Lease::release)
+    }
+
     /// What `error` means, for people: the mount and the rule that asked for it are named.
     pub fn describe(&self, error: &StepError) -> String {
         let what = match error.act {

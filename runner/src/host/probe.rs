@@ -33,10 +33,8 @@ impl Host {
             .unwrap_or_default();
         let settings = settings::read();
         let placement = cgroup::placement();
-        let lsm_list = read_kernel_file(c"securityfs", Path::new("/sys/kernel/security"), "lsm")
-            .map(|text| text.trim().to_owned())
-            .unwrap_or_default();
         let doctor = depth == Depth::Doctor;
+        let lsm_list = lsm_list(doctor);
         Self {
             kernel_version: version(&kernel),
             kernel,
@@ -182,6 +180,16 @@ fn mounts(tried: bool) -> Capability {
         false => build(),
     };
     Capability::of(result, Need::Privilege("CAP_SYS_ADMIN"))
+}
+
+/// The active LSMs; before a run only where the list is at hand.
+fn lsm_list(wanted: bool) -> String {
+    let mounted = Path::new("/sys/kernel/security");
+    let text = match wanted {
+        true => read_kernel_file(c"securityfs", mounted, "lsm").unwrap_or_default(),
+        false => fs::read_to_string(mounted.join("lsm")).unwrap_or_default(),
+    };
+    text.trim().to_owned()
 }
 
 /// Reads a file of a kernel file system, which need not be mounted: then it is mounted for

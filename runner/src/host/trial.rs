@@ -34,23 +34,45 @@ pub(super) fn cgroup_bpf(placement: Option<&Path>, tried: bool) -> Capability {
     Capability::of(result, Need::Kernel("CONFIG_CGROUP_BPF"))
 }
 
-/// Whether the exit tracepoint of an open can be used.
+/// Whether the exit tracepoint of an open can be used. Before a run only whether the kernel
+/// has tracepoints at all; the real ones are attached then.
 pub(super) fn open_tracepoints(tried: bool) -> Capability {
-    let id = probe::read_kernel_file(
-        c"tracefs",
-        Path::new("/sys/kernel/tracing"),
-        "events/syscalls/sys_exit_openat/id",
-    );
-    let result = id.and_then(|id| match (tried, id.trim().parse()) {
-        (true, Ok(id)) => bpf_trial::tracepoint(id),
-        _ => Ok(()),
-    });
+    let result = match tried {
+        true => open_tracepoint_number().and_then(bpf_trial::tracepoint),
+        false => known_filesystem("tracefs"),
+    };
     Capability::of(result, Need::Kernel("CONFIG_FTRACE_SYSCALLS"))
+}
+
+fn open_tracepoint_number() -> Result<u64, SysError> {
+    let file = "events/syscalls/sys_exit_openat/id";
+    let text = probe::read_kernel_file(c"tracefs", Path::new("/sys/kernel/tracing"), file)?;
+    text.trim().parse().map_err(|_| SysError {
+        call: "read of a tracepoint's number",
+        source: std::io::ErrorKind::InvalidData.into(),
+    })
+}
+
+fn known_filesystem(name: &str) -> Result<(), SysError> {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    match known
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some(name))
+    {
+        true => Ok(()),
+        false => Err(SysError {
+            call: "read of /proc/filesystems",
+            source: std::io::Error::from_raw_os_error(libc::ENODEV),
+        }),
+    }
 }
 
 /// Whether BPF LSM programs load and run. A kernel may list `bpf` and refuse the programs, or
 /// load them and never run them, which is so where `bpf` is not in the list.
 pub(super) fn bpf_lsm(list: &str, tried: bool) -> Capability {
+    if !tried {
+        return Capability::no("it was not tried", "lp-run doctor tries it");
+    }
     if !list.split(',').any(|name| name == "bpf") {
         return Capability::no(
             &format!("`bpf` is not among the active LSMs ({list})"),
@@ -59,9 +81,6 @@ pub(super) fn bpf_lsm(list: &str, tried: bool) -> Capability {
                 lsm_line(list, "bpf")
             ),
         );
-    }
-    if !tried {
-        return Capability::no("it was not tried", "lp-run doctor tries it");
     }
     let result = hook_id().and_then(bpf_trial::lsm);
     Capability::of(result, Need::Kernel("CONFIG_BPF_LSM and no lockdown of it"))
