@@ -79,6 +79,7 @@ pub fn start<C: Confinement>(
         step: Step::Channels,
         source: named("sigprocmask")(errno),
     })?;
+    outlive_the_agent();
     let shim = clone_shim(&launch, &ends, shim_ends)?;
     launch.stdio.release_agent_side();
     let mut start = Start {
@@ -95,6 +96,13 @@ pub fn start<C: Confinement>(
             Err(error)
         }
     }
+}
+
+/// Lets the kernel's out-of-memory killer spare lp-run, and the shim, which inherits this: it
+/// takes the agent first. Lowering the score needs CAP_SYS_RESOURCE; without it the agent's
+/// raised score alone tells them apart.
+fn outlive_the_agent() {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
 }
 
 /// The parent's ends of the channels.

@@ -337,3 +337,110 @@ pub(super) fn reopen(fd: OwnedFd) -> OwnedFd {
         .open(path)
         .map_or(fd, OwnedFd::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::libc::mode_t;
+    use nix::sys::stat::makedev;
+
+    use super::*;
+
+    fn prepare(given: [RawFd; 3], keep: &[RawFd]) -> Result<Stdio, StdioError> {
+        Stdio::prepare_from(
+            given,
+            &StdioOptions {
+                terminal: true,
+                direct: false,
+                owner: (0, 0),
+                keep,
+                devpts: None,
+            },
+        )
+    }
+
+    fn null() -> File {
+        File::open("/dev/null").unwrap()
+    }
+
+    /// The class of an object with this type and device number.
+    fn class(kind: SFlag, device: (u64, u64)) -> Class {
+        let mut stat = fstat(null()).unwrap();
+        stat.st_mode = kind.bits() | (0o644 as mode_t);
+        stat.st_rdev = makedev(device.0, device.1);
+        class_of(&stat)
+    }
+
+    #[test]
+    fn what_leads_nowhere_else_is_handed_over_and_the_rest_is_not() {
+        for harmless in [(1, 3), (1, 5), (1, 7)] {
+            assert_eq!(class(SFlag::S_IFCHR, harmless), Class::HandOver);
+        }
+        for foreign in [(1, 1), (1, 11), (10, 232), (5, 0), (0, 3)] {
+            assert!(matches!(class(SFlag::S_IFCHR, foreign), Class::Refused(_)));
+        }
+        assert_eq!(class(SFlag::S_IFREG, (0, 0)), Class::HandOver);
+        assert_eq!(class(SFlag::S_IFIFO, (0, 0)), Class::HandOver);
+        assert_eq!(class(SFlag::S_IFSOCK, (0, 0)), Class::Socket);
+        for kind in [SFlag::S_IFDIR, SFlag::S_IFBLK, SFlag::empty()] {
+            assert!(matches!(class(kind, (0, 0)), Class::Refused(_)));
+        }
+    }
+
+    #[test]
+    fn a_directory_as_stdin_is_refused_by_name() {
+        let (directory, null) = (File::open("/etc").unwrap(), null());
+        let given = [directory.as_raw_fd(), null.as_raw_fd(), null.as_raw_fd()];
+        let error = prepare(given, &[]).unwrap_err().to_string();
+        assert!(error.contains("is a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_bare_path_is_refused() {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let path = nix::fcntl::open("/etc/passwd", flags, Mode::empty()).unwrap();
+        let error = prepare([path.as_raw_fd(); 3], &[]).unwrap_err();
+        assert!(error.to_string().contains("O_PATH"), "{error}");
+    }
+
+    #[test]
+    fn only_inherited_files_and_pipes_are_kept() {
+        let null = null();
+        let given = [null.as_raw_fd(); 3];
+        let keep = |fd: RawFd| prepare(given, &[fd]).map(|stdio| stdio.keep);
+        let own = File::open("/etc/passwd").unwrap();
+        let error = keep(own.as_raw_fd()).unwrap_err();
+        assert!(
+            matches!(error, StdioError::NotInherited(_)),
+            "lp-run's own: {error}"
+        );
+        let inherited = nix::unistd::dup(&own).unwrap();
+        assert_eq!(
+            keep(inherited.as_raw_fd()).unwrap(),
+            [inherited.as_raw_fd()]
+        );
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let socket = nix::unistd::dup(&socket).unwrap();
+        let error = keep(socket.as_raw_fd()).unwrap_err().to_string();
+        assert!(error.contains("is a socket"), "{error}");
+        let directory = nix::unistd::dup(File::open("/etc").unwrap()).unwrap();
+        assert!(keep(directory.as_raw_fd()).is_err());
+        assert!(matches!(keep(1), Err(StdioError::Standard(1))));
+        assert!(matches!(keep(9999), Err(StdioError::NotInherited(9999))));
+    }
+
+    #[test]
+    fn a_callers_pipe_opens_again_in_its_own_direction_only() {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let null = null();
+        prepare([null.as_raw_fd(), write.as_raw_fd(), null.as_raw_fd()], &[]).unwrap();
+        assert_eq!(fstat(&read).unwrap().st_mode & 0o7777, 0o602);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let fd = file.as_file().as_raw_fd();
+        prepare([null.as_raw_fd(), fd, fd], &[]).unwrap();
+        assert_eq!(
+            fstat(file.as_file()).unwrap().st_mode & 0o7777,
+            0o600,
+            "files stay as they are"
+        );
+    }
+}

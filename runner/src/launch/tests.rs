@@ -19,6 +19,7 @@ use super::*;
 use crate::enforce::canary::NetworkCanary;
 use crate::enforce::cgroup::RunCgroup;
 use crate::enforce::{Act, CanaryEvidence, StepError};
+use crate::sys::mount;
 use crate::sys::process::{Ended, ExecArguments};
 
 /// Applies nothing, or fails at one step.
@@ -104,6 +105,7 @@ struct Bench {
     confinement: Bare,
     keeper: Keeper,
     own_network: bool,
+    terminal: bool,
     keep: Vec<RawFd>,
 }
 
@@ -136,6 +138,7 @@ impl Bench {
             confinement: Bare::default(),
             keeper: Keeper::default(),
             own_network: false,
+            terminal: true,
             keep: Vec::new(),
         }
     }
@@ -147,7 +150,7 @@ impl Bench {
         let envp = vec![text("PATH=/usr/bin:/bin:/usr/sbin:/sbin")];
         let exec = ExecArguments::new(path, argv, envp);
         let options = StdioOptions {
-            terminal: true,
+            terminal: self.terminal,
             direct: false,
             owner: (0, 0),
             keep: &self.keep,
@@ -616,4 +619,91 @@ fn the_agents_pipes_can_be_opened_again_by_their_name() {
     let (end, output) = sh("echo one > /dev/stdout; echo two > /proc/self/fd/1");
     assert_eq!((end, output.as_str()), (exited(0), "one\ntwo\n"));
     assert!(Path::new("/dev/stdout").exists());
+}
+
+#[test]
+fn a_pty_of_the_runs_own_devpts_has_a_name_there() {
+    if !root() {
+        return;
+    }
+    let context = mount::open_filesystem(c"devpts").expect("fsopen");
+    mount::set_option(&context, c"ptmxmode", c"0666").expect("ptmxmode");
+    let devpts = mount::mount_filesystem(&context, 0).expect("fsmount");
+    let operator = Operator::new();
+    let options = StdioOptions {
+        terminal: true,
+        direct: false,
+        owner: (12_345, 12_345),
+        keep: &[],
+        devpts: Some(devpts.as_fd()),
+    };
+    let stdio = Stdio::prepare_from([operator.slave.as_raw_fd(); 3], &options).expect("stdio");
+    let slave = stdio.slave().expect("a terminal");
+    let stat = nix::sys::stat::fstat(slave).expect("fstat");
+    let name = nix::sys::stat::fstatat(&devpts, "0", nix::fcntl::AtFlags::empty()).expect("0");
+    assert_eq!((stat.st_dev, stat.st_ino), (name.st_dev, name.st_ino));
+    assert_eq!(
+        (stat.st_uid, stat.st_mode & 0o777),
+        (12_345, 0o620),
+        "it is the agent's"
+    );
+}
+
+#[test]
+fn without_a_terminal_of_its_own_the_program_gets_pipes() {
+    if !root() {
+        return;
+    }
+    let mut operator = Operator::new();
+    let mut bench = Bench::new();
+    bench.terminal = false;
+    let fd = operator.slave.as_raw_fd();
+    let script = "[ -t 1 ] && exit 1; [ -p /dev/stdout ] || exit 2; read line; echo got $line";
+    let launched = bench
+        .start(&["/bin/sh", "-c", script], [fd, fd, fd])
+        .expect("start");
+    let (end, seen) = std::thread::scope(|scope| {
+        let typist = scope.spawn(|| {
+            operator.master.write_all(b"words\n").expect("type");
+            operator.read_until("got words")
+        });
+        let end = block_on(async {
+            let (mut running, _signals) = launched.supervise().expect("supervise");
+            let end = running.ended().await;
+            running.finish().await;
+            end
+        });
+        (end, typist.join().expect("typist"))
+    });
+    bench.done();
+    assert_eq!(end, exited(0), "{seen}");
+}
+
+#[test]
+fn a_signal_to_lp_run_is_handed_on_also_when_it_came_early() {
+    if !root() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .expect("null");
+    let launched = bench
+        .start(&["/bin/sleep", "60"], [null.as_raw_fd(); 3])
+        .expect("start");
+    // Blocked in this thread since the start, and so not lost and not deadly.
+    nix::sys::signal::raise(nix::sys::signal::SIGUSR1).expect("raise");
+    let end = block_on(async {
+        let (mut running, mut signals) = launched.supervise().expect("supervise");
+        let signal = signals.next().await;
+        assert_eq!(signal, libc::SIGUSR1);
+        running.signal(signal).expect("forward");
+        let end = running.ended().await;
+        running.finish().await;
+        end
+    });
+    assert_eq!(end, End::Program(Ended::Signaled(libc::SIGUSR1)));
+    bench.done();
 }
