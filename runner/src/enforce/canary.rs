@@ -236,4 +236,22 @@ mod tests {
         };
         assert!(!passed.network_refused());
     }
+
+    #[test]
+    fn without_programs_the_network_acts_are_not_refused() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        crate::testing::in_child(|| {
+            crate::sys::trial::unshare(libc::CLONE_NEWNET).unwrap();
+            crate::sys::loopback::bring_up().unwrap();
+            let canary = NetworkCanary::open();
+            let mut evidence = CanaryEvidence::default();
+            canary.apply(&mut evidence);
+            assert_eq!(evidence.network_tried, 1);
+            assert_eq!(evidence.network[0], 0, "connect4 passes");
+            assert!(!evidence.network.contains(&libc::EPERM), "{evidence:?}");
+            assert!(!evidence.network_refused());
+        });
+    }
 }
