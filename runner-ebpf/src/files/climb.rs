@@ -8,43 +8,79 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_loop;
 use lp_run_common::files::{AnchorKey, AnchorRow, MAX_CLIMB};
 
-use super::layout::{at, follow};
+use super::layout::{at, follow, read};
 use super::maps::ANCHORS;
 
-/// A place in the tree: `struct path`.
+/// A place in the tree: `struct path`, with what each step needs of its mount.
 #[derive(Clone, Copy)]
 pub struct Position {
     /// Address of the `vfsmount`.
     pub mnt: u64,
+    /// Address of the `dentry` at its root.
+    root: u64,
     /// Address of the `dentry`.
     pub dentry: u64,
 }
 
-impl Position {
-    /// The `struct path` at `address`.
+/// The members of a dentry that a climb follows.
+#[derive(Clone, Copy)]
+pub struct Dentry {
+    /// Address of the `inode`, 0 for a name without a file.
+    pub inode: u64,
+    /// Address of the parent's `dentry`.
+    parent: u64,
+}
+
+impl Dentry {
+    /// Those of the dentry at `address`. Mostly the inode stands three words behind the parent:
+    /// then one read gives both, and reads are what a climb costs.
     #[inline(always)]
     pub fn at(address: u64) -> Option<Self> {
+        if at!(dentry_inode) == at!(dentry_parent) + 24 {
+            let [parent, _, _, inode] = read::<[u64; 4]>(address + at!(dentry_parent))?;
+            return Some(Self { inode, parent });
+        }
         Some(Self {
-            mnt: follow(address + at!(path_mnt))?,
-            dentry: follow(address + at!(path_dentry))?,
+            inode: read(address + at!(dentry_inode))?,
+            parent: read(address + at!(dentry_parent))?,
         })
     }
+}
 
-    /// One step towards the root.
+impl Position {
+    /// The `struct path` at `address`, which has two pointers in either order.
     #[inline(always)]
-    pub fn up(self) -> Step {
-        let Some(root) = follow(self.mnt + at!(mnt_root)) else {
-            return Step::Lost;
+    pub fn at(address: u64) -> Option<Self> {
+        let words = read::<[u64; 2]>(address)?;
+        let (mnt, dentry) = if at!(path_mnt) < at!(path_dentry) {
+            (words[0], words[1])
+        } else {
+            (words[1], words[0])
         };
-        if self.dentry != root {
-            return match follow(self.dentry + at!(dentry_parent)) {
+        Self::new(mnt, dentry)
+    }
+
+    #[inline(always)]
+    fn new(mnt: u64, dentry: u64) -> Option<Self> {
+        if mnt == 0 || dentry == 0 {
+            return None;
+        }
+        let root = follow(mnt + at!(mnt_root))?;
+        Some(Self { mnt, root, dentry })
+    }
+
+    /// One step towards the root from here, where `dentry` is what stands here.
+    #[inline(always)]
+    pub fn up(self, dentry: Dentry) -> Step {
+        if self.dentry != self.root {
+            return match dentry.parent {
+                0 => Step::Lost,
                 // Not connected: unlinked from its mount's root, or an internal mount.
-                Some(parent) if parent == self.dentry => Step::Root,
-                Some(parent) => Step::To(Self {
+                parent if parent == self.dentry => Step::Root,
+                parent => Step::To(Self {
                     dentry: parent,
                     ..self
                 }),
-                None => Step::Lost,
             };
         }
         let mount = self.mnt - at!(mount_mnt);
@@ -54,13 +90,9 @@ impl Position {
         if parent == mount {
             return Step::Root;
         }
-        match follow(mount + at!(mount_mountpoint)) {
-            Some(dentry) => Step::To(Self {
-                mnt: parent + at!(mount_mnt),
-                dentry,
-            }),
-            None => Step::Lost,
-        }
+        follow(mount + at!(mount_mountpoint))
+            .and_then(|dentry| Self::new(parent + at!(mount_mnt), dentry))
+            .map_or(Step::Lost, Step::To)
     }
 }
 
@@ -119,14 +151,14 @@ pub fn nearest_anchor(position: Position, generation: u32) -> Nearest {
 extern "C" fn step(_index: u32, context: *mut Climb) -> i64 {
     // SAFETY: `bpf_loop` passes on the context of `nearest_anchor`.
     let climb = unsafe { &mut *context };
-    let Some(inode) = super::layout::read::<u64>(climb.position.dentry + at!(dentry_inode)) else {
+    let Some(dentry) = Dentry::at(climb.position.dentry) else {
         climb.state = LOST;
         return 1;
     };
     let key = AnchorKey {
         generation: climb.generation,
         reserved: 0,
-        inode,
+        inode: dentry.inode,
     };
     // SAFETY: entries of a run are only added while it is set up and removed after it.
     if let Some(row) = unsafe { ANCHORS.get(&key) } {
@@ -134,7 +166,7 @@ extern "C" fn step(_index: u32, context: *mut Climb) -> i64 {
         climb.state = FOUND;
         return 1;
     }
-    match climb.position.up() {
+    match climb.position.up(dentry) {
         Step::To(position) => {
             climb.position = position;
             0

@@ -14,7 +14,7 @@ use lp_run_common::files::{
 };
 use lp_run_common::run::NO_ROW;
 
-use super::climb::{Position, Step};
+use super::climb::{Dentry, Position, Step};
 use super::hash::Hasher;
 use super::layout::{at, follow, read};
 use super::maps::{DENIED_PATHS, FILE_SCRATCH, MISSING_PATHS};
@@ -263,7 +263,11 @@ fn name_base(event: &mut FileEvent, base: Position) {
 extern "C" fn name(_index: u32, context: *mut Naming) -> i64 {
     // SAFETY: `bpf_loop` passes on the context of `name_base`.
     let naming = unsafe { &mut *context };
-    let next = match naming.position.up() {
+    let Some(dentry) = Dentry::at(naming.position.dentry) else {
+        naming.truncated = 1;
+        return 1;
+    };
+    let next = match naming.position.up(dentry) {
         Step::To(next) => next,
         Step::Root => return 1,
         Step::Lost => {

@@ -46,6 +46,8 @@ pub struct Btf {
     bytes: Vec<u8>,
     /// Start of each type's record in `bytes`; the index is the type id, 0 is `void`.
     types: Vec<usize>,
+    /// Ids of structures that have a name, a tenth of all types.
+    structures: Vec<u32>,
     /// Start and end of the strings in `bytes`.
     strings: (usize, usize),
 }
@@ -105,14 +107,20 @@ impl Btf {
         let mut btf = Self {
             bytes,
             types: vec![0],
+            structures: Vec::new(),
             strings,
         };
         let mut at = from;
         while at < to {
+            let malformed = BtfError::Malformed("a type is cut short or unknown");
+            let Some((record, end)) = btf.record(at).zip(btf.end(at)) else {
+                return Err(malformed);
+            };
+            if record.kind == KIND_STRUCT && record.name != 0 {
+                btf.structures.push(btf.types.len() as u32);
+            }
             btf.types.push(at);
-            at = btf
-                .end(at)
-                .ok_or(BtfError::Malformed("a type is cut short or unknown"))?;
+            at = end;
         }
         Ok(btf)
     }
@@ -139,15 +147,12 @@ impl Btf {
 
     /// Type id of the structure `name`.
     fn structure(&self, name: &str) -> Option<u32> {
-        let found = (1..self.types.len()).find(|id| {
-            self.types
-                .get(*id)
-                .and_then(|at| self.record(*at))
-                .is_some_and(|record| {
-                    record.kind == KIND_STRUCT && self.is_named(record.name, name)
-                })
-        })?;
-        u32::try_from(found).ok()
+        let is_it = |id: &&u32| {
+            let at = self.types.get(**id as usize);
+            at.and_then(|at| self.record(*at))
+                .is_some_and(|record| self.is_named(record.name, name))
+        };
+        self.structures.iter().find(is_it).copied()
     }
 
     /// Offset in bits and type id of a member of `id`.

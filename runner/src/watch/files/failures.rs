@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
-use lp_run_common::counters::DenialRow;
+use lp_run_common::counters::{DenialRow, MAX_DENIED_PER_RUN};
 use lp_run_common::events::{EventHeader, FileEvent, KIND_FILE};
 use lp_run_common::files::{BASE_TRUNCATED, DeniedPath, TYPED_TRUNCATED, TYPED_UNREADABLE};
 
@@ -30,8 +30,14 @@ pub const UNKNOWN: &[u8] = b"(unknown path)";
 pub struct Failures {
     denied: HashMap<MapData, DeniedPath, DenialRow>,
     missing: HashMap<MapData, DeniedPath, DenialRow>,
-    /// What each key of a table stands for, and what it means.
+    /// What keys of the tables stand for, and what they mean. Missing paths that mean nothing
+    /// are not kept, and of those that mean nothing no text is: an agent can fill memory with
+    /// names.
     seen: Texts<DeniedPath, (Vec<u8>, Option<Verdict>)>,
+    /// How many of `seen` are hidden ones.
+    hidden: u64,
+    /// Hidden paths beyond [`MAX_DENIED_PER_RUN`].
+    unnamed: u64,
 }
 
 /// The event of a failed open or exec, the first of its kind. Its text is hostile.
@@ -55,6 +61,8 @@ impl Failures {
             denied: map(ebpf, "DENIED_PATHS")?,
             missing: map(ebpf, "MISSING_PATHS")?,
             seen: Texts::new(),
+            hidden: 0,
+            unnamed: 0,
         })
     }
 
@@ -90,7 +98,20 @@ impl Failures {
         };
         let denial =
             verdict.and_then(|verdict| denial(&news.key, &row, &news.path, verdict, clock));
-        self.seen.insert(news.key, (news.path, verdict));
+        match (absent, verdict) {
+            (false, None) => {
+                self.seen.insert(news.key, (Vec::new(), None));
+            }
+            (true, None) => {}
+            (true, Some(_)) if self.hidden >= MAX_DENIED_PER_RUN => {
+                self.unnamed += 1;
+                return None;
+            }
+            (_, verdict) => {
+                self.hidden += u64::from(absent);
+                self.seen.insert(news.key, (news.path, verdict));
+            }
+        }
         denial
     }
 
@@ -123,6 +144,11 @@ impl Failures {
         Ok(denials)
     }
 
+    /// Distinct hidden paths that are not among the denials, because there are too many.
+    pub fn unnamed(&self) -> u64 {
+        self.unnamed
+    }
+
     /// Removes everything of a run but its `Tally`.
     pub fn forget(&mut self, slot: u32) -> Result<(), FilesError> {
         for (table, name) in [
@@ -139,6 +165,7 @@ impl Failures {
             }
         }
         self.seen.retain(|key, _| key.slot != slot);
+        (self.hidden, self.unnamed) = (0, 0);
         Ok(())
     }
 }

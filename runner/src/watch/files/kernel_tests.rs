@@ -665,6 +665,26 @@ fn a_flood_is_summed_and_never_miscounted() {
 }
 
 #[test]
+fn hidden_names_are_bounded() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    fs::create_dir(bench.path("hidden")).unwrap();
+    fs::write(bench.path("hidden/key"), "").unwrap();
+    let mut worker = bench.worker();
+    worker.run("assert c.mount(b'tmpfs', b'hidden', b'tmpfs', 0, None) == 0");
+    for start in [0, 550] {
+        // In two parts: the events of all together would not fit into the ring.
+        worker.run(&format!(
+            "for i in range({start},{start}+550): assert no(os.open,'./'*i+'hidden/key',0) == 2"
+        ));
+        bench.denials();
+    }
+    assert_eq!(bench.denials().len() as u64, MAX_DENIED_PER_RUN);
+    assert_eq!(bench.files.failures.unnamed(), 1100 - MAX_DENIED_PER_RUN);
+}
+
+#[test]
 fn refusals_are_added_to_the_rule_that_refused() {
     let at = |second: i64| jiff::Timestamp::from_second(second).unwrap();
     let denial = |row, count, second| Denial {
