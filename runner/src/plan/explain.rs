@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::files::FileRules;
 use super::render::printable;
 use super::{Namespace, Plan, Row, State, network, special, syscall_names, syscalls};
-use crate::policy::model::{Endpoint, NetworkRule, Protocol, Verb, ViewChoice};
+use crate::policy::model::{Endpoint, NetworkRule, Protocol, RuleInfo, Verb, ViewChoice};
 
 /// One act.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,12 +208,19 @@ impl Explanation {
 }
 
 fn cite(plan: &Plan, row: Row) -> Option<Cited> {
-    let info = &plan.rules.get(row as usize)?.info;
-    Some(Cited {
-        key: info.key.clone(),
-        text: info.text.clone(),
-        because: info.because.clone(),
-    })
+    plan.rules
+        .get(row as usize)
+        .map(|rule| Cited::of(&rule.info))
+}
+
+impl Cited {
+    fn of(info: &RuleInfo) -> Self {
+        Self {
+            key: info.key.clone(),
+            text: info.text.clone(),
+            because: info.because.clone(),
+        }
+    }
 }
 
 /// The path as it leads through the view: absolute, without `.` and `..`, the view's links
@@ -248,94 +255,91 @@ fn lexical(path: &Path) -> PathBuf {
 }
 
 fn file(plan: &Plan, typed: &Path, verb: Verb) -> Explanation {
-    let (word, list) = match verb {
-        Verb::Write => ("write", "write"),
-        Verb::Exec => ("exec", "exec"),
-        _ => ("read", "read"),
+    let word = match verb {
+        Verb::Write => "write",
+        Verb::Exec => "exec",
+        _ => "read",
     };
     let path = resolve(plan, typed);
-    let act = format!("{word} {}", path.display());
     let rules = FileRules::collect(&plan.policy);
     let nearest = rules
         .grants
         .iter()
         .filter(|grant| path.starts_with(&grant.path))
         .max_by_key(|grant| (grant.path.components().count(), grant.origin.rank()));
-    let private = plan.policy.identity.view == ViewChoice::Private;
-    let line = format!("[files] {list} = [\"{}\"]", path.display());
-    let Some(nearest) = nearest else {
-        let mut answer = Explanation::new(act, Verdict::Denied);
-        answer.errno = Some(match (private, verb) {
-            (true, _) => "ENOENT",
-            (false, Verb::Write) => "EROFS",
-            (false, _) => "EACCES",
-        });
-        answer.notes.push("no rule grants it".to_owned());
-        answer.to_allow = Some(line);
-        return answer;
+    let mut answer = match nearest {
+        Some(grant) => granted(plan, &rules, &path, grant.origin.own(), verb),
+        None => outside(plan, verb),
     };
-    let own = nearest.origin.own();
+    answer.act = format!("{word} {}", path.display());
+    if answer.verdict == Verdict::Denied && answer.rule.is_none() {
+        answer.to_allow = Some(format!("[files] {word} = [\"{}\"]", path.display()));
+    }
+    answer
+}
+
+/// What no grant covers.
+fn outside(plan: &Plan, verb: Verb) -> Explanation {
+    let mut answer = Explanation::new(String::new(), Verdict::Denied);
+    answer.errno = Some(match (plan.policy.identity.view, verb) {
+        (ViewChoice::Private, _) => "ENOENT",
+        (ViewChoice::Host, Verb::Write) => "EROFS",
+        (ViewChoice::Host, _) => "EACCES",
+    });
+    answer.notes.push("no rule grants it".to_owned());
+    answer
+}
+
+/// What a grant covers: with this right, without it, or taken away again.
+fn granted(plan: &Plan, rules: &FileRules, path: &Path, own: bool, verb: Verb) -> Explanation {
     let right = |(rights, owners): (super::Rights, super::Owners)| match verb {
         Verb::Write => (rights.write, owners.write),
         Verb::Exec => (rights.exec, owners.exec),
         _ => (rights.read, owners.read),
     };
-    let (has, owner) = right(rules.rights(&path, own, &|row| plan.enforces(row)));
-    let (would, loser) = right(rules.rights(&path, own, &|_| false));
-    let mut answer = Explanation::new(
-        act,
-        if has {
-            Verdict::Allowed
-        } else {
-            Verdict::Denied
-        },
-    );
-    let takes = |row: Row, taken_verb: Verb, at: Option<&Path>| {
-        at.is_some_and(|at| path.starts_with(at))
-            && (taken_verb == Verb::Deny || verb == Verb::Write)
-            && plan.enforces(row) != has
+    let (has, owner) = right(rules.rights(path, own, &|row| plan.enforces(row)));
+    let (would, loser) = right(rules.rights(path, own, &|_| false));
+    let verdict = if has {
+        Verdict::Allowed
+    } else {
+        Verdict::Denied
     };
-    let taker = rules
-        .taken
-        .iter()
-        .find(|taken| takes(taken.row, taken.verb, taken.what.path()));
-    match (has, taker) {
-        (true, taker) => {
-            answer.rule = owner.and_then(|row| cite(plan, row));
-            if answer.rule.is_none() {
-                answer.notes.push("a place of the run's own".to_owned());
-            }
-            if let Some(taker) = taker {
-                let key = &plan.rules[taker.row as usize].info.key;
-                answer.notes.push(format!(
-                    "{key} takes it away, but is not enforced (degraded)"
-                ));
-            }
+    let mut answer = Explanation::new(String::new(), verdict);
+    // The rule that takes it away, or would if it were enforced.
+    let taker = rules.taken.iter().find(|taken| {
+        taken.what.path().is_some_and(|at| path.starts_with(at))
+            && (taken.verb == Verb::Deny || verb == Verb::Write)
+            && plan.enforces(taken.row) != has
+    });
+    if has {
+        answer.rule = owner.and_then(|row| cite(plan, row));
+        if answer.rule.is_none() {
+            answer.notes.push("a place of the run's own".to_owned());
         }
-        (false, Some(taker)) if would => {
-            answer.errno = Some("EACCES");
-            answer.rule = cite(plan, taker.row);
-            answer.lost = loser.and_then(|row| cite(plan, row));
-            answer
-                .notes
-                .push("a rule that takes away always wins".to_owned());
+        if let Some(rule) = taker.and_then(|taken| cite(plan, taken.row)) {
+            let note = format!("{} takes it away, but is not enforced (degraded)", rule.key);
+            answer.notes.push(note);
         }
-        (false, _) => {
-            answer.errno = Some(if verb == Verb::Write {
-                "EROFS"
-            } else {
-                "EACCES"
-            });
-            let read = owner_key(plan, &rules, &path, own);
-            answer.notes.push(match read {
-                Some(key) => format!("{key} lets it be read, no rule lets it be {}", past(verb)),
-                None => format!("no rule lets it be {}", past(verb)),
-            });
-            answer.to_allow = Some(line);
-        }
+    } else if let Some(taken) = taker.filter(|_| would) {
+        answer.errno = Some("EACCES");
+        answer.rule = cite(plan, taken.row);
+        answer.lost = loser.and_then(|row| cite(plan, row));
+        answer.notes.push(TAKES_AWAY.to_owned());
+    } else {
+        answer.errno = Some(if verb == Verb::Write {
+            "EROFS"
+        } else {
+            "EACCES"
+        });
+        answer.notes.push(match owner_key(plan, rules, path, own) {
+            Some(key) => format!("{key} lets it be read, no rule lets it be {}", past(verb)),
+            None => format!("no rule lets it be {}", past(verb)),
+        });
     }
     answer
 }
+
+const TAKES_AWAY: &str = "a rule that takes away always wins";
 
 fn past(verb: Verb) -> &'static str {
     match verb {
@@ -364,19 +368,12 @@ fn connect(plan: &Plan, host: &str, port: u16, protocol: Protocol) -> Explanatio
     };
     let endpoint = format!("{scheme}{shown}:{port}");
     let act = format!("connect {endpoint}");
-    let address = match host {
-        "localhost" | "0.0.0.0" => IpAddr::from([127, 0, 0, 1]),
-        "::" => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
-        _ => match host.parse::<IpAddr>() {
-            Ok(address) => address.to_canonical(),
-            Err(_) => {
-                let mut answer = Explanation::new(act, Verdict::Unknown);
-                answer
-                    .notes
-                    .push("rules by name are not in this version; ask for an address".to_owned());
-                return answer;
-            }
-        },
+    let Some(address) = address_of(host) else {
+        let mut answer = Explanation::new(act, Verdict::Unknown);
+        answer
+            .notes
+            .push("rules by name are not in this version; ask for an address".to_owned());
+        return answer;
     };
     let candidates = network::lookup(&plan.network.destinations, address);
     let decisive = network::decide(candidates, port, protocol);
@@ -400,32 +397,36 @@ fn connect(plan: &Plan, host: &str, port: u16, protocol: Protocol) -> Explanatio
         .iter()
         .find(|rule| concerns(rule, address, port, protocol));
     if decisive.is_some() {
-        answer.lost = would.map(|rule| Cited {
-            key: rule.info.key.clone(),
-            text: rule.info.text.clone(),
-            because: rule.info.because.clone(),
-        });
-        answer
-            .notes
-            .push("a rule that takes away always wins".to_owned());
+        answer.lost = would.map(|rule| Cited::of(&rule.info));
+        answer.notes.push(TAKES_AWAY.to_owned());
         return answer;
     }
-    match (would, plan.network.namespace) {
-        (Some(rule), _) => answer.notes.push(format!(
+    answer.notes.push(match (would, plan.network.namespace) {
+        (Some(rule), _) => format!(
             "{} is too broad to reach into {}: name the address itself, or say private = true",
             rule.info.key,
             range_of(address)
-        )),
-        (None, Namespace::Own) => answer.notes.push(
-            "no rule allows it; the run has a network of its own with nothing in it".to_owned(),
         ),
-        (None, Namespace::Host) => answer.notes.push("no rule allows it".to_owned()),
-    }
+        (None, Namespace::Own) => "no rule allows it; the run's network is its own".to_owned(),
+        (None, Namespace::Host) => "no rule allows it".to_owned(),
+    });
     answer.to_allow = Some(format!("[network] allow = [\"{endpoint}\"]"));
     answer.to_silence = Some(format!(
         "[network] deny = [{{ to = \"{endpoint}\", quiet = true }}]"
     ));
     answer
+}
+
+/// The address that a host is; `None` for a name. Unspecified ones lead to loopback.
+fn address_of(host: &str) -> Option<IpAddr> {
+    match host {
+        "localhost" | "0.0.0.0" => Some(IpAddr::from([127, 0, 0, 1])),
+        "::" => Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])),
+        _ => host
+            .parse()
+            .ok()
+            .map(|address: IpAddr| address.to_canonical()),
+    }
 }
 
 fn concerns(rule: &NetworkRule, address: IpAddr, port: u16, protocol: Protocol) -> bool {

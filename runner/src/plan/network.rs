@@ -40,57 +40,67 @@ pub fn compile(policy: &Policy, first: Row) -> Result<Network, Vec<CompileError>
         .find(|(_, rule)| rule.to == Endpoint::Itself && !rule.takes_away);
     let mut errors = Vec::new();
     if let (Some((_, rule)), Namespace::Host, false) = (itself, namespace, SELF_IN_HOST_NAMESPACE) {
-        errors.push(CompileError::SelfInHostNetwork {
-            key: rule.info.key.clone(),
-            place: rule.info.place.clone(),
-        });
+        let (key, place) = (rule.info.key.clone(), rule.info.place.clone());
+        errors.push(CompileError::SelfInHostNetwork { key, place });
     }
-    let mut entries: Vec<Entry> = (first..)
-        .zip(&policy.network)
-        .flat_map(|(row, rule)| Entry::of_rule(rule, row))
-        .collect();
-    let mut listeners: Vec<Entry> = (listen_first..)
-        .zip(&policy.listen)
-        .map(|(row, rule)| Entry::of_listener(rule, row))
-        .collect();
-    if let Some((row, _)) = itself {
-        listeners.extend([V4, V6].map(|span| Entry::own(span, row)));
-        entries.extend(["127.0.0.0/8", "::1/128"].into_iter().filter_map(|net| {
-            let net: IpNet = net.parse().ok()?;
-            Some(Entry::own(Span::of(&net), row))
-        }));
-    }
+    let itself = itself.map(|(row, _)| row);
     let key = |row: u32| {
-        let index = (row - first) as usize;
         let infos = policy.network.iter().map(|rule| &rule.info);
         let mut infos = infos.chain(policy.listen.iter().map(|rule| &rule.info));
         infos
-            .nth(index)
+            .nth((row - first) as usize)
             .map_or_else(String::new, |info| info.key.clone())
     };
-    let destinations = push_down(&entries, true, &key).unwrap_or_else(|error| {
-        errors.push(error);
-        Vec::new()
-    });
-    let listeners = push_down(&listeners, false, &key).unwrap_or_else(|error| {
-        errors.push(error);
-        Vec::new()
-    });
+    let mut pushed = |entries: Vec<Entry>, with_holes| {
+        push_down(&entries, with_holes, &key).unwrap_or_else(|error| {
+            errors.push(error);
+            Vec::new()
+        })
+    };
+    let destinations = pushed(destinations(policy, first, itself), true);
+    let listeners = pushed(listeners(policy, listen_first, itself), false);
     if !errors.is_empty() {
         return Err(errors);
     }
+    let unix = (unix_first..)
+        .zip(&policy.unix)
+        .map(|(row, rule)| (rule.socket.clone(), row));
     Ok(Network {
         namespace,
         destinations,
         listeners,
-        itself: itself.map(|(row, _)| row),
+        itself,
         landlock_connect: None,
         landlock_bind: None,
-        unix: (unix_first..)
-            .zip(&policy.unix)
-            .map(|(row, rule)| (rule.socket.clone(), row))
-            .collect(),
+        unix: unix.collect(),
     })
+}
+
+/// Where the agent may send.
+fn destinations(policy: &Policy, first: Row, itself: Option<Row>) -> Vec<Entry> {
+    let rules = (first..).zip(&policy.network);
+    let mut entries: Vec<Entry> = rules
+        .flat_map(|(row, rule)| Entry::of_rule(rule, row))
+        .collect();
+    let own = itself
+        .into_iter()
+        .flat_map(|row| LOOPBACK.map(|span| Entry::own(span, row)));
+    entries.extend(own);
+    entries
+}
+
+/// What the agent may bind, and be reached at.
+fn listeners(policy: &Policy, first: Row, itself: Option<Row>) -> Vec<Entry> {
+    let rules = (first..).zip(&policy.listen);
+    let mut entries: Vec<Entry> = rules
+        .map(|(row, rule)| Entry::of_listener(rule, row))
+        .collect();
+    entries.extend(
+        itself
+            .into_iter()
+            .flat_map(|row| [V4, V6].map(|span| Entry::own(span, row))),
+    );
+    entries
 }
 
 /// The candidates for one address: those of its longest match, as the kernel finds them.
@@ -158,6 +168,18 @@ const V6: Span = Span {
     address: 0,
     length: 0,
 };
+
+/// 127.0.0.0/8 and ::1.
+const LOOPBACK: [Span; 2] = [
+    Span {
+        address: 0xffff_7f00_0000,
+        length: 104,
+    },
+    Span {
+        address: 1,
+        length: 128,
+    },
+];
 
 impl Span {
     fn of(net: &IpNet) -> Self {

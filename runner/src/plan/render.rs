@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::{Namespace, Plan, Rights, Rule, RuleKind, State, syscalls};
-use crate::policy::model::{HomeChoice, UserChoice, ViewChoice};
+use crate::policy::model::{HomeChoice, Target, UserChoice, ViewChoice};
 
 pub use super::render_json::json;
 
@@ -188,24 +188,22 @@ fn files(plan: &Plan, all: bool, page: &mut Page) {
         .chain(rows().filter(|(_, rule)| !own(rule)));
     for (row, rule) in ordered {
         let takes = matches!(rule.kind, RuleKind::Protect | RuleKind::Deny);
-        if shown >= FEW && !all && !takes {
-            more += 1;
+        let here = takes || !nothing_there(plan, row);
+        if !all && (!here || shown >= FEW && !takes) {
+            more += usize::from(here);
             continue;
         }
         shown += 1;
-        let verb = match (&rule.kind, plan.policy.files.get(row)) {
-            (RuleKind::Write, Some(file)) if file.exec => "write+exec",
-            (RuleKind::Write, _) => "write",
-            (RuleKind::Exec, _) => "exec",
-            (RuleKind::Protect, _) => "protect",
-            (RuleKind::Deny, _) => "deny",
-            _ => "read",
+        let state = match here {
+            false => "  (not here)",
+            true if !plan.enforces(row as u32) => "  NOT ENFORCED",
+            true => "",
         };
-        let mut text = rule.info.text.clone();
-        if takes && !plan.enforces(row as u32) {
-            text.push_str("  NOT ENFORCED");
-        }
-        page.row(verb, &text, &rule.info.key);
+        page.row(
+            verb(plan, row, rule),
+            &format!("{}{state}", rule.info.text),
+            &rule.info.key,
+        );
     }
     if shown == 0 {
         page.line("  nothing");
@@ -213,6 +211,26 @@ fn files(plan: &Plan, all: bool, page: &mut Page) {
     if more > 0 {
         page.line(&format!("  …{more} more, --all"));
     }
+}
+
+fn verb(plan: &Plan, row: usize, rule: &Rule) -> &'static str {
+    match (rule.kind, plan.policy.files.get(row)) {
+        (RuleKind::Write, Some(file)) if file.exec => "write+exec",
+        (RuleKind::Write, _) => "write",
+        (RuleKind::Exec, _) => "exec",
+        (RuleKind::Protect, _) => "protect",
+        (RuleKind::Deny, _) => "deny",
+        _ => "read",
+    }
+}
+
+/// Whether a grant is optional and names nothing that exists.
+fn nothing_there(plan: &Plan, row: usize) -> bool {
+    let missing = |target: &Target| matches!(target, Target::Missing(_));
+    plan.policy
+        .files
+        .get(row)
+        .is_some_and(|rule| rule.targets.iter().all(missing))
 }
 
 fn network(plan: &Plan, page: &mut Page) {
@@ -323,6 +341,7 @@ fn anchors(plan: &Plan, page: &mut Page) {
             .filter_map(|row| plan.rules.get(row as usize))
             .map(|rule| rule.info.key.as_str())
             .collect();
+        keys.sort_unstable();
         keys.dedup();
         let from = if keys.is_empty() {
             "the run".to_owned()
@@ -380,7 +399,7 @@ mod tests {
 
     use super::*;
     use crate::plan::testing::{add, directory, file, net, plan, policy};
-    use crate::policy::model::{Target, Verb};
+    use crate::policy::model::Verb;
 
     fn sample() -> Plan {
         let mut policy = policy();

@@ -222,6 +222,11 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether anything of the host shows at `path` or below.
+    fn shows(&self, path: &Path) -> bool {
+        self.shows_host(path) || self.mounts.iter().any(|mount| mount.at.starts_with(path))
+    }
+
     fn places_and_grants(&mut self, spots: &[Spot], idmap_of: IdMapOf) {
         let places = own_places(self.policy);
         // Both lists are sorted by path, so what encloses is in place before what lies in it.
@@ -407,11 +412,10 @@ impl Builder<'_> {
             })
         };
         if links.iter().any(merged) {
-            links.extend(
-                MERGED
-                    .iter()
-                    .map(|name| (Path::new("/").join(name), Path::new("usr").join(name))),
-            );
+            let names = MERGED
+                .iter()
+                .map(|name| (Path::new("/").join(name), Path::new("usr").join(name)));
+            links.extend(names.filter(|(_, to)| self.shows(&Path::new("/").join(to))));
         }
         links.push((
             PathBuf::from("/etc/mtab"),
@@ -579,6 +583,11 @@ mod tests {
         let mut bin = directory("/usr/bin", 0);
         bin.links = vec![(PathBuf::from("/bin"), PathBuf::from("usr/bin"))];
         add(&mut policy, Verb::Exec, Target::Object(bin));
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/usr/lib64", 0)),
+        );
         let plan = plan(policy);
         let link = |at: &str, to: &str| {
             plan.view
@@ -586,6 +595,7 @@ mod tests {
                 .contains(&(PathBuf::from(at), PathBuf::from(to)))
         };
         assert!(link("/bin", "usr/bin") && link("/lib64", "usr/lib64"));
+        assert!(!link("/sbin", "usr/sbin"), "nothing is granted there");
         assert!(link("/etc/mtab", "../proc/self/mounts"));
     }
 
