@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel side of a start: attaches the programs while the agent waits, asks for the
+//! self-test, and opens the gate only on evidence that each layer answered.
+
+use crate::enforce::CanaryEvidence;
+use crate::enforce::canary::NETWORK_ACT_NAMES;
+use crate::enforce::cgroup::Leaf;
+use crate::launch::{GateError, GateKeeper};
+use crate::plan::{Plan, State};
+use crate::watch::{self, Objects, Rules, WatchError};
+
+/// Holds the gates of one run.
+pub struct Keeper<'a> {
+    plan: &'a Plan,
+    agent: &'a Leaf,
+    objects: Option<Objects>,
+    run: Option<watch::Run>,
+}
+
+impl<'a> Keeper<'a> {
+    /// A keeper for the cgroup `agent`, with the programs loaded and attached nowhere.
+    pub fn new(plan: &'a Plan, agent: &'a Leaf, objects: Objects) -> Self {
+        Self {
+            plan,
+            agent,
+            objects: Some(objects),
+            run: None,
+        }
+    }
+
+    /// The run in the kernel, once it was attached.
+    pub fn into_run(self) -> Option<watch::Run> {
+        self.run
+    }
+
+    fn run(&mut self) -> Result<&mut watch::Run, GateError> {
+        self.run
+            .as_mut()
+            .ok_or_else(|| internal(WatchError::Missing("a run")))
+    }
+}
+
+impl GateKeeper for Keeper<'_> {
+    fn attach(&mut self) -> Result<(), GateError> {
+        let objects = self
+            .objects
+            .take()
+            .ok_or_else(|| internal(WatchError::Missing("an object")))?;
+        let cgroup = watch::open_cgroup(self.agent.path()).map_err(internal)?;
+        let run = objects
+            .start(Rules::from(self.plan), cgroup, self.agent.level())
+            .map_err(internal)?;
+        self.run = Some(run);
+        Ok(())
+    }
+
+    fn canary(&mut self) -> Result<(), GateError> {
+        self.run()?
+            .set_state(watch::State::Canary)
+            .map_err(internal)
+    }
+
+    fn judge(&mut self, evidence: &CanaryEvidence) -> Result<(), GateError> {
+        judge_process(self.plan, evidence)?;
+        judge_network(self.run()?, evidence)?;
+        self.run()?.set_state(watch::State::Live).map_err(internal)
+    }
+}
+
+fn internal(error: WatchError) -> GateError {
+    GateError::Internal(Box::new(error))
+}
+
+/// Landlock and seccomp, as far as the plan asks for them.
+fn judge_process(plan: &Plan, evidence: &CanaryEvidence) -> Result<(), GateError> {
+    let wanted = |name| {
+        plan.protections
+            .iter()
+            .any(|protection| protection.name == name && protection.state == State::Enforced)
+    };
+    if wanted("landlock") && !evidence.landlock_holds() {
+        return Err(GateError::Unproven {
+            protection: "landlock",
+            detail: format!(
+                "a file outside every grant opened with errno {} before and {} after",
+                evidence.landlock_before, evidence.landlock_after
+            ),
+        });
+    }
+    if wanted("seccomp") && !evidence.seccomp_holds() {
+        return Err(GateError::Unproven {
+            protection: "seccomp",
+            detail: format!(
+                "the sentinel call gave errno {} before and {} after",
+                evidence.seccomp_before, evidence.seccomp_after
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// Each act was refused, and the programs' own scratch rows say that they refused it.
+fn judge_network(run: &watch::Run, evidence: &CanaryEvidence) -> Result<(), GateError> {
+    let unproven = |detail| GateError::Unproven {
+        protection: "network",
+        detail,
+    };
+    if !evidence.network_refused() {
+        let answers: Vec<String> = NETWORK_ACT_NAMES
+            .iter()
+            .zip(evidence.network)
+            .map(|(name, errno)| format!("{name} {errno}"))
+            .collect();
+        let detail = format!("errno of each refused act: {}", answers.join(", "));
+        return Err(unproven(detail));
+    }
+    run.verify().map_err(internal)?;
+    let ipv6 = NETWORK_ACT_NAMES
+        .iter()
+        .zip(evidence.network)
+        .all(|(name, errno)| !name.ends_with('6') || errno > 0);
+    let silent = run.canaries().map_err(internal)?.silent(ipv6);
+    if silent.is_empty() {
+        return Ok(());
+    }
+    let detail = format!("nothing reached the programs {}", silent.join(", "));
+    Err(unproven(detail))
+}

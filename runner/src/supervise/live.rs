@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The event loop of a run: its end, its signals, its time, its refusals.
+
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::books::Books;
+use super::kernel::Kernel;
+use crate::launch::{End, Rest, Running, Signals};
+use crate::record::audit::AuditError;
+use crate::record::event::Reason;
+use crate::watch::WatchError;
+
+/// How often repeats are summed up and the programs' attachments looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Most events taken in one go, so that a flood cannot starve signals and timers.
+const BATCH: usize = 256;
+
+/// When and how a run is to be ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    /// Wall-clock limit, counted from the start of the program.
+    pub after: Option<Duration>,
+    /// Asks the program to end.
+    pub signal: i32,
+    /// How long it may take.
+    pub grace: Duration,
+    /// A log that cannot be written ends the run.
+    pub on_audit_failure: bool,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// How the program's process ended.
+    pub end: End,
+    /// Why lp-run ended it, if it did.
+    pub cause: Option<Reason>,
+    /// In words.
+    pub detail: Option<String>,
+    /// What was left.
+    pub rest: Rest,
+}
+
+/// Follows a run to its end, cleaned up.
+pub async fn follow(
+    mut running: Running,
+    mut signals: Signals,
+    kernel: &mut Kernel,
+    books: &mut Books<'_>,
+    stop: Stop,
+) -> std::io::Result<Ending> {
+    let ring = AsyncFd::with_interest(Ring(kernel.ring_fd()), Interest::READABLE)?;
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watchdog = Watchdog::new(stop);
+    let end = loop {
+        let checked = tokio::select! {
+            end = running.ended() => break end,
+            signal = signals.next() => {
+                watchdog.signalled(signal, &running);
+                Ok(())
+            }
+            () = watchdog.due() => {
+                watchdog.act(&running);
+                Ok(())
+            }
+            guard = ring.readable() => {
+                let mut guard = guard?;
+                let (fresh, more) = kernel.drain(BATCH);
+                if !more {
+                    guard.clear_ready();
+                }
+                books.first_denials(&fresh, Timestamp::now()).map_err(Lost::from)
+            }
+            _ = tick.tick() => look(kernel, books),
+        };
+        if let Err(lost) = checked {
+            watchdog.lost(&lost, &running);
+        }
+    };
+    let rest = running.finish().await;
+    Ok(Ending {
+        end,
+        cause: watchdog.cause,
+        detail: watchdog.detail,
+        rest,
+    })
+}
+
+/// The ring buffer's descriptor: readable when there are events. Owned by [`Kernel`].
+struct Ring(RawFd);
+
+impl std::os::fd::AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+/// What a run cannot go on without.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    /// The log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// A program is no longer where it was attached, or a map cannot be read.
+    #[error(transparent)]
+    Protection(#[from] WatchError),
+}
+
+/// Brings the books up to date with the kernel's counts.
+fn look(kernel: &mut Kernel, books: &mut Books<'_>) -> Result<(), Lost> {
+    let now = Timestamp::now();
+    kernel.verify()?;
+    books.denied(&kernel.denials()?, now)?;
+    books.used(&kernel.usage()?, now)?;
+    let tallies = kernel.tallies()?;
+    books.lost(&tallies, now)?;
+    books.tick(now)?;
+    Ok(())
+}
+
+/// Ends a run that has to end: a signal first, SIGKILL to everything after the grace.
+struct Watchdog {
+    stop: Stop,
+    deadline: Option<Instant>,
+    kill: Option<Instant>,
+    cause: Option<Reason>,
+    detail: Option<String>,
+}
+
+impl Watchdog {
+    fn new(stop: Stop) -> Self {
+        // A limit too far away for the clock is no limit.
+        let deadline = stop
+            .after
+            .and_then(|after| Instant::now().checked_add(after));
+        Self {
+            stop,
+            deadline,
+            kill: None,
+            cause: None,
+            detail: None,
+        }
+    }
+
+    /// Waits for the next thing to do; for ever when there is none.
+    async fn due(&self) {
+        match self.kill.or(self.deadline) {
+            Some(when) => sleep_until(when).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn act(&mut self, running: &Running) {
+        if self.kill.is_some() {
+            self.kill_now(running);
+        } else {
+            self.deadline = None;
+            self.end(Reason::Timeout, None, running);
+        }
+    }
+
+    /// A signal from outside is handed on. SIGTERM also starts the grace; the second kills.
+    fn signalled(&mut self, signal: i32, running: &Running) {
+        // A program that is gone hears nothing; its end is on the way.
+        let _ = running.signal(signal);
+        if signal != libc::SIGTERM {
+            return;
+        }
+        if self.kill.is_some() {
+            self.kill_now(running);
+        } else {
+            self.kill = Instant::now().checked_add(self.stop.grace);
+        }
+    }
+
+    /// Asks the program to end and starts the grace.
+    fn end(&mut self, cause: Reason, detail: Option<String>, running: &Running) {
+        if self.cause.is_none() {
+            self.cause = Some(cause);
+            self.detail = detail;
+        }
+        let _ = running.signal(self.stop.signal);
+        self.kill = self
+            .kill
+            .or_else(|| Instant::now().checked_add(self.stop.grace));
+    }
+
+    fn kill_now(&mut self, running: &Running) {
+        self.cause = self.cause.or(Some(Reason::Operator));
+        // What survives shows when the run is cleaned up.
+        let _ = running.kill_all();
+        self.kill = None;
+        self.deadline = None;
+    }
+
+    /// Without its protection or its log the agent does not get the grace.
+    fn lost(&mut self, lost: &Lost, running: &Running) {
+        let cause = match lost {
+            Lost::Audit(_) if !self.stop.on_audit_failure => return,
+            Lost::Audit(_) => Reason::AuditFailed,
+            Lost::Protection(_) => Reason::ProtectionLost,
+        };
+        if self.cause.is_none() {
+            self.cause = Some(cause);
+            self.detail = Some(with_causes(lost));
+        }
+        self.kill_now(running);
+    }
+}
+
+/// An error with its causes on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
