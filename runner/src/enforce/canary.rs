@@ -12,14 +12,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::identity::Identity;
 use super::{EnforceError, tree};
 use crate::sys::beneath::open_beneath;
-use crate::sys::socket::{Address, UdpSocket};
+use crate::sys::socket::{Address, UdpSocket, stream_errno};
 
 /// How many network acts there are.
-pub const NETWORK_ACTS: usize = 7;
+pub const NETWORK_ACTS: usize = 8;
 
 /// Names of the network acts, in the order of [`CanaryEvidence::network`].
 pub const NETWORK_ACT_NAMES: [&str; NETWORK_ACTS] = [
-    "connect4", "connect6", "sendmsg4", "sendmsg6", "bind4", "bind6", "egress",
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "bind4",
+    "bind6",
+    "sock_create",
+    "egress",
 ];
 
 /// What the acts gave. Travels through a pipe as plain bytes.
@@ -146,6 +153,7 @@ pub struct NetworkCanary {
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
     connected: Option<UdpSocket>,
+    to_itself: Option<UdpSocket>,
 }
 
 impl NetworkCanary {
@@ -158,6 +166,7 @@ impl NetworkCanary {
             v4: UdpSocket::v4().ok(),
             v6: UdpSocket::v6().ok(),
             connected,
+            to_itself: UdpSocket::to_itself().ok(),
         }
     }
 
@@ -182,10 +191,15 @@ impl NetworkCanary {
             v6(UdpSocket::send_to_errno),
             v4(UdpSocket::bind_errno),
             v6(UdpSocket::bind_errno),
+            stream_errno(),
             self.connected
                 .as_ref()
                 .map_or(NOT_POSSIBLE, UdpSocket::send_errno),
         ];
+        // What is dropped on arrival was sent without an error: the scratch row alone tells.
+        if let Some(socket) = &self.to_itself {
+            socket.send_errno();
+        }
         evidence.network_tried = 1;
     }
 }
@@ -207,7 +221,7 @@ mod tests {
             seccomp_before: libc::EINVAL,
             seccomp_after: super::super::seccomp::SENTINEL_ERRNO,
             network_tried: 1,
-            network: [libc::EPERM, NOT_POSSIBLE, 1, 1, 1, 1, 1],
+            network: [libc::EPERM, NOT_POSSIBLE, 1, 1, 1, 1, 1, 1],
         };
         assert_eq!(CanaryEvidence::from_bytes(&evidence.to_bytes()), evidence);
         assert!(evidence.landlock_holds() && evidence.seccomp_holds());
@@ -231,7 +245,7 @@ mod tests {
         );
         let passed = CanaryEvidence {
             network_tried: 1,
-            network: [1, 1, 1, 0, 1, 1, 1],
+            network: [1, 1, 1, 0, 1, 1, 1, 1],
             ..nothing
         };
         assert!(!passed.network_refused());

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::books::Books;
 use super::kernel::Kernel;
+use super::refusal::with_causes;
 use crate::launch::{End, Rest, Running, Signals};
 use crate::record::audit::AuditError;
 use crate::record::event::Reason;
@@ -213,15 +214,4 @@ impl Watchdog {
         }
         self.kill_now(running);
     }
-}
-
-/// An error with its causes on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

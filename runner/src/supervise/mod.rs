@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The only event loop: where the policy that flows down meets the events that flow up.
 
+mod books;
+mod desk;
+mod gate;
+mod kernel;
+mod live;
+mod refusal;
 mod request;
+mod run;
 
+pub use refusal::{RunError, with_causes};
 pub use request::RunRequest;
+pub use run::{load_request, run};

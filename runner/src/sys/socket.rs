@@ -18,14 +18,7 @@ pub enum Address {
 impl Address {
     /// 127.0.0.1.
     pub fn loopback4(port: u16) -> Self {
-        Self::V4(libc::sockaddr_in {
-            sin_family: libc::AF_INET as libc::sa_family_t,
-            sin_port: port.to_be(),
-            sin_addr: libc::in_addr {
-                s_addr: u32::from_ne_bytes([127, 0, 0, 1]),
-            },
-            sin_zero: [0; 8],
-        })
+        Self::V4(loopback(port))
     }
 
     /// `::1`.
@@ -55,6 +48,17 @@ impl Address {
     }
 }
 
+fn loopback(port: u16) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from_ne_bytes([127, 0, 0, 1]),
+        },
+        sin_zero: [0; 8],
+    }
+}
+
 /// A UDP socket, close-on-exec and non-blocking.
 #[derive(Debug)]
 pub struct UdpSocket(OwnedFd);
@@ -79,6 +83,32 @@ impl UdpSocket {
         }
         // SAFETY: the kernel has just returned this descriptor, and nobody else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// An `AF_INET` socket on a loopback port of its own choice, connected to itself.
+    pub fn to_itself() -> Result<Self, SysError> {
+        let socket = Self::v4()?;
+        let address = loopback(0);
+        let length = size_of_val(&address) as u32;
+        // SAFETY: an open descriptor and a live address of the given length.
+        if unsafe { libc::bind(socket.0.as_raw_fd(), std::ptr::from_ref(&address).cast(), length) } < 0 {
+            return Err(SysError::last("bind"));
+        }
+        let mut own = address;
+        let mut size = length;
+        // SAFETY: an open descriptor, and a live address whose size is told.
+        let named = unsafe {
+            libc::getsockname(
+                socket.0.as_raw_fd(),
+                std::ptr::from_mut(&mut own).cast(),
+                &mut size,
+            )
+        };
+        if named < 0 {
+            return Err(SysError::last("getsockname"));
+        }
+        socket.connect(&Address::V4(own))?;
+        Ok(socket)
     }
 
     /// Connects; sends nothing.
@@ -138,6 +168,17 @@ impl UdpSocket {
         let result = unsafe { libc::bind(self.0.as_raw_fd(), address, length) };
         errno(result as isize)
     }
+}
+
+/// Makes a TCP socket and drops it again: 0 or the positive errno.
+pub fn stream_errno() -> i32 {
+    // SAFETY: integers only.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if fd >= 0 {
+        // SAFETY: the kernel has just returned this descriptor, and nobody else owns it.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    errno(fd as isize)
 }
 
 fn errno(result: isize) -> i32 {

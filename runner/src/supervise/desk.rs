@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a run leaves on paper, however it ends: the report, the summary, the usage record,
+//! and lp-run's own exit status.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use jiff::Timestamp;
+
+use super::refusal::{RunError, with_causes};
+use super::request::RunRequest;
+use crate::plan::Plan;
+use crate::policy::facts::User;
+use crate::record::event::{Denial, Exit, Reason, Usage};
+use crate::record::report::{EventsRow, Outline, Report};
+use crate::record::report_file::ReportFile;
+use crate::record::summary::summary;
+use crate::record::usage::UsageRecord;
+use crate::record::{run_id, usage};
+use crate::watch::Tallies;
+
+/// A run that came to its end.
+#[derive(Debug)]
+pub struct Finished {
+    /// How.
+    pub exit: Exit,
+    /// In words, where the exit needs some.
+    pub detail: Option<String>,
+    /// The agent's uid.
+    pub agent_uid: u32,
+    /// Counters of each rule.
+    pub usage: Vec<Usage>,
+    /// Every distinct refusal.
+    pub denials: Vec<Denial>,
+    /// What the kernel did not tell apart or could not send.
+    pub tallies: Tallies,
+}
+
+/// One run on paper.
+pub struct Desk<'a> {
+    request: &'a RunRequest,
+    /// The run's id.
+    pub run: String,
+    /// Start of lp-run.
+    pub started: Timestamp,
+    /// The real caller.
+    pub caller: User,
+    /// The plan, once there is one.
+    pub plan: Option<Rc<Plan>>,
+    report: Option<ReportFile>,
+}
+
+impl<'a> Desk<'a> {
+    /// Draws an id and finds out whether the report can be written where it is wanted.
+    pub fn open(request: &'a RunRequest, caller: User) -> Result<Self, RunError> {
+        let run = run_id::fresh().map_err(RunError::internal("draw a run's id"))?;
+        let report = request
+            .report
+            .as_deref()
+            .map(|path| ReportFile::open(path, &caller, &run))
+            .transpose()?;
+        Ok(Self {
+            request,
+            run,
+            started: Timestamp::now(),
+            caller,
+            plan: None,
+            report,
+        })
+    }
+
+    /// The run's name: `--name`, else the policy's.
+    pub fn name(&self) -> &str {
+        let of_policy = self.plan.as_ref().map(|plan| plan.policy.name.as_str());
+        self.request
+            .name
+            .as_deref()
+            .or(of_policy)
+            .unwrap_or_default()
+    }
+
+    /// Writes everything and gives the exit status.
+    pub fn close(mut self, result: Result<Finished, RunError>) -> u8 {
+        match result {
+            Ok(finished) => self.finished(finished),
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    fn finished(&mut self, finished: Finished) -> u8 {
+        let Some(plan) = self.plan.clone() else {
+            return 125;
+        };
+        let Finished {
+            exit,
+            detail,
+            agent_uid,
+            usage,
+            denials,
+            tallies,
+        } = finished;
+        let mut report = self
+            .outlined(exit, detail, Some(agent_uid))
+            .with_plan(&plan, Some(&usage))
+            .with_denials(
+                &denials,
+                tallies.other_addresses + tallies.other_paths,
+                &plan,
+            )
+            .with_events(EventsRow {
+                seen: tallies.sent,
+                lost: tallies.lost,
+            });
+        if self.request.fail_on_denied && exit.code == 0 && report.refusals() > 0 {
+            report.exit.code = 120;
+        }
+        self.request
+            .terminal
+            .lines(&summary(&report, &self.request.terminal));
+        self.spool(&report);
+        self.write(&report, report.exit.code)
+    }
+
+    fn refused(&mut self, error: &RunError) -> u8 {
+        let exit = error.exit();
+        for paragraph in error.paragraphs(self.plan.as_deref()) {
+            self.request.terminal.error(&paragraph);
+        }
+        let mut report = self.outlined(exit, Some(with_causes(error)), None);
+        if let Some(plan) = &self.plan {
+            report = report.with_plan(plan, None);
+        }
+        self.write(&report, exit.code)
+    }
+
+    fn outlined(&self, exit: Exit, detail: Option<String>, agent_uid: Option<u32>) -> Report {
+        let planned = self
+            .plan
+            .as_ref()
+            .and_then(|plan| plan.policy.command.as_ref())
+            .map(|command| command.argv.clone());
+        let typed = || {
+            let words = self.request.command.iter();
+            words
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect()
+        };
+        Report::new(&Outline {
+            run: &self.run,
+            name: self.name(),
+            policy_file: Path::new(&self.request.policy),
+            command: &planned.unwrap_or_else(typed),
+            caller: &self.caller,
+            agent_uid,
+            started: self.started,
+            ended: Timestamp::now(),
+            exit,
+            detail,
+        })
+    }
+
+    /// The record for the usage store. A host that cannot keep it says so, and the run counts.
+    fn spool(&self, report: &Report) {
+        if let Err(error) = UsageRecord::of(report).write(Path::new(usage::SPOOL)) {
+            self.request
+                .terminal
+                .note(&format!("the usage record is not kept: {error}"));
+        }
+    }
+
+    /// Writes the report; one that was asked for and cannot be written is a failure, also of a
+    /// run that went well.
+    fn write(&mut self, report: &Report, code: u8) -> u8 {
+        let Some(file) = self.report.take() else {
+            return code;
+        };
+        match file.write(report) {
+            Ok(()) => code,
+            Err(error) => {
+                self.request.terminal.error(&with_causes(&error));
+                if code == 0 { 125 } else { code }
+            }
+        }
+    }
+}
+
+/// The exit status for a reason and the program's own status.
+pub fn exit_code(reason: Reason, program: u8) -> u8 {
+    match reason {
+        Reason::Timeout => 124,
+        Reason::Exited | Reason::Signal | Reason::Memory => program,
+        Reason::Refused => 122,
+        Reason::CannotEnforce => 123,
+        Reason::Internal => 125,
+        Reason::NotExecutable => 126,
+        Reason::NotFound => 127,
+        _ => 121,
+    }
+}

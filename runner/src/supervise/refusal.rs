@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Why a run did not happen, what that means for the exit status, and how it is said.
+
+use thiserror::Error;
+
+use crate::control::ControlError;
+use crate::enforce::EnforceError;
+use crate::enforce::cgroup::CgroupError;
+use crate::launch::{LaunchError, StdioError};
+use crate::plan::{CompileErrors, Plan};
+use crate::policy::PolicyErrors;
+use crate::record::audit::AuditError;
+use crate::record::event::{Exit, Reason};
+use crate::record::log_file::LogFileError;
+use crate::record::report_file::ReportFileError;
+use crate::watch::WatchError;
+
+/// Why a run did not happen. With each of these not one instruction of the program has run.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// lp-run is not root.
+    #[error("lp-run needs root to confine a program: start it with sudo")]
+    NotRoot,
+    /// The report's place.
+    #[error(transparent)]
+    Report(#[from] ReportFileError),
+    /// The policy says no.
+    #[error("the policy is refused")]
+    Policy(#[from] PolicyErrors),
+    /// The policy cannot be compiled on any host.
+    #[error("the policy is refused")]
+    Compile(#[from] CompileErrors),
+    /// This host lacks what the policy needs.
+    #[error("a protection cannot be enforced on this host")]
+    Gaps,
+    /// A log that the policy or the command line names.
+    #[error(transparent)]
+    Log(#[from] LogFileError),
+    /// A log that cannot be written before anything has happened.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The run's own directory, or what dead runs left.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A mechanism could not be prepared.
+    #[error(transparent)]
+    Enforce(#[from] EnforceError),
+    /// The eBPF side could not be loaded.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The run's cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// Descriptors 0 to 2 and those to keep.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// The start itself.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// Something of lp-run's own.
+    #[error("{what}")]
+    Internal {
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl RunError {
+    /// An internal failure of `what`.
+    pub fn internal(what: &'static str) -> impl Fn(std::io::Error) -> Self {
+        move |source| Self::Internal { what, source }
+    }
+
+    /// The exit status and the reason for the report.
+    pub fn exit(&self) -> Exit {
+        let reason = match self {
+            Self::NotRoot | Self::Gaps | Self::Log(_) | Self::Watch(WatchError::Load(_)) => {
+                Reason::CannotEnforce
+            }
+            Self::Policy(errors) => match errors.exit_code() {
+                126 => Reason::NotExecutable,
+                127 => Reason::NotFound,
+                _ => Reason::Refused,
+            },
+            Self::Compile(_) => Reason::Refused,
+            Self::Launch(error) => error.reason(),
+            _ => Reason::Internal,
+        };
+        let code = match reason {
+            Reason::Refused => 122,
+            Reason::CannotEnforce => 123,
+            Reason::NotExecutable => 126,
+            Reason::NotFound => 127,
+            _ => 125,
+        };
+        Exit {
+            code,
+            signal: None,
+            reason,
+        }
+    }
+
+    /// What the operator reads: paragraphs without prefix. `plan` is there when the policy
+    /// could be compiled.
+    pub fn paragraphs(&self, plan: Option<&Plan>) -> Vec<String> {
+        match (self, plan) {
+            (Self::Policy(errors), _) => errors.iter().map(ToString::to_string).collect(),
+            (Self::Compile(errors), _) => errors.0.iter().map(ToString::to_string).collect(),
+            (Self::Gaps, Some(plan)) => gaps(plan),
+            _ => vec![with_causes(self)],
+        }
+    }
+}
+
+/// The screen of a host that lacks something: what is missing, then what can be done.
+fn gaps(plan: &Plan) -> Vec<String> {
+    let mut lines = vec!["refused, nothing was started (123)".to_owned()];
+    let mut choices = Vec::new();
+    for gap in plan.open_gaps() {
+        let place = gap.place.as_deref().map(|at| format!("{at}: "));
+        let rule = gap.rule.as_deref().map(|rule| format!("{rule} "));
+        lines.push(format!(
+            "{}{}needs `{}`: {}",
+            place.unwrap_or_default(),
+            rule.unwrap_or_default(),
+            gap.protection,
+            gap.why
+        ));
+        if !gap.remedy.is_empty() {
+            choices.push(format!("  close the gap    {}", gap.remedy));
+        }
+        if gap.acceptable {
+            choices.push(format!(
+                "  this run only    lp-run --allow-degraded {} …",
+                gap.protection
+            ));
+        }
+    }
+    choices.dedup();
+    if !choices.is_empty() {
+        lines.push("choose one".to_owned());
+        lines.extend(choices);
+    }
+    lines
+}
+
+/// An error with its causes on one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

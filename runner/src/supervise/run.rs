@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The main job, told in order: policy, host, plan, logs, mechanisms, cgroup, start, follow,
+//! clean up.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::books::Books;
+use super::desk::{Desk, Finished, exit_code};
+use super::gate::Keeper;
+use super::kernel::Kernel;
+use super::live::{self, Ending, Stop};
+use super::refusal::RunError;
+use super::request::RunRequest;
+use crate::control::{self, RunDir};
+use crate::enforce::cgroup::RunCgroup;
+use crate::enforce::{self, PrepareOptions, Prepared};
+use crate::host::{Depth, Host};
+use crate::launch::{self, End, Launch, Stdio, StdioOptions};
+use crate::plan::{self, CompileOptions, Namespace, Plan};
+use crate::policy::facts::{Facts, System};
+use crate::policy::{self, LoadRequest};
+use crate::record::audit::{Audit, Start};
+use crate::record::event::{Exit, Reason};
+use crate::record::log_file::LogFile;
+use crate::record::self_dir::SelfDir;
+use crate::sys::process::{Ended, ExecArguments};
+use crate::watch::Objects;
+
+/// How long killed processes may take to leave their cgroup.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs a program under its policy, to its end. Gives lp-run's exit status; everything that is
+/// to be said has been said.
+pub fn run(request: &RunRequest) -> u8 {
+    let facts = System::new();
+    match Desk::open(request, facts.caller()) {
+        Ok(mut desk) => {
+            let result = attempt(request, &facts, &mut desk);
+            desk.close(result)
+        }
+        Err(error) => {
+            for paragraph in error.paragraphs(None) {
+                request.terminal.error(&paragraph);
+            }
+            error.exit().code
+        }
+    }
+}
+
+fn attempt(
+    request: &RunRequest,
+    facts: &dyn Facts,
+    desk: &mut Desk<'_>,
+) -> Result<Finished, RunError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(RunError::NotRoot);
+    }
+    let policy = policy::load(&load_request(request, true), facts)?;
+    let host = Host::probe(Depth::Run);
+    let options = CompileOptions {
+        allow_degraded: request.allow_degraded.clone(),
+        environment: request.environment.clone(),
+    };
+    let plan = Rc::new(plan::compile(policy, &host, &options)?);
+    desk.plan = Some(Rc::clone(&plan));
+    say_warnings(request, &plan);
+    if plan.open_gaps().next().is_some() {
+        return Err(RunError::Gaps);
+    }
+    carry_out(request, desk, &plan, &host)
+}
+
+/// What the policy compiler needs of a request. `check` leaves the command open.
+pub fn load_request(request: &RunRequest, needs_command: bool) -> LoadRequest {
+    let text = |word: &std::ffi::OsString| word.to_string_lossy().into_owned();
+    LoadRequest {
+        policy: text(&request.policy),
+        directory: request.directory.clone(),
+        workdir: request.workdir.clone(),
+        sets: request.sets.clone(),
+        command: request.command.iter().map(text).collect(),
+        needs_command,
+    }
+}
+
+fn say_warnings(request: &RunRequest, plan: &Plan) {
+    for (place, warning) in &plan.policy.warnings {
+        let line = format!("warning {}:{}: {warning}", place.file, place.line);
+        request.terminal.detail(&line);
+    }
+    for gap in plan.gaps.iter().filter(|gap| gap.accepted) {
+        let line = format!("DEGRADED {}: {}", gap.protection, gap.why);
+        request.terminal.error(&line);
+    }
+}
+
+/// Everything from here on changes the host, and takes its change back.
+fn carry_out(
+    request: &RunRequest,
+    desk: &mut Desk<'_>,
+    plan: &Plan,
+    host: &Host,
+) -> Result<Finished, RunError> {
+    control::sweep()?;
+    let mut audit = open_logs(request, desk, plan)?;
+    let objects = Objects::load()?;
+    let dir = RunDir::create(&desk.run)?;
+    let told = tell_agent(plan, &dir)?;
+    let prepared = enforce::prepare(
+        plan,
+        host,
+        &PrepareOptions {
+            state_dir: Path::new(control::STATE_DIR),
+            run_dir: dir.path(),
+            self_dir: told.is_some().then(|| dir.self_dir()).as_deref(),
+        },
+    )?;
+    write_start(&mut audit, desk, plan, &prepared)?;
+    let mut books = Books::open(plan, &request.terminal, audit, told);
+    let cgroup = RunCgroup::create(cgroup_base(host), &desk.run)?;
+    dir.record(&cgroup)?;
+    let result = start_and_follow(request, plan, &prepared, &cgroup, objects, &mut books);
+    let cleaned = cgroup.remove(PATIENCE);
+    let finished = result.and_then(|finished| {
+        cleaned?;
+        Ok(finished)
+    });
+    close_log(&mut books, &finished)?;
+    drop(prepared);
+    dir.remove()?;
+    finished
+}
+
+/// The audit log of the policy, and the one that the command line adds.
+fn open_logs(request: &RunRequest, desk: &Desk<'_>, plan: &Plan) -> Result<Audit, RunError> {
+    let mut files = Vec::new();
+    if let Some(path) = &plan.policy.audit.log {
+        files.push(LogFile::open(path, None)?);
+    }
+    if let Some(path) = &request.audit {
+        files.push(LogFile::open(path, Some(&desk.caller))?);
+    }
+    Ok(Audit::new(files, &desk.run, &plan.policy.name))
+}
+
+/// The directory in which the agent reads what it may do and what was denied.
+fn tell_agent(plan: &Plan, dir: &RunDir) -> Result<Option<SelfDir>, RunError> {
+    if !plan.policy.audit.tell_agent {
+        return Ok(None);
+    }
+    let directory = dir.make_self_dir()?;
+    SelfDir::create(directory, plan)
+        .map(Some)
+        .map_err(RunError::internal("write what the agent may read"))
+}
+
+fn write_start(
+    audit: &mut Audit,
+    desk: &Desk<'_>,
+    plan: &Plan,
+    prepared: &Prepared,
+) -> Result<(), RunError> {
+    let program = plan
+        .policy
+        .command
+        .as_ref()
+        .map(|command| command.path.as_os_str())
+        .unwrap_or_default();
+    let now = Timestamp::now();
+    audit.start(
+        &Start {
+            name: desk.name(),
+            policy_sha256: &plan.policy.sha256,
+            program: program.as_bytes(),
+            caller_uid: desk.caller.uid,
+            agent_uid: Some(prepared.identity.uid),
+        },
+        now,
+    )?;
+    for gap in plan.gaps.iter().filter(|gap| gap.accepted) {
+        audit.degraded(gap.protection, &gap.why, now)?;
+    }
+    Ok(())
+}
+
+fn start_and_follow(
+    request: &RunRequest,
+    plan: &Plan,
+    prepared: &Prepared,
+    cgroup: &RunCgroup,
+    objects: Objects,
+    books: &mut Books<'_>,
+) -> Result<Finished, RunError> {
+    let exec = exec_arguments(plan)?;
+    let launch = Launch {
+        confinement: prepared,
+        exec: &exec,
+        workdir: c_string(plan.workdir.as_os_str())?,
+        stdio: Stdio::prepare(&StdioOptions {
+            terminal: plan.policy.identity.terminal,
+            direct: plan.policy.identity.stdio_direct,
+            owner: (prepared.identity.uid, prepared.identity.gid),
+            keep: &request.keep_fds,
+            devpts: prepared.view.devpts(),
+        })?,
+        shim_cgroup: cgroup.shim.as_fd(),
+        agent_cgroup: cgroup.agent.as_fd(),
+        own_network: plan.network.namespace == Namespace::Own,
+        held: prepared
+            .identity
+            .lease
+            .iter()
+            .map(|lease| lease.as_fd().as_raw_fd())
+            .collect(),
+    };
+    let mut keeper = Keeper::new(plan, &cgroup.agent, objects);
+    let launched = launch::start(launch, &mut keeper)?;
+    let mut kernel = Kernel::new(keeper.into_run()?);
+    write_exec(books, plan, launched.agent_pid())?;
+    let ending = follow(request, plan, launched, &mut kernel, books)?;
+    tally(ending, &kernel, books, prepared.identity.uid)
+}
+
+fn write_exec(books: &mut Books<'_>, plan: &Plan, pid: Option<i32>) -> Result<(), RunError> {
+    let program = plan.policy.command.as_ref();
+    let path = program.map(|command| command.path.as_os_str().as_bytes());
+    let pid = pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+    books
+        .audit()
+        .exec(path.unwrap_or_default(), pid, Timestamp::now())?;
+    Ok(())
+}
+
+/// The event loop: the only place with a runtime, made when every fork is done.
+fn follow(
+    request: &RunRequest,
+    plan: &Plan,
+    launched: launch::Launched,
+    kernel: &mut Kernel,
+    books: &mut Books<'_>,
+) -> Result<Ending, RunError> {
+    let limits = &plan.policy.limits;
+    let stop = Stop {
+        after: [limits.wall_time, request.timeout].into_iter().flatten().min(),
+        signal: limits.stop_signal,
+        grace: limits.stop_grace,
+        on_audit_failure: plan.policy.audit.stop_on_failure,
+    };
+    let failed = RunError::internal("follow the run");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(&failed)?;
+    runtime
+        .block_on(async {
+            let (running, signals) = launched.supervise()?;
+            live::follow(running, signals, kernel, books, stop).await
+        })
+        .map_err(failed)
+}
+
+/// The last look at the kernel's counts.
+fn tally(
+    ending: Ending,
+    kernel: &Kernel,
+    books: &mut Books<'_>,
+    agent_uid: u32,
+) -> Result<Finished, RunError> {
+    let now = Timestamp::now();
+    let usage = kernel.usage()?;
+    let denials = kernel.denials()?;
+    let tallies = kernel.tallies()?;
+    // A log that fails now has nobody left to stop; `failed` in its last line tells of it.
+    let _ = books
+        .denied(&denials, now)
+        .and(books.used(&usage, now))
+        .and(books.lost(&tallies, now));
+    let (exit, detail) = exit(&ending);
+    Ok(Finished {
+        exit,
+        detail,
+        agent_uid,
+        usage,
+        denials,
+        tallies,
+    })
+}
+
+/// How the run ended, in lp-run's own exit status.
+fn exit(ending: &Ending) -> (Exit, Option<String>) {
+    let (program, signal, own) = match ending.end {
+        End::Program(Ended::Exited(code)) => (code.rem_euclid(256) as u8, None, Reason::Exited),
+        End::Program(Ended::Signaled(signal)) => (
+            128_u8.saturating_add(u8::try_from(signal).unwrap_or(127)),
+            Some(signal),
+            Reason::Signal,
+        ),
+        End::ShimDied => (121, None, Reason::ShimDied),
+    };
+    let reason = match ending.cause {
+        Some(cause) => cause,
+        None if ending.rest.unkillable => Reason::Unkillable,
+        None => own,
+    };
+    let exit = Exit {
+        code: exit_code(reason, program),
+        signal,
+        reason,
+    };
+    let lost = ending
+        .rest
+        .output_lost
+        .then(|| "output that nobody read for 5 s was dropped".to_owned());
+    (exit, ending.detail.clone().or(lost))
+}
+
+fn exec_arguments(plan: &Plan) -> Result<ExecArguments, RunError> {
+    let command = plan
+        .policy
+        .command
+        .as_ref()
+        .ok_or_else(|| RunError::internal("find the program")(std::io::ErrorKind::NotFound.into()))?;
+    let argv: Result<Vec<CString>, RunError> =
+        command.argv.iter().map(|word| c_string(word.as_ref())).collect();
+    let envp: Result<Vec<CString>, RunError> = plan
+        .env
+        .iter()
+        .map(|(key, value)| c_string(format!("{key}={value}").as_ref()))
+        .collect();
+    Ok(ExecArguments::new(
+        c_string(command.path.as_os_str())?,
+        argv?,
+        envp?,
+    ))
+}
+
+fn c_string(text: &OsStr) -> Result<CString, RunError> {
+    CString::new(text.as_bytes())
+        .map_err(|_| RunError::internal("hand over a text with a NUL byte")(std::io::ErrorKind::InvalidInput.into()))
+}
