@@ -27,6 +27,7 @@ mod testing;
 pub mod view;
 
 pub use compile::{CompileOptions, compile};
+pub use error::{CompileError, CompileErrors};
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::plan::Plan;
 use crate::record::audit::{Audit, AuditError};
-use crate::record::event::{Denial, Exit, Op, Usage};
+use crate::record::event::{Denial, Op, Usage};
 use crate::record::report::rule_id;
 use crate::record::self_dir::SelfDir;
 use crate::record::summary::denial_line;
@@ -113,16 +113,6 @@ impl<'a> Books<'a> {
             let _ = told.flush();
         }
         self.audit.tick(now)
-    }
-
-    /// The last line.
-    pub fn end(
-        &mut self,
-        exit: Exit,
-        detail: Option<&str>,
-        now: Timestamp,
-    ) -> Result<(), AuditError> {
-        self.audit.end(exit, detail, now)
     }
 }
 

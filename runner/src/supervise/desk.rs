@@ -34,6 +34,8 @@ pub struct Finished {
     pub denials: Vec<Denial>,
     /// What the kernel did not tell apart or could not send.
     pub tallies: Tallies,
+    /// Lines that the audit log did not take.
+    pub unlogged: u64,
 }
 
 /// One run on paper.
@@ -98,6 +100,7 @@ impl<'a> Desk<'a> {
             usage,
             denials,
             tallies,
+            unlogged,
         } = finished;
         let mut report = self
             .outlined(exit, detail, Some(agent_uid))
@@ -110,6 +113,7 @@ impl<'a> Desk<'a> {
             .with_events(EventsRow {
                 seen: tallies.sent,
                 lost: tallies.lost,
+                unlogged,
             });
         if self.request.fail_on_denied && exit.code == 0 && report.refusals() > 0 {
             report.exit.code = 120;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the kernel knows of a run, from whichever program: addresses and files read alike.
 
-use std::os::fd::RawFd;
+use std::os::fd::OwnedFd;
 
 use crate::record::event::{Denial, Usage};
 use crate::watch::{Decoded, Run, Tallies, WatchError};
@@ -17,9 +17,9 @@ impl Kernel {
         Self { run }
     }
 
-    /// Readable when events wait.
-    pub fn ring_fd(&self) -> RawFd {
-        self.run.ring_fd()
+    /// A descriptor that is readable when events wait.
+    pub fn ring(&self) -> std::io::Result<OwnedFd> {
+        self.run.ring_fd().try_clone_to_owned()
     }
 
     /// Takes at most `limit` events: the first refusals of their targets, and whether there

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The event loop of a run: its end, its signals, its time, its refusals.
 
-use std::os::fd::RawFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::books::Books;
@@ -15,6 +13,7 @@ use super::refusal::with_causes;
 use crate::launch::{End, Rest, Running, Signals};
 use crate::record::audit::AuditError;
 use crate::record::event::Reason;
+use crate::sys::readiness;
 use crate::watch::WatchError;
 
 /// How often repeats are summed up and the programs' attachments looked at.
@@ -56,7 +55,7 @@ pub async fn follow(
     books: &mut Books<'_>,
     stop: Stop,
 ) -> std::io::Result<Ending> {
-    let ring = AsyncFd::with_interest(Ring(kernel.ring_fd()), Interest::READABLE)?;
+    let ring = readiness::watch(kernel.ring()?, Interest::READABLE)?;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watchdog = Watchdog::new(stop);
@@ -92,15 +91,6 @@ pub async fn follow(
         detail: watchdog.detail,
         rest,
     })
-}
-
-/// The ring buffer's descriptor: readable when there are events. Owned by [`Kernel`].
-struct Ring(RawFd);
-
-impl std::os::fd::AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
-    }
 }
 
 /// What a run cannot go on without.

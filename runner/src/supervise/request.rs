@@ -14,8 +14,10 @@ use crate::record::terminal::Terminal;
 pub struct RunRequest {
     /// `--policy`: a path, or a name to be looked up.
     pub policy: OsString,
-    /// `--workdir`, absolute; else the current directory.
-    pub workdir: PathBuf,
+    /// The current directory, absolute.
+    pub directory: PathBuf,
+    /// `--workdir`.
+    pub workdir: Option<PathBuf>,
     /// `--set KEY=VALUE`, in order.
     pub sets: Vec<(String, String)>,
     /// `--name`.

@@ -16,7 +16,7 @@ use super::desk::{Desk, Finished, exit_code};
 use super::gate::Keeper;
 use super::kernel::Kernel;
 use super::live::{self, Ending, Stop};
-use super::refusal::RunError;
+use super::refusal::{RunError, with_causes};
 use super::request::RunRequest;
 use crate::control::{self, RunDir};
 use crate::enforce::cgroup::RunCgroup;
@@ -24,7 +24,7 @@ use crate::enforce::{self, PrepareOptions, Prepared};
 use crate::host::{Depth, Host};
 use crate::launch::{self, End, Launch, Stdio, StdioOptions};
 use crate::plan::{self, CompileOptions, Namespace, Plan};
-use crate::policy::facts::{Facts, System};
+use crate::policy::facts::{Facts, SystemFacts};
 use crate::policy::{self, LoadRequest};
 use crate::record::audit::{Audit, Start};
 use crate::record::event::{Exit, Reason};
@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Runs a program under its policy, to its end. Gives lp-run's exit status; everything that is
 /// to be said has been said.
 pub fn run(request: &RunRequest) -> u8 {
-    let facts = System::new();
+    let facts = SystemFacts;
     match Desk::open(request, facts.caller()) {
         Ok(mut desk) => {
             let result = attempt(request, &facts, &mut desk);
@@ -132,10 +132,25 @@ fn carry_out(
         cleaned?;
         Ok(finished)
     });
-    close_log(&mut books, &finished)?;
+    close_log(&mut books, &finished);
     drop(prepared);
     dir.remove()?;
     finished
+}
+
+/// Where runs are placed; a host without cgroup v2 has been refused by the plan.
+fn cgroup_base(host: &Host) -> &Path {
+    host.cgroup.as_deref().unwrap_or(Path::new("/sys/fs/cgroup/lp-run"))
+}
+
+/// The last line of the log, however the start went.
+fn close_log(books: &mut Books<'_>, result: &Result<Finished, RunError>) {
+    let (exit, detail) = match result {
+        Ok(finished) => (finished.exit, finished.detail.clone()),
+        Err(error) => (error.exit(), Some(with_causes(error))),
+    };
+    // A log that fails now has nobody left to stop.
+    let _ = books.audit().end(exit, detail.as_deref(), Timestamp::now());
 }
 
 /// The audit log of the policy, and the one that the command line adds.
@@ -222,7 +237,10 @@ fn start_and_follow(
     };
     let mut keeper = Keeper::new(plan, &cgroup.agent, objects);
     let launched = launch::start(launch, &mut keeper)?;
-    let mut kernel = Kernel::new(keeper.into_run()?);
+    let run = keeper
+        .into_run()
+        .ok_or_else(|| RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into()))?;
+    let mut kernel = Kernel::new(run);
     write_exec(books, plan, launched.agent_pid())?;
     let ending = follow(request, plan, launched, &mut kernel, books)?;
     tally(ending, &kernel, books, prepared.identity.uid)
@@ -290,6 +308,7 @@ fn tally(
         usage,
         denials,
         tallies,
+        unlogged: books.audit().failed(),
     })
 }
 

@@ -5,7 +5,7 @@
 //! that leads a program to it: at no moment is a program attached that finds half a run and
 //! passes.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 #[expect(
@@ -279,8 +279,8 @@ impl Run {
     }
 
     /// Readable when the ring holds events.
-    pub fn ring_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    pub fn ring_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
     }
 
     /// Hands over what the ring holds, at most `limit` events, so that a flood cannot hold the
