@@ -140,7 +140,9 @@ fn carry_out(
 
 /// Where runs are placed; a host without cgroup v2 has been refused by the plan.
 fn cgroup_base(host: &Host) -> &Path {
-    host.cgroup.as_deref().unwrap_or(Path::new("/sys/fs/cgroup/lp-run"))
+    host.cgroup
+        .as_deref()
+        .unwrap_or(Path::new("/sys/fs/cgroup/lp-run"))
 }
 
 /// The last line of the log, however the start went.
@@ -237,9 +239,9 @@ fn start_and_follow(
     };
     let mut keeper = Keeper::new(plan, &cgroup.agent, objects);
     let launched = launch::start(launch, &mut keeper)?;
-    let run = keeper
-        .into_run()
-        .ok_or_else(|| RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into()))?;
+    let run = keeper.into_run().ok_or_else(|| {
+        RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())
+    })?;
     let mut kernel = Kernel::new(run);
     write_exec(books, plan, launched.agent_pid())?;
     let ending = follow(request, plan, launched, &mut kernel, books)?;
@@ -266,7 +268,10 @@ fn follow(
 ) -> Result<Ending, RunError> {
     let limits = &plan.policy.limits;
     let stop = Stop {
-        after: [limits.wall_time, request.timeout].into_iter().flatten().min(),
+        after: [limits.wall_time, request.timeout]
+            .into_iter()
+            .flatten()
+            .min(),
         signal: limits.stop_signal,
         grace: limits.stop_grace,
         on_audit_failure: plan.policy.audit.stop_on_failure,
@@ -341,13 +346,14 @@ fn exit(ending: &Ending) -> (Exit, Option<String>) {
 }
 
 fn exec_arguments(plan: &Plan) -> Result<ExecArguments, RunError> {
-    let command = plan
-        .policy
-        .command
-        .as_ref()
-        .ok_or_else(|| RunError::internal("find the program")(std::io::ErrorKind::NotFound.into()))?;
-    let argv: Result<Vec<CString>, RunError> =
-        command.argv.iter().map(|word| c_string(word.as_ref())).collect();
+    let command = plan.policy.command.as_ref().ok_or_else(|| {
+        RunError::internal("find the program")(std::io::ErrorKind::NotFound.into())
+    })?;
+    let argv: Result<Vec<CString>, RunError> = command
+        .argv
+        .iter()
+        .map(|word| c_string(word.as_ref()))
+        .collect();
     let envp: Result<Vec<CString>, RunError> = plan
         .env
         .iter()
@@ -361,6 +367,9 @@ fn exec_arguments(plan: &Plan) -> Result<ExecArguments, RunError> {
 }
 
 fn c_string(text: &OsStr) -> Result<CString, RunError> {
-    CString::new(text.as_bytes())
-        .map_err(|_| RunError::internal("hand over a text with a NUL byte")(std::io::ErrorKind::InvalidInput.into()))
+    CString::new(text.as_bytes()).map_err(|_| {
+        RunError::internal("hand over a text with a NUL byte")(
+            std::io::ErrorKind::InvalidInput.into(),
+        )
+    })
 }

@@ -91,7 +91,14 @@ impl UdpSocket {
         let address = loopback(0);
         let length = size_of_val(&address) as u32;
         // SAFETY: an open descriptor and a live address of the given length.
-        if unsafe { libc::bind(socket.0.as_raw_fd(), std::ptr::from_ref(&address).cast(), length) } < 0 {
+        if unsafe {
+            libc::bind(
+                socket.0.as_raw_fd(),
+                std::ptr::from_ref(&address).cast(),
+                length,
+            )
+        } < 0
+        {
             return Err(SysError::last("bind"));
         }
         let mut own = address;
