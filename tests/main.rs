@@ -5,6 +5,9 @@
 // The fixture: a temporary folder, a policy, a network of its own.
 mod support;
 
+// What an operator types and reads.
+mod cli;
+
 // The fixture and the probe themselves: a test that cannot fail proves nothing.
 mod fixture;
 

@@ -163,6 +163,13 @@ impl Outcome {
     }
 }
 
+/// Runs `lp-run` with these words in a folder.
+pub fn lp_run(folder: &Path, words: &[&str]) -> Outcome {
+    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+    lp_run.args(words).current_dir(folder);
+    finish(lp_run)
+}
+
 /// The command line of the probe for one act: `probe(["open-read", "/etc/shadow"])`. `cargo test`
 /// builds it; `cargo test --test integration` alone does not.
 pub fn probe<const N: usize>(act: [&str; N]) -> Vec<String> {

@@ -23,7 +23,7 @@ pub mod syscall_names;
 pub mod syscalls;
 mod takeaway;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod view;
 
 pub use compile::{CompileOptions, compile};

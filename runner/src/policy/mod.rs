@@ -10,7 +10,7 @@ pub mod kits;
 mod layers;
 pub mod model;
 mod params;
-mod quantity;
+pub mod quantity;
 mod resolve;
 pub mod schema;
 mod source;

@@ -7,7 +7,9 @@
 //! flood the disk. Arguments and environment values never come here. A run without a log
 //! keeps the same calls and writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -86,11 +88,20 @@ struct Repeats {
     written: u64,
 }
 
-/// Denials that were not told apart.
+/// Denials that are not told apart in the log.
 #[derive(Debug, Default)]
 struct Sum {
-    total: u64,
+    /// Those that the kernel did not tell apart.
+    unnamed: u64,
+    /// Those beyond [`MAX_DISTINCT`]: their counts by a hash of what they are.
+    beyond: HashMap<u64, u64>,
     written: u64,
+}
+
+impl Sum {
+    fn total(&self) -> u64 {
+        self.unnamed + self.beyond.values().sum::<u64>()
+    }
 }
 
 impl Audit {
@@ -199,7 +210,9 @@ impl Audit {
             return Ok(());
         }
         if self.denials.len() >= MAX_DISTINCT {
-            self.others.total += 1;
+            let mut hasher = DefaultHasher::new();
+            key.hash(&mut hasher);
+            self.others.beyond.insert(hasher.finish(), denial.count);
             return Ok(());
         }
         let fresh = Repeats {
@@ -216,7 +229,7 @@ impl Audit {
 
     /// Denials that the kernel no longer told apart, as a total so far.
     pub fn others(&mut self, total: u64) {
-        self.others.total = self.others.total.max(total);
+        self.others.unnamed = self.others.unnamed.max(total);
     }
 
     /// Events that were lost on the way from the kernel, as a total so far: `lost`.
@@ -283,7 +296,7 @@ impl Audit {
         for key in &owed {
             result = self.write_denial(key, now).and(result);
         }
-        let fresh = self.others.total - self.others.written;
+        let fresh = self.others.total().saturating_sub(self.others.written);
         if fresh > 0 {
             let line = Line {
                 target: Some(OTHERS),
@@ -306,7 +319,7 @@ impl Audit {
         };
         let denial = repeats.latest.clone();
         let rule = repeats.rule.clone();
-        let count = denial.count - repeats.written;
+        let count = denial.count.saturating_sub(repeats.written);
         repeats.written = denial.count;
         self.lines_this_second += 1;
         let target = escape_bounded(&denial.target, MAX_TARGET);

@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A small run, made by hand, for the tests of this module.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::event::{Denial, Exit, Op, Usage};
 use super::report::Outline;
-use crate::plan::generated::Account;
-use crate::plan::syscalls::{Profile, Syscalls};
-use crate::plan::{Namespace, Network, Plan, Protection, Rule, RuleKind, State, View};
+use crate::host::Host;
+use crate::plan::{CompileOptions, Plan, Protection, Rule, RuleKind, State, compile, testing};
 use crate::policy::facts::User;
-use crate::policy::model::{
-    Audit, HomeChoice, Identity, Limits, Policy, RuleInfo, Task, UserChoice, ViewChoice,
-};
+use crate::policy::model::{Policy, RuleInfo, Task};
 
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + second).unwrap()
@@ -47,57 +42,17 @@ pub(crate) fn outline(caller: &User, exit: Exit, detail: Option<String>) -> Outl
     }
 }
 
-pub(crate) fn policy() -> Policy {
+fn policy() -> Policy {
     Policy {
         name: "demo".to_owned(),
         file: PathBuf::from("demo.toml"),
         sha256: "3f1c9a".to_owned(),
-        file_owner: 0,
         task: Task {
             purpose: Some("Summarise".to_owned()),
             owner: Some("support@example.com".to_owned()),
             review_by: None,
         },
-        command: None,
-        params: BTreeMap::new(),
-        identity: Identity {
-            user: UserChoice::Dynamic,
-            home: HomeChoice::Temp,
-            terminal: true,
-            stdio_direct: false,
-            view: ViewChoice::Private,
-        },
-        env_pass: Vec::new(),
-        env_set: BTreeMap::new(),
-        path_dirs: Vec::new(),
-        files: Vec::new(),
-        network: Vec::new(),
-        listen: Vec::new(),
-        unix: Vec::new(),
-        limits: Limits {
-            wall_time: Some(Duration::from_secs(1800)),
-            open_files: None,
-            file_size: None,
-            tmp: 512 << 20,
-            shm: 64 << 20,
-            stop_signal: 15,
-            stop_grace: Duration::from_secs(10),
-        },
-        syscalls_strict: false,
-        degrade: Vec::new(),
-        audit: Audit {
-            log: None,
-            stop_on_failure: true,
-            tell_agent: true,
-            count_files: true,
-            require_counts: false,
-        },
-        workdir: PathBuf::from("/srv/work"),
-        home: PathBuf::from("/home/agent"),
-        caller: caller(),
-        warnings: Vec::new(),
-        defaults: Vec::new(),
-        overridden: Vec::new(),
+        ..testing::policy()
     }
 }
 
@@ -112,9 +67,12 @@ fn rule(key: &str, id: Option<&str>, kind: RuleKind, text: &str, quiet: bool) ->
     Rule { info, kind }
 }
 
+/// A plan whose rules, protections and counts are those of this run; the rest is whatever an
+/// empty policy compiles to.
 pub(crate) fn plan() -> Plan {
+    let host = Host::emulated(7);
+    let empty = compile(policy(), &host, &CompileOptions::default()).expect("an empty policy");
     Plan {
-        policy: policy(),
         rules: vec![
             rule("files.read[0]", None, RuleKind::Read, "/srv/kb", false),
             rule(
@@ -139,32 +97,6 @@ pub(crate) fn plan() -> Plan {
                 false,
             ),
         ],
-        anchors: Vec::new(),
-        view: View {
-            kind: ViewChoice::Private,
-            mounts: Vec::new(),
-            directories: Vec::new(),
-            links: Vec::new(),
-            files: Vec::new(),
-            masks: Vec::new(),
-            create: Vec::new(),
-        },
-        network: Network {
-            namespace: Namespace::Host,
-            destinations: Vec::new(),
-            listeners: Vec::new(),
-            itself: None,
-            landlock_connect: None,
-            landlock_bind: None,
-            unix: Vec::new(),
-        },
-        workdir: PathBuf::from("/srv/work"),
-        account: Account::of(&policy()),
-        env: BTreeMap::new(),
-        syscalls: Syscalls {
-            profile: Profile::Default,
-            refuse_unix: false,
-        },
         count_files: false,
         count_files_why_not: Some("tracepoints cannot be used here".to_owned()),
         protections: vec![Protection {
@@ -174,6 +106,7 @@ pub(crate) fn plan() -> Plan {
             detail: String::new(),
         }],
         gaps: Vec::new(),
+        ..empty
     }
 }
 
@@ -233,4 +166,9 @@ pub(crate) fn denials() -> Vec<Denial> {
         ..connect.clone()
     };
     vec![hidden, connect, quiet]
+}
+
+/// The report of a run that used some rules and was refused some things.
+pub(crate) fn report() -> super::report::Report {
+    super::report::tests::finished()
 }

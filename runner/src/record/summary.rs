@@ -60,8 +60,8 @@ pub fn all_lines(report: &Report, terminal: &Terminal) -> Vec<String> {
     lines
 }
 
-/// A denial as it happens, for `-v`.
-pub fn denial_line(denial: &Denial, rule: Option<&str>, terminal: &Terminal) -> String {
+/// A denial as it happens, for [`Terminal::denied`].
+pub fn denial_line(denial: &Denial, rule: Option<&str>) -> String {
     let comm = super::escape::escape(&denial.comm);
     let end = format!(" ({comm}) · {}", rule.unwrap_or("no rule"));
     let start = format!("denied {} ", denial.op.name());
@@ -70,7 +70,7 @@ pub fn denial_line(denial: &Denial, rule: Option<&str>, terminal: &Terminal) -> 
         &target,
         ROOM.saturating_sub(width(&start) + width(&end)).max(16),
     );
-    terminal.paint(Meaning::Refused, &format!("{start}{target}{end}"))
+    format!("{start}{target}{end}")
 }
 
 /// `demo ended (0) after 12m 40s · run k7m2abcd`.
@@ -321,13 +321,13 @@ mod tests {
             target: vec![0xff; 400],
             ..samples::denials()[0].clone()
         };
-        let line = denial_line(&denial, Some("files.deny[0]"), &Terminal::default());
+        let line = denial_line(&denial, Some("files.deny[0]"));
         assert!(width(&line) <= ROOM, "{line}");
     }
 
     #[test]
     fn a_denial_as_it_happens() {
-        let line = denial_line(&samples::denials()[1], None, &Terminal::default());
+        let line = denial_line(&samples::denials()[1], None);
         assert_eq!(line, "denied connect 127.0.0.1:9090 (curl) · no rule");
     }
 

@@ -88,8 +88,18 @@ impl Terminal {
         }
     }
 
+    /// A denial as it happens: one line, shown with `-v` only.
+    pub fn denied(&self, line: &str) {
+        if self.verbosity >= Verbosity::Verbose {
+            self.lines(&[self.paint(Meaning::Refused, line)]);
+        }
+    }
+
     /// Lines that are laid out already, each given its prefix.
     pub fn lines(&self, lines: &[String]) {
+        if lines.is_empty() {
+            return;
+        }
         let lines: Vec<_> = lines.iter().map(|line| format!("{PREFIX}{line}")).collect();
         print_lines(&lines);
     }
@@ -111,8 +121,17 @@ impl Terminal {
 /// second and later lines of a paragraph are indented by two more. A word that is too long
 /// stays whole: a path that is cut cannot be copied.
 pub fn wrap(text: &str) -> Vec<String> {
+    let prefixed = |line: String| format!("{PREFIX}{line}").trim_end().to_owned();
+    wrap_at(text, COLUMNS - PREFIX.len())
+        .into_iter()
+        .map(prefixed)
+        .collect()
+}
+
+/// The same without the prefix, at any width.
+pub fn wrap_at(text: &str, columns: usize) -> Vec<String> {
     text.lines()
-        .flat_map(|paragraph| wrap_paragraph(paragraph, COLUMNS - PREFIX.len()))
+        .flat_map(|paragraph| wrap_paragraph(paragraph, columns))
         .collect()
 }
 
@@ -127,8 +146,7 @@ fn wrap_paragraph(paragraph: &str, columns: usize) -> Vec<String> {
     let mut empty = true;
     for word in paragraph.split(' ').filter(|word| !word.is_empty()) {
         if !empty && width(&line) + 1 + width(word) > columns {
-            lines.push(format!("{PREFIX}{line}"));
-            line = format!("{indent}  ");
+            lines.push(std::mem::replace(&mut line, format!("{indent}  ")));
             empty = true;
         }
         if !empty {
@@ -137,7 +155,7 @@ fn wrap_paragraph(paragraph: &str, columns: usize) -> Vec<String> {
         line.push_str(word);
         empty = false;
     }
-    lines.push(format!("{PREFIX}{line}").trim_end().to_owned());
+    lines.push(line);
     lines
 }
 

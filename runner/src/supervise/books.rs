@@ -76,8 +76,8 @@ impl<'a> Books<'a> {
                     told.note(denial, rule);
                 }
                 if !rule.is_some_and(|rule| rule.quiet) {
-                    let line = denial_line(denial, rule.map(rule_id), self.terminal);
-                    self.terminal.detail(&line);
+                    let line = denial_line(denial, rule.map(rule_id));
+                    self.terminal.denied(&line);
                 }
             }
             let written = self.audit.denial(denial, rule.map(rule_id), now);

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `lp-run why`: the verdict of a policy on one act, the rule that gives it, and the line to
+//! write; `why --last`: the latest denial of the latest run.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+use super::args::WhyArgs;
+use super::output::{print, print_json};
+use super::subject::{Subject, tell};
+use crate::host::{Depth, Host};
+use crate::plan::explain::{Explanation, Question, Verdict, explain};
+use crate::record::escape::visible;
+use crate::record::report::DenialRow;
+use crate::record::terminal::Terminal;
+use crate::record::usage::{SPOOL, UsageRecord, latest};
+
+/// Answers; exit 0 allowed, 1 denied, 2 cannot say.
+pub fn run(args: &WhyArgs) -> anyhow::Result<ExitCode> {
+    if args.last {
+        return run_last(args);
+    }
+    let policy = args
+        .policy
+        .as_deref()
+        .context("name a policy with --policy FILE")?;
+    let subject = Subject::new(policy, &args.task, &[])?;
+    let question = question(args)?;
+    match subject.plan(&Host::probe(Depth::Run)) {
+        Ok(plan) => answer(&explain(&plan, &question), args.json),
+        Err(error) => Ok(tell(&error, None, &Terminal::default())),
+    }
+}
+
+fn answer(explanation: &Explanation, as_json: bool) -> anyhow::Result<ExitCode> {
+    if as_json {
+        print_json(explanation)?;
+    } else {
+        print(&explanation.text())?;
+    }
+    Ok(ExitCode::from(explanation.verdict.code()))
+}
+
+fn question(args: &WhyArgs) -> anyhow::Result<Question> {
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).with_context(|| format!("`{}` is no path", path.display()))
+    };
+    Ok(match args {
+        WhyArgs {
+            read: Some(path), ..
+        } => Question::Read(absolute(path)?),
+        WhyArgs {
+            write: Some(path), ..
+        } => Question::Write(absolute(path)?),
+        WhyArgs {
+            exec: Some(path), ..
+        } => Question::Exec(absolute(path)?),
+        WhyArgs {
+            connect: Some(text),
+            ..
+        } => Question::connect(text).with_context(|| {
+            format!(
+                "`{}` is no HOST:PORT, as 127.0.0.1:8080, [::1]:80, udp://10.0.0.1:53",
+                visible(text)
+            )
+        })?,
+        WhyArgs {
+            syscall: Some(name),
+            ..
+        } => Question::Syscall(name.clone()),
+        _ => bail!("ask one question: --read, --write, --exec, --connect or --syscall"),
+    })
+}
+
+/// What was denied last is in the usage record of the run that ended last.
+fn run_last(args: &WhyArgs) -> anyhow::Result<ExitCode> {
+    let record = match latest(Path::new(SPOOL)) {
+        Ok(record) => record,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("read the records in `{SPOOL}`")),
+    };
+    let record = record.context("no run has left a record on this host yet")?;
+    let Some(denial) = latest_denial(&record) else {
+        print(&format!(
+            "nothing was denied in the latest run ({}, {})\n",
+            record.run, record.name
+        ))?;
+        return Ok(ExitCode::from(Verdict::Allowed.code()));
+    };
+    // The policy may be gone or changed since: the record alone says what happened.
+    let now = current_answer(&record, denial);
+    if args.json {
+        print_json(&serde_json::json!({"run": record.run, "denial": denial, "now": now}))?;
+    } else {
+        print(&last_text(&record, denial, now.as_ref()))?;
+    }
+    Ok(ExitCode::from(Verdict::Denied.code()))
+}
+
+fn latest_denial(record: &UsageRecord) -> Option<&DenialRow> {
+    record
+        .denials
+        .iter()
+        .filter(|row| !row.quiet && row.first.is_some())
+        .max_by_key(|row| &row.first)
+}
+
+/// What the policy says today, when it can be found where it was.
+fn current_answer(record: &UsageRecord, denial: &DenialRow) -> Option<Explanation> {
+    let path = || PathBuf::from(&denial.target);
+    let question = match denial.kind.as_str() {
+        "open" => Question::Read(path()),
+        "write" => Question::Write(path()),
+        "exec" => Question::Exec(path()),
+        "connect" | "sendto" | "egress" => Question::connect(&denial.target)?,
+        _ => return None,
+    };
+    let subject = Subject::new(record.file.as_ref(), &Default::default(), &[]).ok()?;
+    let plan = subject.plan(&Host::probe(Depth::Run)).ok()?;
+    (record.sha256.as_ref() == Some(&plan.policy.sha256)).then(|| explain(&plan, &question))
+}
+
+fn last_text(record: &UsageRecord, denial: &DenialRow, now: Option<&Explanation>) -> String {
+    let time = denial
+        .first
+        .as_deref()
+        .and_then(|time| time.get(11..19))
+        .unwrap_or_default();
+    let mut text = format!(
+        "{} {} by {} (run {}, {time})  DENIED",
+        visible(&denial.kind),
+        visible(&denial.target),
+        visible(&denial.comm),
+        visible(&record.run)
+    );
+    if let Some(errno) = &denial.errno {
+        text.push_str(&format!(" ({})", visible(errno)));
+    }
+    text.push('\n');
+    match now {
+        Some(explanation) => {
+            // Its first line says the act and the verdict once more.
+            let lines = explanation.text();
+            lines
+                .lines()
+                .skip(1)
+                .for_each(|line| text.push_str(&format!("{line}\n")));
+        }
+        None => {
+            let reason = match &denial.rule {
+                Some(rule) => format!("{} refused it", visible(rule)),
+                None => "no rule allows it".to_owned(),
+            };
+            let policy = visible(record.policy.as_deref().unwrap_or(&record.file));
+            text.push_str(&format!("  {reason} in policy {policy}\n"));
+        }
+    }
+    if denial.hidden {
+        text.push_str("  it exists on this host; the program sees nothing there\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::samples;
+
+    #[test]
+    fn the_latest_denial_that_is_not_quiet_is_told() {
+        let record = UsageRecord::of(&samples::report());
+        let denial = latest_denial(&record).unwrap();
+        assert_eq!(denial.kind, "open");
+        assert_eq!(
+            last_text(&record, denial, None),
+            "open /srv/kb/a\\x0ab by cat (run k7m2abcd, 14:13:25)  DENIED (ENOENT)\n  \
+             no rule allows it in policy demo\n  it exists on this host; the program sees nothing there\n"
+        );
+    }
+
+    #[test]
+    fn a_question_without_a_port_is_an_error() {
+        let args = WhyArgs {
+            policy: None,
+            task: Default::default(),
+            read: None,
+            write: None,
+            exec: None,
+            connect: Some("127.0.0.1".to_owned()),
+            syscall: None,
+            last: false,
+            json: false,
+        };
+        assert!(
+            question(&args)
+                .unwrap_err()
+                .to_string()
+                .contains("no HOST:PORT")
+        );
+    }
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What an operator types and reads.
+
+// What every verb prints and exits with.
+mod verbs;
+
+// Exit status, report, log and summary of real runs.
+mod record;
