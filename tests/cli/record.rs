@@ -15,17 +15,25 @@ fn shell(jail: &Jail, options: &[&str], script: &str) -> Outcome {
 }
 
 fn report_text<'a>(outcome: &'a Outcome, pointer: &str) -> &'a str {
-    let report = outcome.report.as_ref().unwrap_or_else(|| panic!("{outcome:?}"));
-    report.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{report}"))
+    let report = outcome
+        .report
+        .as_ref()
+        .unwrap_or_else(|| panic!("{outcome:?}"));
+    report
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_else(|| panic!("{report}"))
 }
 
 #[test]
 fn the_exit_status_is_the_programs_own_and_the_report_says_so() {
     needs!(root(), "root");
     let jail = Jail::new();
-    for (script, code, reason) in
-        [("exit 0", 0, "exited"), ("exit 7", 7, "exited"), ("kill -TERM $$", 143, "signal")]
-    {
+    for (script, code, reason) in [
+        ("exit 0", 0, "exited"),
+        ("exit 7", 7, "exited"),
+        ("kill -TERM $$", 143, "signal"),
+    ] {
         let outcome = shell(&jail, &[], script);
         assert_eq!(outcome.code(), code, "{outcome:?}");
         assert_eq!(report_text(&outcome, "/exit/reason"), reason);
@@ -37,7 +45,10 @@ fn the_exit_status_is_the_programs_own_and_the_report_says_so() {
 fn a_refused_policy_leaves_a_report_too() {
     needs!(root(), "root");
     let jail = Jail::new();
-    let outcome = jail.run("version = 1\nname = \"x\"\nnonsense = 1\n", &["touch", "made"]);
+    let outcome = jail.run(
+        "version = 1\nname = \"x\"\nnonsense = 1\n",
+        &["touch", "made"],
+    );
     assert_eq!(outcome.code(), 122);
     assert_eq!(report_text(&outcome, "/exit/reason"), "refused");
     assert!(!jail.path().join("made").exists());
@@ -48,11 +59,17 @@ fn a_program_that_is_not_there_is_127_and_one_without_a_grant_126() {
     needs!(root(), "root");
     let jail = Jail::new();
     let missing = jail.run(SHELL, &["no-such-program"]);
-    assert_eq!((missing.code(), report_text(&missing, "/exit/reason")), (127, "not-found"));
+    assert_eq!(
+        (missing.code(), report_text(&missing, "/exit/reason")),
+        (127, "not-found")
+    );
     let own = jail.file("own", "#!/bin/sh\n");
     let own = own.to_str().expect("UTF-8");
     let denied = jail.run(SHELL, &[own]);
-    assert_eq!((denied.code(), report_text(&denied, "/exit/reason")), (126, "not-executable"));
+    assert_eq!(
+        (denied.code(), report_text(&denied, "/exit/reason")),
+        (126, "not-executable")
+    );
 }
 
 #[test]
@@ -60,7 +77,10 @@ fn time_that_is_up_is_124() {
     needs!(root(), "root");
     let jail = Jail::new();
     let outcome = shell(&jail, &["--timeout", "300ms"], "sleep 20");
-    assert_eq!((outcome.code(), report_text(&outcome, "/exit/reason")), (124, "timeout"));
+    assert_eq!(
+        (outcome.code(), report_text(&outcome, "/exit/reason")),
+        (124, "timeout")
+    );
 }
 
 #[test]
@@ -68,17 +88,31 @@ fn a_denial_is_in_report_log_and_summary_and_turns_success_into_120() {
     needs!(root(), "root");
     let jail = Jail::new();
     let secret = jail.file("secret", "x");
-    let script = format!("cat {} 2>/dev/null; cat {} 2>/dev/null; true", secret.display(), secret.display());
+    let script = format!(
+        "cat {} 2>/dev/null; cat {} 2>/dev/null; true",
+        secret.display(),
+        secret.display()
+    );
     let log = jail.folder("log").join("audit.jsonl");
     let log = log.to_str().expect("UTF-8");
     let outcome = shell(&jail, &["--fail-on-denied", "--audit", log], &script);
     assert_eq!(outcome.code(), 120, "{outcome:?}");
     let denials = outcome.denials("secret");
     assert_eq!(denials.len(), 1, "{outcome:?}");
-    assert_eq!((&denials[0]["kind"], &denials[0]["count"]), (&"open".into(), &2.into()));
-    assert_eq!((&denials[0]["errno"], &denials[0]["hidden"]), (&"ENOENT".into(), &true.into()));
+    assert_eq!(
+        (&denials[0]["kind"], &denials[0]["count"]),
+        (&"open".into(), &2.into())
+    );
+    assert_eq!(
+        (&denials[0]["errno"], &denials[0]["hidden"]),
+        (&"ENOENT".into(), &true.into())
+    );
     assert_eq!(denials[0]["comm"], "cat");
-    assert!(outcome.stderr.contains("lp-run:   denied "), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("lp-run:   denied "),
+        "{}",
+        outcome.stderr
+    );
 
     let lines: Vec<Value> = fs::read_to_string(log)
         .expect("a log")
@@ -86,7 +120,10 @@ fn a_denial_is_in_report_log_and_summary_and_turns_success_into_120() {
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
     assert_eq!(lines[0]["kind"], "run.start");
-    assert_eq!(lines[0]["policy_sha256"], report_text(&outcome, "/policy/sha256"));
+    assert_eq!(
+        lines[0]["policy_sha256"],
+        report_text(&outcome, "/policy/sha256")
+    );
     let count: u64 = lines
         .iter()
         .filter(|line| line["kind"] == "deny")
@@ -94,7 +131,10 @@ fn a_denial_is_in_report_log_and_summary_and_turns_success_into_120() {
         .sum();
     assert_eq!(count, 2);
     let last = lines.last().expect("lines");
-    assert_eq!((&last["kind"], &last["lines"]), (&"run.end".into(), &lines.len().into()));
+    assert_eq!(
+        (&last["kind"], &last["lines"]),
+        (&"run.end".into(), &lines.len().into())
+    );
 }
 
 #[test]
@@ -102,7 +142,11 @@ fn without_a_denial_fail_on_denied_changes_nothing_and_nothing_is_said() {
     needs!(root(), "root");
     let jail = Jail::new();
     let outcome = shell(&jail, &["--fail-on-denied"], "ls / >/dev/null");
-    assert_eq!((outcome.code(), outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    assert_eq!(
+        (outcome.code(), outcome.stderr.as_str()),
+        (0, ""),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -113,15 +157,29 @@ fn hostile_names_stay_one_line_and_come_back() {
     jail.file(name, "x");
     let log = jail.folder("log").join("audit.jsonl");
     let log_text = log.to_str().expect("UTF-8");
-    let script = format!("cat \"$(printf '{}/se\\ncret\\033[2J\"')\" 2>/dev/null; true", jail.path().display());
-    let outcome = shell(&jail, &["--audit", log_text, "--summary", "always"], &script);
+    let script = format!(
+        "cat \"$(printf '{}/se\\ncret\\033[2J\"')\" 2>/dev/null; true",
+        jail.path().display()
+    );
+    let outcome = shell(
+        &jail,
+        &["--audit", log_text, "--summary", "always"],
+        &script,
+    );
     assert!(!outcome.stderr.contains('\u{1b}'), "{}", outcome.stderr);
     let denials = outcome.denials(r#"se\x0acret\x1b[2J""#);
     assert_eq!(denials.len(), 1, "{outcome:?}");
     let text = fs::read_to_string(&log).expect("a log");
-    assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    assert!(
+        text.lines()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok())
+    );
     let shown = lp_run(jail.path(), &["log", "--file", log_text, "--denied"]);
-    assert!(shown.stdout.contains(r"se\x0acret\x1b[2J"), "{}", shown.stdout);
+    assert!(
+        shown.stdout.contains(r"se\x0acret\x1b[2J"),
+        "{}",
+        shown.stdout
+    );
     assert!(!shown.stdout.contains('\u{1b}'));
 }
 
@@ -138,10 +196,18 @@ fn a_log_is_whole_until_it_is_changed() {
     assert_eq!(whole.code(), 0, "{}", whole.stdout);
     assert!(whole.stdout.contains("whole: "), "{}", whole.stdout);
     let text = fs::read_to_string(&log).expect("a log");
-    fs::write(&log, text.replacen("\"caller_uid\":0", "\"caller_uid\":1", 1)).expect("write");
+    fs::write(
+        &log,
+        text.replacen("\"caller_uid\":0", "\"caller_uid\":1", 1),
+    )
+    .expect("write");
     let changed = lp_run(jail.path(), &["log", "verify", log_text]);
     assert_eq!(changed.code(), 1);
-    assert!(changed.stdout.contains("the line before it was changed"), "{}", changed.stdout);
+    assert!(
+        changed.stdout.contains("the line before it was changed"),
+        "{}",
+        changed.stdout
+    );
 }
 
 #[test]
@@ -167,13 +233,20 @@ fn a_report_is_shown_in_each_format() {
     needs!(root(), "root");
     let jail = Jail::new();
     shell(&jail, &[], "cat /etc/shadow 2>/dev/null; true");
-    for (format, sign) in
-        [("text", "shell ended (0)"), ("markdown", "| denied |"), ("github", "| denied |"), ("junit", "<testsuite")]
-    {
+    for (format, sign) in [
+        ("text", "shell ended (0)"),
+        ("markdown", "| denied |"),
+        ("github", "| denied |"),
+        ("junit", "<testsuite"),
+    ] {
         let shown = lp_run(jail.path(), &["report", "report.json", "--format", format]);
         assert_eq!(shown.code(), 0);
         assert!(shown.stdout.contains(sign), "{format}: {}", shown.stdout);
-        assert!(shown.stdout.contains("/etc/shadow"), "{format}: {}", shown.stdout);
+        assert!(
+            shown.stdout.contains("/etc/shadow"),
+            "{format}: {}",
+            shown.stdout
+        );
     }
 }
 
@@ -184,7 +257,15 @@ fn the_agent_reads_what_it_may_do_and_what_was_denied() {
     let script = "cat /etc/shadow 2>/dev/null; sleep 2; cat $LP_RUN_SELF/policy.txt \
                   $LP_RUN_SELF/denials.txt; echo x > $LP_RUN_SELF/policy.txt";
     let outcome = shell(&jail, &[], script);
-    assert!(outcome.stdout.contains("under policy \"shell\""), "{outcome:?}");
-    assert!(outcome.stdout.contains("denied: open \"/etc/shadow\" (by cat"), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("under policy \"shell\""),
+        "{outcome:?}"
+    );
+    assert!(
+        outcome
+            .stdout
+            .contains("denied: open \"/etc/shadow\" (by cat"),
+        "{outcome:?}"
+    );
     assert_ne!(outcome.code(), 0, "what the agent reads is read-only");
 }

@@ -22,7 +22,9 @@ fn run(words: &[&str]) -> Outcome {
 /// Every line on stderr has the prefix and fits the screen, unless one word is too long.
 fn assert_words(outcome: &Outcome) {
     for line in outcome.stderr.lines() {
-        let text = line.strip_prefix("lp-run: ").unwrap_or_else(|| panic!("{line}"));
+        let text = line
+            .strip_prefix("lp-run: ")
+            .unwrap_or_else(|| panic!("{line}"));
         let one_word = !text.trim().contains(' ');
         assert!(line.chars().count() <= 80 || one_word, "{line}");
     }
@@ -49,7 +51,15 @@ fn help_and_version_are_data() {
 fn what_makes_no_sense_is_125_and_starts_nothing() {
     for words in [
         &["--frobnicate", "--", "touch", "made"][..],
-        &["-p", "good.toml", "--timeout", "soon", "--", "touch", "made"],
+        &[
+            "-p",
+            "good.toml",
+            "--timeout",
+            "soon",
+            "--",
+            "touch",
+            "made",
+        ],
         &["-p", "good.toml", "check"],
         &["--", "touch", "made"],
         &["why", "-p", "good.toml"],
@@ -67,8 +77,18 @@ fn what_makes_no_sense_is_125_and_starts_nothing() {
 fn check_tells_all_mistakes_at_once_with_their_places() {
     let outcome = run(&["check", "good.toml", "bad.toml"]);
     assert_eq!(outcome.code(), 122);
-    assert!(outcome.stdout.starts_with("good.toml: ok"), "{}", outcome.stdout);
-    assert!(outcome.stderr.contains("lp-run: bad.toml:5:1: files.reads: "), "{}", outcome.stderr);
+    assert!(
+        outcome.stdout.starts_with("good.toml: ok"),
+        "{}",
+        outcome.stdout
+    );
+    assert!(
+        outcome
+            .stderr
+            .contains("lp-run: bad.toml:5:1: files.reads: "),
+        "{}",
+        outcome.stderr
+    );
     assert!(outcome.stderr.contains("bad.toml:6:"), "{}", outcome.stderr);
     assert_words(&outcome);
 }
@@ -77,7 +97,10 @@ fn check_tells_all_mistakes_at_once_with_their_places() {
 fn check_as_json_is_one_value_and_nothing_else() {
     let good = run(&["check", "--json", "--plan", "good.toml"]);
     let value: Value = serde_json::from_str(&good.stdout).expect("JSON");
-    assert_eq!((&value["ok"], &value["name"]), (&true.into(), &"good".into()));
+    assert_eq!(
+        (&value["ok"], &value["name"]),
+        (&true.into(), &"good".into())
+    );
     assert_eq!(value["plan"]["schema"], "lp-run.plan/1");
     let bad = run(&["check", "--json", "bad.toml"]);
     let value: Value = serde_json::from_str(&bad.stdout).expect("JSON");
@@ -95,7 +118,11 @@ fn a_unit_fails_on_a_broken_policy_instead_of_skipping_it() {
 fn why_answers_with_its_exit_status() {
     let allowed = run(&["why", "-p", "good.toml", "--read", "/usr/bin/env"]);
     assert_eq!((allowed.code(), allowed.stderr.as_str()), (0, ""));
-    assert!(allowed.stdout.contains("ALLOWED by files.read[0]"), "{}", allowed.stdout);
+    assert!(
+        allowed.stdout.contains("ALLOWED by files.read[0]"),
+        "{}",
+        allowed.stdout
+    );
     let denied = run(&["why", "-p", "good.toml", "--write", "/usr/bin/env"]);
     assert_eq!(denied.code(), 1);
     let refused = run(&["why", "-p", "bad.toml", "--read", "/usr"]);
@@ -110,20 +137,33 @@ fn kits_are_listed_and_printed() {
     assert!(git.stdout.starts_with("# "), "{}", git.stdout);
     let unknown = run(&["kits", "@nothing"]);
     assert_eq!(unknown.code(), 125);
-    assert!(unknown.stderr.starts_with("lp-run: no kit `@nothing`"), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.starts_with("lp-run: no kit `@nothing`"),
+        "{}",
+        unknown.stderr
+    );
 }
 
 #[test]
 fn completions_and_the_manual_page_are_printed() {
     for shell in ["bash", "fish", "zsh"] {
-        assert!(run(&["completions", shell]).stdout.contains("allow-degraded"), "{shell}");
+        assert!(
+            run(&["completions", shell])
+                .stdout
+                .contains("allow-degraded"),
+            "{shell}"
+        );
     }
     assert!(run(&["man"]).stdout.contains(".SH \"EXIT STATUS\""));
 }
 
 #[test]
 fn a_log_or_report_that_is_not_there_is_one_clear_line() {
-    for words in [&["log", "verify", "no.jsonl"][..], &["log", "--file", "no.jsonl"], &["report", "no"]] {
+    for words in [
+        &["log", "verify", "no.jsonl"][..],
+        &["log", "--file", "no.jsonl"],
+        &["report", "no"],
+    ] {
         let outcome = run(words);
         assert_eq!(outcome.code(), 125);
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);

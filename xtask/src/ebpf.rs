@@ -94,7 +94,13 @@ fn flags(root: &Path, linker: &Path) -> OsString {
     remap.push(root);
     // The object is named by its hash: where the sources lie must not be part of it.
     remap.push("=lp-run");
-    let fixed = ["-Cpanic=abort", "-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3"].map(OsString::from);
+    let fixed = [
+        "-Cpanic=abort",
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+        "-Ctarget-cpu=v3",
+    ]
+    .map(OsString::from);
     let all: Vec<OsString> = fixed.into_iter().chain([linker_flag, remap]).collect();
     all.join(std::ffi::OsStr::new("\u{1f}"))
 }
