@@ -27,30 +27,16 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// A program that has just started: no event loop yet.
 #[derive(Debug)]
 pub struct Launched {
-    agent: OwnedFd,
-    shim: Child,
-    ends: Ends,
-    stdio: Stdio,
-    blocked: Blocked,
+    pub(super) agent: OwnedFd,
+    /// A short program may have come and gone by now.
+    pub(super) over: Option<Ended>,
+    pub(super) shim: Child,
+    pub(super) ends: Ends,
+    pub(super) stdio: Stdio,
+    pub(super) blocked: Blocked,
 }
 
 impl Launched {
-    pub(super) fn new(
-        agent: OwnedFd,
-        shim: Child,
-        ends: Ends,
-        stdio: Stdio,
-        blocked: Blocked,
-    ) -> Self {
-        Self {
-            agent,
-            shim,
-            ends,
-            stdio,
-            blocked,
-        }
-    }
-
     /// The program's process id on the host; `None` when it is gone already.
     pub fn agent_pid(&self) -> Option<i32> {
         process::pid_of(self.agent.as_fd())
@@ -82,7 +68,7 @@ impl Launched {
             kill,
             events,
             relays,
-            over: None,
+            over: self.over.map(End::Program),
         };
         Ok((running, signals))
     }

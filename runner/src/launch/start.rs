@@ -23,7 +23,7 @@ use super::stdio::Stdio;
 use super::step::Step;
 use crate::enforce::CanaryEvidence;
 use crate::sys::clone::{Child, clone3};
-use crate::sys::process::ExecArguments;
+use crate::sys::process::{Ended, ExecArguments};
 use crate::sys::{SysError, process};
 
 /// Longest silence of shim and agent during the set-up.
@@ -87,9 +87,21 @@ pub fn start<C: Confinement>(
         ends: &ends,
         shim: &shim,
         agent: None,
+        executing: false,
+        over: None,
     };
     match start.until_exec(keeper) {
-        Ok(agent) => Ok(Launched::new(agent, shim, ends, launch.stdio, blocked)),
+        Ok((agent, over)) => {
+            let stdio = launch.stdio;
+            Ok(Launched {
+                agent,
+                over,
+                shim,
+                ends,
+                stdio,
+                blocked,
+            })
+        }
         Err(error) => {
             let error = start.better_reason(error);
             start.abort();
@@ -228,6 +240,10 @@ struct Start<'a, C> {
     ends: &'a Ends,
     shim: &'a Child,
     agent: Option<OwnedFd>,
+    /// The agent said that `execve` comes next.
+    executing: bool,
+    /// The program ended before this process saw it start.
+    over: Option<Ended>,
 }
 
 /// What the parent hears next.
@@ -238,7 +254,10 @@ enum Heard {
 
 impl<C: Confinement> Start<'_, C> {
     /// The story of a start, seen from the parent.
-    fn until_exec(&mut self, keeper: &mut dyn GateKeeper) -> Result<OwnedFd, LaunchError> {
+    fn until_exec(
+        &mut self,
+        keeper: &mut dyn GateKeeper,
+    ) -> Result<(OwnedFd, Option<Ended>), LaunchError> {
         keeper.attach().map_err(|source| LaunchError::Gate {
             step: Step::Attach,
             source,
@@ -266,14 +285,12 @@ impl<C: Confinement> Start<'_, C> {
         self.open(Gate::Live)?;
         match self.next_of_agent(Step::GateLive)? {
             Some(FromAgent::Executing) => (),
+            None if self.executing => return self.started(),
             other => return Err(self.unexpected(other)),
         }
         // The end of the pipe is the proof of exec.
         match self.next_of_agent(Step::Exec)? {
-            None => self
-                .agent
-                .take()
-                .ok_or(LaunchError::TimedOut(Step::CloneAgent)),
+            None => self.started(),
             other => Err(self.unexpected(other)),
         }
     }
@@ -289,14 +306,19 @@ impl<C: Confinement> Start<'_, C> {
         Ok(())
     }
 
+    /// The agent's next message; `None`: it is the program now, or was.
     fn next_of_agent(&mut self, step: Step) -> Result<Option<FromAgent>, LaunchError> {
-        loop {
+        while self.over.is_none() {
             match self.hear(step)? {
                 Heard::Agent(Some(FromAgent::Failed(failure))) => return Err(self.failed(failure)),
-                Heard::Agent(message) => return Ok(message),
+                Heard::Agent(message) => {
+                    self.executing |= matches!(message, Some(FromAgent::Executing));
+                    return Ok(message);
+                }
                 Heard::Shim(message) => self.of_shim(message)?,
             }
         }
+        Ok(None)
     }
 
     fn of_shim(&mut self, message: Option<FromShim>) -> Result<(), LaunchError> {
@@ -306,15 +328,36 @@ impl<C: Confinement> Start<'_, C> {
                 Ok(())
             }
             Some(FromShim::Failed(failure)) => Err(self.failed(failure)),
-            Some(FromShim::Ended(ended)) => Err(LaunchError::Died {
-                who: "the program's process",
-                ended: Some(ended),
-            }),
+            Some(FromShim::Ended(ended)) => self.agent_ended(ended),
             None => Err(LaunchError::Died {
                 who: "the run's first process",
                 ended: None,
             }),
         }
+    }
+
+    /// The agent's process is over, and what it said is all in its pipe: an `execve` that was
+    /// announced and did not fail has happened, and a short program has come and gone.
+    fn agent_ended(&mut self, ended: Ended) -> Result<(), LaunchError> {
+        let status = self.ends.status.as_fd();
+        while readable(status, Duration::ZERO) {
+            match handshake::receive_from_agent(status.as_raw_fd())? {
+                Some(FromAgent::Failed(failure)) => return Err(self.failed(failure)),
+                Some(message) => self.executing |= matches!(message, FromAgent::Executing),
+                None => break,
+            }
+        }
+        if !self.executing {
+            let (who, ended) = ("the program's process", Some(ended));
+            return Err(LaunchError::Died { who, ended });
+        }
+        self.over = Some(ended);
+        Ok(())
+    }
+
+    fn started(&mut self) -> Result<(OwnedFd, Option<Ended>), LaunchError> {
+        let missing = LaunchError::TimedOut(Step::CloneAgent);
+        Ok((self.agent.take().ok_or(missing)?, self.over))
     }
 
     /// Waits for the next message. What the agent says comes first: it knows its own failure
@@ -339,16 +382,18 @@ impl<C: Confinement> Start<'_, C> {
                 }
             }
             let [agent, control, shim] = fds.map(|fd| fd.any().unwrap_or(true));
-            if agent {
-                let pipe = self.ends.status.as_raw_fd();
-                return Ok(Heard::Agent(handshake::receive_from_agent(pipe)?));
+            // poll(2) looks at one after the other: what the agent said before the shim spoke
+            // may have come since it was looked at.
+            let status = self.ends.status.as_fd();
+            if agent || readable(status, Duration::ZERO) {
+                let message = handshake::receive_from_agent(status.as_raw_fd())?;
+                return Ok(Heard::Agent(message));
             }
-            if control {
-                let socket = self.ends.control.as_fd();
-                return Ok(Heard::Shim(handshake::receive_from_shim(socket)?));
-            }
-            if shim {
-                return Ok(Heard::Shim(None));
+            if control || shim {
+                return match handshake::receive_from_shim(self.ends.control.as_fd()) {
+                    Err(error) if error.would_block() => Ok(Heard::Shim(None)),
+                    message => Ok(Heard::Shim(message?)),
+                };
             }
         }
     }
