@@ -203,8 +203,8 @@ fn read_ports(
 
 fn read_range(text: &str) -> Result<(u16, u16), String> {
     let (low, high) = match text.split_once('-') {
-        Some((low, high)) => (port(low)?, port(high)?),
-        None => (port(text)?, port(text)?),
+        Some((low, high)) => (port(low, text)?, port(high, text)?),
+        None => (port(text, text)?, port(text, text)?),
     };
     match low <= high {
         true => Ok((low, high)),
@@ -214,7 +214,7 @@ fn read_range(text: &str) -> Result<(u16, u16), String> {
     }
 }
 
-fn port(text: &str) -> Result<u16, String> {
+fn port(text: &str, whole: &str) -> Result<u16, String> {
     let digits = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
     match text.parse::<u16>() {
         Ok(0) => Err(

@@ -76,6 +76,12 @@ impl PolicyErrors {
         self.errors.is_empty()
     }
 
+    /// Whether something was said about `key` of `file`.
+    pub fn mentions(&self, file: &str, key: &str) -> bool {
+        let here = |place: &Place| place.file == file;
+        self.errors.iter().any(|error| error.key == key && error.place.as_ref().is_some_and(here))
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.errors.len()

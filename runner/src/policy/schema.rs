@@ -276,7 +276,7 @@ fn read_command(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Comman
 fn read_params(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<ParamText> {
     let mut params = Vec::new();
     for (name, raw) in reader.entries(section) {
-        let Some(table) = reader.as_section(&raw, &name.value) else {
+        let Some(table) = reader.as_section(&raw) else {
             continue;
         };
         reader.check_keys(&table, "params.*");
@@ -295,7 +295,7 @@ fn read_env(reader: &mut Reader<'_>, section: &Section<'_>, schema: &mut Schema)
     schema.env_pass = reader.strings(section, "pass");
     schema.env_path = reader.strings(section, "path").unwrap_or_default();
     if let Some(raw) = reader.raw(section, "set")
-        && let Some(set) = reader.as_section(&raw, "set")
+        && let Some(set) = reader.as_section(&raw)
     {
         for (name, raw) in reader.entries(&set) {
             if let Some(value) = reader.as_string(&raw) {
@@ -468,7 +468,7 @@ fn entry<'t>(
     if !raw.value.is_table() {
         return reader.wrong(raw, "a string or a table", &format!("{{ {main} = \"…\" }}"));
     }
-    let section = reader.as_section(raw, "")?;
+    let section = reader.as_section(raw)?;
     reader.check_keys(&section, kind);
     Some(section)
 }

@@ -159,14 +159,14 @@ impl<'a> Reader<'a> {
     /// A table below `section`, its keys checked.
     pub fn section<'t>(&mut self, section: &Section<'t>, key: &str) -> Option<Section<'t>> {
         let raw = self.raw(section, key)?;
-        let inner = self.as_section(&raw, key)?;
+        let inner = self.as_section(&raw)?;
         let kind = inner.name.clone();
         self.check_keys(&inner, &kind);
         Some(inner)
     }
 
     /// A value that must be a table.
-    pub fn as_section<'t>(&mut self, raw: &Raw<'t>, _key: &str) -> Option<Section<'t>> {
+    pub fn as_section<'t>(&mut self, raw: &Raw<'t>) -> Option<Section<'t>> {
         match raw.value {
             DeValue::Table(table) => Some(Section {
                 table,
@@ -332,7 +332,9 @@ fn unknown(table: &Table, name: &str) -> String {
     if let Some(near) = nearest(name, table.now.iter().copied()) {
         return format!("unknown key; did you mean `{near}`?");
     }
-    let homes: Vec<_> = keys::homes(name).map(|home| format!("[{home}]")).collect();
+    let entry = table.name.contains(['[', '*']);
+    let homes = keys::homes(name).filter(|_| !entry);
+    let homes: Vec<_> = homes.map(|home| format!("[{home}]")).collect();
     match homes.is_empty() {
         false => format!("unknown key here; write it under {}", homes.join(" or ")),
         true => format!("unknown key; write one of {}", table.now.join(", ")),

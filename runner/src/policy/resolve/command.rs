@@ -203,7 +203,7 @@ impl Resolver<'_> {
 
     /// Whether program and interpreters are granted for execution, by a first look: what is
     /// taken away again is the plan's to say.
-    pub(super) fn check_program(&mut self, files: &[FileRule], _request: &LoadRequest) {
+    pub(super) fn check_program(&mut self, files: &[FileRule]) {
         let Some(command) = self.command.clone() else {
             return;
         };

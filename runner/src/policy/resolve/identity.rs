@@ -22,7 +22,7 @@ pub fn default() -> Identity {
 
 impl Resolver<'_> {
     /// Resolves `[identity]` and the agent's home.
-    pub(super) fn identity(&mut self, _main: &Schema) {
+    pub(super) fn identity(&mut self) {
         if let Some(user) = self.scalar(|schema| schema.user.as_ref()) {
             self.identity.user = self.user(&user);
         } else {

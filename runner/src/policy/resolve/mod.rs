@@ -93,12 +93,12 @@ impl Resolver<'_> {
         self.version_and_name(main);
         self.open_workdir(request);
         let params = self.params(request, &main.schema);
-        self.identity(&main.schema);
-        self.variables(main, &params);
+        self.identity();
+        self.variables(main);
         let (env_pass, env_set) = self.env();
         self.command = self.command(request, &main.schema);
         let files = self.files();
-        self.check_program(&files, request);
+        self.check_program(&files);
         let (network, listen, unix) = self.network();
         self.check_ids(&files, &network, &listen, &unix);
         let limits = self.limits();
@@ -143,7 +143,9 @@ impl Resolver<'_> {
                     let what = format!("{} is not a version; write version = 1", version.value);
                     self.errors.add(&version.place, "version", what);
                 }
-                None if layer.source.prefix.is_empty() => {
+                None if layer.source.prefix.is_empty()
+                    && !self.errors.mentions(&layer.source.label, "version") =>
+                {
                     self.errors
                         .add(&whole, "version", "is missing; write version = 1");
                 }
@@ -151,6 +153,7 @@ impl Resolver<'_> {
             }
         }
         match &main.schema.name {
+            None if self.errors.mentions(&main.source.label, "name") => {}
             None => {
                 let what = "is missing; write name = \"the-agents-name\"";
                 self.errors.add(&main.source.place(), "name", what);
@@ -208,7 +211,7 @@ impl Resolver<'_> {
         values
     }
 
-    fn variables(&mut self, main: &Layer, _params: &BTreeMap<String, String>) {
+    fn variables(&mut self, main: &Layer) {
         self.values.set("WORKDIR", self.workdir.to_string_lossy());
         self.values.set("HOME", self.home.to_string_lossy());
         self.values
