@@ -223,7 +223,7 @@ fn port(text: &str, whole: &str) -> Result<u16, String> {
         Ok(port) if digits => Ok(port),
         _ => Err(format!(
             "has {} for a port; write 1 to 65535, A-B, or *",
-            quote(text)
+            quote(whole)
         )),
     }
 }

@@ -72,4 +72,6 @@ pub fn load(request: &LoadRequest, facts: &dyn Facts) -> Result<Policy, PolicyEr
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod tests;
