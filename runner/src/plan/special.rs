@@ -50,4 +50,14 @@ mod tests {
         assert_eq!(networks().count(), RANGES.len());
         assert!(networks().all(|net| net == net.trunc()));
     }
+
+    #[test]
+    fn the_document_names_every_range() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md");
+        let text = std::fs::read_to_string(file).expect("docs/policy.md");
+        for (range, what) in RANGES {
+            let row = format!("| `{range}` | {what} |");
+            assert!(text.lines().any(|line| line == row), "{row} is not in docs/policy.md");
+        }
+    }
 }

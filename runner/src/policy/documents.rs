@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 
 use super::{keys, schema};
-use crate::plan::special;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -77,15 +76,5 @@ fn every_key_is_described() {
     }
     for name in super::variables::NAMES {
         assert!(text.contains(&format!("`${{{name}}}`")), "${{{name}}} is not in docs/policy.md");
-    }
-}
-
-#[test]
-fn the_special_ranges_are_those_of_the_plan() {
-    let text = std::fs::read_to_string(root().join("docs/policy.md")).expect("docs/policy.md");
-    let rows: Vec<&str> = text.lines().collect();
-    for (range, what) in special::RANGES {
-        let row = format!("| `{range}` | {what} |");
-        assert!(rows.contains(&row.as_str()), "{row} is not in docs/policy.md");
     }
 }
