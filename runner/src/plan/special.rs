@@ -57,7 +57,10 @@ mod tests {
         let text = std::fs::read_to_string(file).expect("docs/policy.md");
         for (range, what) in RANGES {
             let row = format!("| `{range}` | {what} |");
-            assert!(text.lines().any(|line| line == row), "{row} is not in docs/policy.md");
+            assert!(
+                text.lines().any(|line| line == row),
+                "{row} is not in docs/policy.md"
+            );
         }
     }
 }

@@ -10,12 +10,22 @@ use super::facts::fake::FakeFacts;
 use super::*;
 
 fn corpus(kind: &str) -> Vec<(PathBuf, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/policy/corpus").join(kind);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/policy/corpus")
+        .join(kind);
     let mut files: Vec<_> = std::fs::read_dir(&folder)
         .expect("the corpus is there")
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .map(|path| (path.clone(), std::fs::read_to_string(&path).expect("a text")))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .map(|path| {
+            (
+                path.clone(),
+                std::fs::read_to_string(&path).expect("a text"),
+            )
+        })
         .collect();
     files.sort();
     files
@@ -36,7 +46,10 @@ fn load_text(name: &str, text: &str) -> Result<Policy, PolicyErrors> {
 }
 
 fn name(path: &Path) -> String {
-    path.file_name().expect("a name").to_string_lossy().into_owned()
+    path.file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[test]
@@ -132,7 +145,10 @@ fn the_kits_load_on_the_real_machine() {
         ..LoadRequest::default()
     };
     let policy = load(&request, &facts::SystemFacts).unwrap_or_else(|errors| panic!("{errors}"));
-    let loader = policy.files.iter().find(|rule| rule.info.key == "@shell/files.read[0].loader");
+    let loader = policy
+        .files
+        .iter()
+        .find(|rule| rule.info.key == "@shell/files.read[0].loader");
     assert!(!loader.expect("a loader").targets.is_empty());
     assert!(policy.command.expect("a command").program.is_some());
 }

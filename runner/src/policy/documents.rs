@@ -71,10 +71,16 @@ fn every_key_is_described() {
             assert!(text.contains(&whole), "{whole} is not in docs/policy.md");
         }
         for key in table.later {
-            assert!(text.contains(&format!("`{key}`")), "`{key}` is not in docs/policy.md");
+            assert!(
+                text.contains(&format!("`{key}`")),
+                "`{key}` is not in docs/policy.md"
+            );
         }
     }
     for name in super::variables::NAMES {
-        assert!(text.contains(&format!("`${{{name}}}`")), "${{{name}}} is not in docs/policy.md");
+        assert!(
+            text.contains(&format!("`${{{name}}}`")),
+            "${{{name}}} is not in docs/policy.md"
+        );
     }
 }

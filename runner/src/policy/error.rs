@@ -79,7 +79,9 @@ impl PolicyErrors {
     /// Whether something was said about `key` of `file`.
     pub fn mentions(&self, file: &str, key: &str) -> bool {
         let here = |place: &Place| place.file == file;
-        self.errors.iter().any(|error| error.key == key && error.place.as_ref().is_some_and(here))
+        self.errors
+            .iter()
+            .any(|error| error.key == key && error.place.as_ref().is_some_and(here))
     }
 
     /// How many.
