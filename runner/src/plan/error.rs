@@ -50,7 +50,7 @@ pub enum CompileError {
         /// The rule.
         key: String,
         /// Where it stands.
-        place: Place,
+        place: Box<Place>,
     },
     /// The file system's own permissions stand against a grant.
     #[error(
@@ -61,7 +61,7 @@ pub enum CompileError {
         /// The rule.
         key: String,
         /// Where it stands.
-        place: Place,
+        place: Box<Place>,
         /// The object.
         path: PathBuf,
         /// Its owner.

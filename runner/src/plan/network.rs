@@ -40,7 +40,7 @@ pub fn compile(policy: &Policy, first: Row) -> Result<Network, Vec<CompileError>
         .find(|(_, rule)| rule.to == Endpoint::Itself && !rule.takes_away);
     let mut errors = Vec::new();
     if let (Some((_, rule)), Namespace::Host, false) = (itself, namespace, SELF_IN_HOST_NAMESPACE) {
-        let (key, place) = (rule.info.key.clone(), rule.info.place.clone());
+        let (key, place) = (rule.info.key.clone(), Box::new(rule.info.place.clone()));
         errors.push(CompileError::SelfInHostNetwork { key, place });
     }
     let itself = itself.map(|(row, _)| row);

@@ -115,7 +115,7 @@ fn way(policy: &Policy, object: &Object, info: &RuleInfo) -> Result<(), CompileE
     let Some(above) = closed else { return Ok(()) };
     Err(CompileError::Permissions {
         key: info.key.clone(),
-        place: info.place.clone(),
+        place: Box::new(info.place.clone()),
         path: above.path.clone(),
         owner: above.uid,
         mode: above.mode,
@@ -178,7 +178,7 @@ fn needed(object: &Object, rights: Rights) -> u32 {
 fn refusal(policy: &Policy, object: &Object, lacks: u32, info: &RuleInfo) -> CompileError {
     CompileError::Permissions {
         key: info.key.clone(),
-        place: info.place.clone(),
+        place: Box::new(info.place.clone()),
         path: object.path.clone(),
         owner: object.uid,
         mode: object.mode,
