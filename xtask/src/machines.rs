@@ -47,6 +47,8 @@ truncate -s 600M /run/smoke/ext4
 mkfs.ext4 -q /run/smoke/ext4
 mount -o loop /run/smoke/ext4 /run/smoke/scratch
 chmod 1777 /run/smoke/scratch
+mkdir /run/smoke/scratch/srv
+mount --bind /run/smoke/scratch/srv /srv
 export TMPDIR=/run/smoke/scratch LP_RUN_TEST_STRICT=1 RUST_BACKTRACE=0
 set +e
 cd "$3"
