@@ -142,7 +142,7 @@ impl Btf {
             bits = bits.checked_add(offset)?;
             current = target;
         }
-        (bits % 8 == 0).then_some(bits / 8)
+        bits.is_multiple_of(8).then_some(bits / 8)
     }
 
     /// Type id of the structure `name`.

@@ -213,13 +213,17 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        // The last process may still be on its way out.
-        for _ in 0..100 {
-            if fs::remove_dir(&self.cgroup).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+        gone(&self.cgroup);
+    }
+}
+
+/// Removes a cgroup, whose last process may still be on its way out.
+fn gone(cgroup: &Path) {
+    for _ in 0..100 {
+        if fs::remove_dir(cgroup).is_ok() {
+            return;
         }
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
 
@@ -482,12 +486,7 @@ fn nobody_else_is_counted() {
     drop(worker);
     assert_eq!(bench.allowed(READ), 1);
     assert_eq!(bench.files.sums().unwrap().opens, 1);
-    for _ in 0..100 {
-        if fs::remove_dir(&nested).is_ok() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    gone(&nested);
 }
 
 #[test]
@@ -682,6 +681,76 @@ fn hidden_names_are_bounded() {
     }
     assert_eq!(bench.denials().len() as u64, MAX_DENIED_PER_RUN);
     assert_eq!(bench.files.failures.unnamed(), 1100 - MAX_DENIED_PER_RUN);
+}
+
+/// The way that lp-run itself takes: object, run, plan, ring.
+#[test]
+fn a_run_is_counted_by_its_plan() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    bench.files.detach();
+    let cgroup = bench.cgroup.join("run");
+    fs::create_dir(&cgroup).unwrap();
+    let kb = bench.path("kb");
+    fs::create_dir(&kb).unwrap();
+    fs::write(kb.join("page"), "x").unwrap();
+    fs::create_dir(bench.path("hidden")).unwrap();
+    fs::write(bench.path("hidden/key"), "x").unwrap();
+    let mut plan = crate::record::samples::plan();
+    plan.count_files = true;
+    // The test's files lie below /tmp, which is the run's own place in a real view.
+    plan.view.mounts.clear();
+    let facts = crate::policy::facts::SystemFacts;
+    let object = crate::policy::facts::Facts::open(&facts, &kb, &[0]).unwrap();
+    plan.anchors = vec![Anchor {
+        object: Some(object),
+        path: kb.clone(),
+        directory: true,
+        rights: Rights {
+            read: true,
+            ..Rights::default()
+        },
+        owners: Owners {
+            read: Some(0),
+            ..Owners::default()
+        },
+    }];
+    let mut objects = crate::watch::Objects::load().unwrap();
+    let mut files = objects.files().unwrap();
+    let rules = crate::watch::Rules::from(&plan);
+    let directory = crate::watch::open_cgroup(&cgroup).unwrap();
+    let mut run = objects.start(rules, directory, 2).unwrap();
+    files.start(&plan, &mut run).unwrap();
+    run.set_state(crate::watch::State::Live).unwrap();
+    let mut worker = bench.outsider();
+    bench.take_in(&worker, &cgroup);
+    worker.run(
+        "assert c.mount(b'tmpfs', b'hidden', b'tmpfs', 0, None) == 0\n\
+         for i in range(3): os.open('kb/page',0); no(os.open,'hidden/key',0)",
+    );
+    drop(worker);
+    let (tree, clock) = (Tree::of(&plan), run.clock());
+    let mut news = Vec::new();
+    while run.drain(64, |event| news.push(event)) {}
+    for event in news {
+        if let crate::watch::Decoded::File(event) = event {
+            let denial = files.failures.note(event, &tree, exists_on_host, &clock);
+            assert_eq!(
+                denial.map(|denial| (denial.count, denial.hidden)),
+                Some((1, true))
+            );
+        }
+    }
+    assert_eq!(run.usage().unwrap()[0].allowed, Some(3));
+    let denials = files.denials(&clock).unwrap();
+    assert_eq!(denials.len(), 1);
+    assert_eq!((denials[0].count, denials[0].hidden), (3, true));
+    assert!(denials[0].target.ends_with(b"/hidden/key"));
+    run.forget_files();
+    assert_eq!(run.usage().unwrap()[0].allowed, None);
+    drop(run);
+    gone(&cgroup);
 }
 
 #[test]
