@@ -156,6 +156,11 @@ pub(super) fn lock(base: &Path) -> Result<File, ControlError> {
     if !metadata.is_dir() || !own || metadata.mode() & 0o022 != 0 {
         return Err(ControlError::NotOurs(base.to_owned()));
     }
+    if metadata.mode() & 0o7777 != 0o700 {
+        // Somebody was quicker and less strict.
+        let mode = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(base, mode).map_err(failed("close", base))?;
+    }
     let path = base.join("lock");
     let mut options = File::options();
     options.write(true).create(true).truncate(false).mode(0o600);

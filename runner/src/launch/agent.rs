@@ -3,9 +3,9 @@
 //! System calls only, and the order is the point.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, chdir, setpgid};
 
@@ -37,6 +37,8 @@ pub(super) struct Agent<'a, C> {
     pub status: RawFd,
     /// Read end of the gate pipe.
     pub gate: RawFd,
+    /// The host's `/proc`: the one of the view can be read only.
+    pub proc: BorrowedFd<'a>,
 }
 
 impl<C: Confinement> Agent<'_, C> {
@@ -62,7 +64,7 @@ impl<C: Confinement> Agent<'_, C> {
         call(Step::Signals, process::reset_signals())?;
         umask(UMASK);
         call(Step::Priority, process::reset_priority())?;
-        at(Step::OomScore, oom_score())?;
+        at(Step::OomScore, self.oom_score())?;
         applied(Step::Identity, confinement.identity())?;
         // With the agent's own rights: a directory that it could not enter is no start.
         at(Step::WorkingDirectory, chdir(self.workdir))?;
@@ -110,6 +112,12 @@ impl<C: Confinement> Agent<'_, C> {
         Ok(())
     }
 
+    fn oom_score(&self) -> nix::Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = openat(self.proc, c"self/oom_score_adj", flags, Mode::empty())?;
+        nix::unistd::write(&file, OOM_SCORE).map(drop)
+    }
+
     fn close_descriptors(&self) -> Result<(), Failure> {
         call(Step::CloseDescriptors, descriptor::close_on_exec_from(3))?;
         for fd in self.keep {
@@ -117,12 +125,6 @@ impl<C: Confinement> Agent<'_, C> {
         }
         Ok(())
     }
-}
-
-fn oom_score() -> nix::Result<()> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-    let file = open(c"/proc/self/oom_score_adj", flags, Mode::empty())?;
-    nix::unistd::write(&file, OOM_SCORE).map(drop)
 }
 
 fn at<T>(step: Step, result: nix::Result<T>) -> Result<T, Failure> {

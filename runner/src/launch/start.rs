@@ -139,6 +139,7 @@ struct ShimEnds {
     status: OwnedFd,
     gate: OwnedFd,
     null: OwnedFd,
+    proc: OwnedFd,
 }
 
 fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> {
@@ -155,6 +156,8 @@ fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> 
     let events = file("cgroup.events", OFlag::O_RDONLY).map_err(named("open cgroup.events"))?;
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(named("open /dev/null"))?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let proc = open("/proc", flags, Mode::empty()).map_err(named("open /proc"))?;
     let ends = Ends {
         control,
         death,
@@ -169,6 +172,7 @@ fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> 
         status: status_write,
         gate: gate_read,
         null,
+        proc,
     };
     Ok((ends, shim_ends))
 }
@@ -212,6 +216,7 @@ fn clone_shim<C: Confinement>(
             keep: &keep,
             status: shim_ends.status.as_raw_fd(),
             gate: shim_ends.gate.as_raw_fd(),
+            proc: shim_ends.proc.as_fd(),
         },
         control: shim_ends.control.as_fd(),
         death: shim_ends.death.as_fd(),
