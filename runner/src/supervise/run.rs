@@ -5,7 +5,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -112,6 +112,7 @@ fn carry_out(
     let mut audit = open_logs(request, desk, plan)?;
     let objects = Objects::load()?;
     let dir = RunDir::create(&desk.run)?;
+    dir.record_logs(&plan.policy.name, log_paths(request, plan))?;
     let told = tell_agent(plan, &dir)?;
     let prepared = enforce::prepare(
         plan,
@@ -165,6 +166,13 @@ fn open_logs(request: &RunRequest, desk: &Desk<'_>, plan: &Plan) -> Result<Audit
         files.push(LogFile::open(path, Some(&desk.caller))?);
     }
     Ok(Audit::new(files, &desk.run, &plan.policy.name))
+}
+
+/// Where the logs are, for the last line of a run that dies.
+fn log_paths(request: &RunRequest, plan: &Plan) -> Vec<PathBuf> {
+    let logs = plan.policy.audit.log.iter().chain(&request.audit);
+    logs.filter_map(|path| std::path::absolute(path).ok())
+        .collect()
 }
 
 /// The directory in which the agent reads what it may do and what was denied.
