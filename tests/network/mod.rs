@@ -6,6 +6,7 @@
 mod counting;
 mod hooks;
 mod inbound;
+mod itself;
 mod lifecycle;
 
 use std::fs;

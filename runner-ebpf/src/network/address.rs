@@ -12,7 +12,8 @@ const UDP: u32 = 17;
 const UDP_LITE: u32 = 136;
 const MPTCP: u32 = 262;
 
-const MAPPED: u32 = 0xffff_u32.to_be();
+/// The third word of an IPv4 address.
+pub const MAPPED: u32 = 0xffff_u32.to_be();
 
 /// An IPv4 address in network order.
 #[inline(always)]

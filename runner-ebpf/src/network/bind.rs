@@ -51,7 +51,7 @@ fn live(context: &SockAddrContext, scope: &Scope, address: Address, port: u16) -
             _ => NO_ROW,
         },
         Verdict::Deny(row) => row,
-        Verdict::Nothing | Verdict::OtherwiseGranted => NO_ROW,
+        Verdict::Nothing | Verdict::OtherwiseGranted | Verdict::Perhaps(_) => NO_ROW,
     };
     let target = DeniedAddress {
         slot: scope.slot,

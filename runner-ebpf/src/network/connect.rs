@@ -7,6 +7,7 @@ use lp_run_common::network::DeniedAddress;
 use lp_run_common::run::NO_ROW;
 
 use super::address::{Address, bytes, protocol_bit, reached};
+use super::itself::{self, Owner};
 use super::rules::{self, Endpoint, Verdict};
 use super::{EPERM, PASS, REFUSE, socket};
 use crate::counters;
@@ -37,6 +38,15 @@ fn live(context: &SockAddrContext, scope: &Scope, address: Address) -> i32 {
     let to = Endpoint::new(address, port, protocol_bit(protocol));
     let row = match rules::outbound(scope, to) {
         Verdict::Allow(row) => row,
+        Verdict::Perhaps(row) => {
+            let context = context.sock_addr.cast();
+            match itself::owner(context, scope, &to) {
+                // To nobody: a connection is refused by the kernel, as without rules, and
+                // egress decides on datagrams.
+                Owner::Run | Owner::Nobody => row,
+                Owner::Other => return refuse(scope, to, protocol, family, NO_ROW),
+            }
+        }
         // Sorting addresses, the C library connects a UDP socket to each and sends nothing.
         // Egress decides on what is sent.
         Verdict::OtherwiseGranted => return remember(context, scope, NO_ROW),

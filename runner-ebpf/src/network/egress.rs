@@ -9,6 +9,7 @@ use lp_run_common::network::{DeniedAddress, HOOK_EGRESS, PROTOCOL_TCP, PROTOCOL_
 use lp_run_common::run::NO_ROW;
 
 use super::address::{bytes, is_loopback, protocol_bit};
+use super::itself::{self, Owner};
 use super::packet::{self, Packet};
 use super::rules::{self, Endpoint, Verdict};
 use super::{EPERM, PASS, REFUSE, socket};
@@ -55,12 +56,15 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
                 let to_peer = packet.destination == peer && packet.destination_port == port;
                 tcp(&scope, &packet, stored, state == LISTEN || to_peer)
             }
-            PROTOCOL_UDP => udp(&scope, &packet),
+            PROTOCOL_UDP => udp(skb, &scope, &packet),
             _ => Verdict::Nothing,
         }
     };
     let refused_by = match verdict {
-        Verdict::Allow(row) if counters::bytes(&scope, row, Way::Out, length) => return PASS,
+        Verdict::Allow(row) if counters::bytes(&scope, row, Way::Out, length) => {
+            itself::mark(skb, &scope, &packet);
+            return PASS;
+        }
         Verdict::Deny(row) => row,
         _ => NO_ROW,
     };
@@ -97,14 +101,24 @@ fn tcp(scope: &Scope, packet: &Packet, stored: Option<*mut SocketRow>, expected:
     }
     // An accepted connection of a socket that listens without bind.
     let from = Endpoint::new(packet.source, packet.source_port, PROTOCOL_TCP);
-    rules::local(scope, from)
+    match rules::local(scope, from) {
+        // Ingress has let in nobody but the run.
+        Verdict::Perhaps(row) => Verdict::Allow(row),
+        verdict => verdict,
+    }
 }
 
 #[inline(always)]
-fn udp(scope: &Scope, packet: &Packet) -> Verdict {
+fn udp(skb: *mut __sk_buff, scope: &Scope, packet: &Packet) -> Verdict {
     let to = Endpoint::new(packet.destination, packet.destination_port, PROTOCOL_UDP);
-    let verdict = rules::outbound(scope, to);
-    if !matches!(verdict, Verdict::Nothing | Verdict::OtherwiseGranted)
+    let verdict = match rules::outbound(scope, to) {
+        Verdict::Perhaps(row) => match itself::owner(skb.cast(), scope, &to) {
+            Owner::Run => Verdict::Allow(row),
+            Owner::Other | Owner::Nobody => Verdict::Nothing,
+        },
+        verdict => verdict,
+    };
+    if matches!(verdict, Verdict::Allow(_) | Verdict::Deny(_))
         || !rules::remembered(scope, packet.source_port, to)
     {
         return verdict;

@@ -9,6 +9,7 @@ use lp_run_common::network::{DeniedAddress, HOOK_INGRESS, PROTOCOL_TCP, PROTOCOL
 use lp_run_common::run::NO_ROW;
 
 use super::address::{bytes, protocol_bit};
+use super::itself;
 use super::packet::{self, Packet};
 use super::rules::{self, Endpoint, Verdict};
 use super::{PASS, REFUSE, socket};
@@ -51,9 +52,9 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
             PROTOCOL_TCP => {
                 // SAFETY: a socket that the verifier knows.
                 let listens = unsafe { (*sock).state } == LISTEN;
-                tcp(&scope, &packet, stored, listens)
+                tcp(skb, &scope, &packet, stored, listens)
             }
-            PROTOCOL_UDP => udp(&scope, &packet),
+            PROTOCOL_UDP => udp(skb, &scope, &packet),
             _ => Verdict::Nothing,
         }
     };
@@ -78,24 +79,43 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
 }
 
 #[inline(always)]
-fn tcp(scope: &Scope, packet: &Packet, stored: Option<*mut SocketRow>, listens: bool) -> Verdict {
+fn tcp(
+    skb: *mut __sk_buff,
+    scope: &Scope,
+    packet: &Packet,
+    stored: Option<*mut SocketRow>,
+    listens: bool,
+) -> Verdict {
     let row = match stored {
         // SAFETY: a field of a map value.
         Some(stored) => unsafe { (*stored).row },
         None => NO_ROW,
     };
-    if !listens && row != NO_ROW {
+    if listens {
+        return arrival(skb, scope, packet, PROTOCOL_TCP);
+    }
+    // The answer that opens a connection by `self` must come from the run.
+    let by_itself = scope.row.mark != 0 && row == scope.row.self_row;
+    if by_itself && packet.opens && !itself::marked(skb, scope, packet) {
+        return Verdict::Nothing;
+    }
+    if row != NO_ROW {
         return Verdict::Allow(row);
     }
-    arrival(scope, packet, PROTOCOL_TCP)
+    // An accepted connection of a socket that listens without a rule.
+    match rules::local(scope, end(packet, PROTOCOL_TCP)) {
+        Verdict::Perhaps(row) => Verdict::Allow(row),
+        verdict => verdict,
+    }
 }
 
 #[inline(always)]
-fn udp(scope: &Scope, packet: &Packet) -> Verdict {
-    let verdict = match rules::outbound(scope, source(packet, PROTOCOL_UDP)) {
-        Verdict::Nothing | Verdict::OtherwiseGranted => arrival(scope, packet, PROTOCOL_UDP),
+fn udp(skb: *mut __sk_buff, scope: &Scope, packet: &Packet) -> Verdict {
+    match rules::outbound(scope, source(packet, PROTOCOL_UDP)) {
+        Verdict::Nothing | Verdict::OtherwiseGranted | Verdict::Perhaps(_) => {}
         verdict => return verdict,
-    };
+    }
+    let verdict = arrival(skb, scope, packet, PROTOCOL_UDP);
     if matches!(verdict, Verdict::Allow(_))
         && !rules::remember(scope, packet.destination_port, source(packet, PROTOCOL_UDP))
     {
@@ -108,13 +128,22 @@ fn udp(scope: &Scope, packet: &Packet) -> Verdict {
 /// The verdict on something that nobody asked for. A rule that takes the sender away wins over
 /// one that grants the local end.
 #[inline(always)]
-fn arrival(scope: &Scope, packet: &Packet, protocol: u8) -> Verdict {
+fn arrival(skb: *mut __sk_buff, scope: &Scope, packet: &Packet, protocol: u8) -> Verdict {
     let denied = rules::outbound(scope, source(packet, protocol));
     if let Verdict::Deny(_) = denied {
         return denied;
     }
-    let at = Endpoint::new(packet.destination, packet.destination_port, protocol);
-    rules::local(scope, at)
+    match rules::local(scope, end(packet, protocol)) {
+        Verdict::Perhaps(row) if itself::marked(skb, scope, packet) => Verdict::Allow(row),
+        Verdict::Perhaps(_) => Verdict::Nothing,
+        verdict => verdict,
+    }
+}
+
+/// The local end.
+#[inline(always)]
+fn end(packet: &Packet, protocol: u8) -> Endpoint {
+    Endpoint::new(packet.destination, packet.destination_port, protocol)
 }
 
 #[inline(always)]

@@ -7,6 +7,7 @@ pub mod bind;
 pub mod connect;
 pub mod egress;
 pub mod ingress;
+pub mod itself;
 pub mod packet;
 pub mod rules;
 pub mod sendmsg;

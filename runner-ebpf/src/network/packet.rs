@@ -4,10 +4,13 @@
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 
-use super::address::{Address, mapped};
+use super::address::{Address, TCP, mapped};
 
 /// IPv6 extension headers that may stand before the transport header: a jumbogram has one.
 const MAX_EXTENSIONS: usize = 4;
+
+/// A flag of TCP's 14th byte.
+const SYN: u8 = 2;
 
 const HOP_BY_HOP: u8 = 0;
 const FRAGMENT: u8 = 44;
@@ -28,6 +31,8 @@ pub struct Packet {
     pub source_port: u16,
     /// Host order.
     pub destination_port: u16,
+    /// A TCP packet with `SYN`.
+    pub opens: bool,
     /// The packet is one that a socket of a run may exchange: no options, no routing header,
     /// not a later fragment (which has no ports), ports read.
     pub plain: bool,
@@ -43,6 +48,7 @@ pub fn read(skb: *mut __sk_buff) -> Packet {
         destination: [0; 4],
         source_port: 0,
         destination_port: 0,
+        opens: false,
         plain: false,
     };
     let Some(first) = load::<u8>(skb, 0) else {
@@ -61,6 +67,12 @@ pub fn read(skb: *mut __sk_buff) -> Packet {
         packet.source_port = u16::from_be(ports[0]);
         packet.destination_port = u16::from_be(ports[1]);
         packet.plain = true;
+    }
+    if u32::from(packet.protocol) == TCP {
+        match load::<u8>(skb, transport + 13) {
+            Some(flags) => packet.opens = flags & SYN != 0,
+            None => packet.plain = false,
+        }
     }
     packet
 }

@@ -50,6 +50,9 @@ pub enum Verdict {
     Nothing,
     /// As `Nothing`, but a rule grants the address with another port or protocol.
     OtherwiseGranted,
+    /// In the host's namespace, a loopback address on which the rule `self` (its row) may
+    /// speak: `itself` tells whether the run is at the other end.
+    Perhaps(u32),
 }
 
 /// The verdict on sending to `to`.
@@ -90,14 +93,17 @@ const LOCAL: u32 = 1;
 const ALLOW: u64 = 1 << 32;
 const DENY: u64 = 2 << 32;
 const OTHERWISE: u64 = 3 << 32;
+const PERHAPS: u64 = 4 << 32;
+const KIND: u64 = 7 << 32;
 
 #[inline(always)]
 fn open(verdict: u64) -> Verdict {
     let row = verdict as u32;
-    match verdict & OTHERWISE {
+    match verdict & KIND {
         ALLOW => Verdict::Allow(row),
         DENY => Verdict::Deny(row),
         OTHERWISE => Verdict::OtherwiseGranted,
+        PERHAPS => Verdict::Perhaps(row),
         _ => Verdict::Nothing,
     }
 }
@@ -123,14 +129,19 @@ extern "C" fn rules_verdict(slot: u32, table: u32, endpoint: *const Endpoint) ->
         DESTINATIONS.get(&key)
     };
     let verdict = candidates.map_or(0, |candidates| choose(candidates, endpoint));
-    let kind = verdict & OTHERWISE;
-    if kind == ALLOW || kind == DENY {
+    let kind = verdict & KIND;
+    let itself = scope.row.self_row;
+    if kind == ALLOW || kind == DENY || itself == NO_ROW || endpoint.protocol == 0 {
         return verdict;
     }
-    // In a namespace with nothing but loopback, every local address is the run's own.
-    let own = is_loopback(endpoint.address) || (table == LOCAL && is_unspecified(endpoint.address));
-    if own && scope.own_network() && scope.row.self_row != NO_ROW {
-        return ALLOW | u64::from(scope.row.self_row);
+    if scope.own_network() {
+        // With nothing but loopback, every local address is the run's own.
+        let own = is_loopback(endpoint.address)
+            || (table == LOCAL && is_unspecified(endpoint.address));
+        return if own { ALLOW | u64::from(itself) } else { verdict };
+    }
+    if is_loopback(endpoint.address) && scope.row.mark != 0 {
+        return PERHAPS | u64::from(itself);
     }
     verdict
 }

@@ -8,6 +8,7 @@ use lp_run_common::network::DeniedAddress;
 use lp_run_common::run::NO_ROW;
 
 use super::address::{Address, bytes, protocol_bit, reached};
+use super::itself::{self, Owner};
 use super::rules::{self, Endpoint, Verdict};
 use super::{EPERM, PASS, REFUSE};
 use crate::counters;
@@ -52,12 +53,19 @@ fn live(
     let named = port != 0;
     let (address, port) = if named { (address, port) } else { peer(sock) };
     let to = Endpoint::new(reached(address), port, protocol_bit(protocol));
-    let refused_by = match rules::outbound(scope, to) {
+    let verdict = match rules::outbound(scope, to) {
+        Verdict::Perhaps(row) => match itself::owner(context.sock_addr.cast(), scope, &to) {
+            Owner::Run => Verdict::Allow(row),
+            Owner::Other | Owner::Nobody => Verdict::Nothing,
+        },
+        verdict => verdict,
+    };
+    let refused_by = match verdict {
         Verdict::Allow(_) if !named => return PASS,
         Verdict::Allow(row) if counters::allowed(scope, row) => return PASS,
         Verdict::Allow(_) => NO_ROW,
         Verdict::Deny(row) => row,
-        Verdict::Nothing | Verdict::OtherwiseGranted => {
+        Verdict::Nothing | Verdict::OtherwiseGranted | Verdict::Perhaps(_) => {
             // SAFETY: a socket that the verifier knows.
             let local_port = unsafe { (*sock).src_port } as u16;
             if rules::remembered(scope, local_port, to) {

@@ -341,9 +341,16 @@ fn row(rules: &Rules, cgroup: u64, level: u32) -> RunRow {
         rows: rules.counted.len() as u32,
         self_row: rules.self_row.unwrap_or(NO_ROW),
         level,
-        mark: 0,
+        mark: mark(rules, cgroup),
         cgroup,
     }
+}
+
+/// The mark of the run's packets on loopback, where `self` needs it: no two cgroups that exist
+/// at once have the same, and an administrator's own small marks are far away.
+fn mark(rules: &Rules, cgroup: u64) -> u32 {
+    let needed = rules.namespace == Namespace::Host && rules.self_row.is_some();
+    if needed { 0x6c70_0000 ^ cgroup as u32 } else { 0 }
 }
 
 /// Refuses what the maps cannot hold: nothing is ever cut off.
