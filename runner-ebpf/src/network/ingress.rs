@@ -9,7 +9,7 @@ use lp_run_common::network::{DeniedAddress, HOOK_INGRESS, PROTOCOL_TCP, PROTOCOL
 use lp_run_common::run::NO_ROW;
 
 use super::address::{bytes, protocol_bit};
-use super::itself;
+use super::itself::{self, Owner};
 use super::packet::{self, Packet};
 use super::rules::{self, Endpoint, Verdict};
 use super::{PASS, REFUSE, socket};
@@ -94,10 +94,14 @@ fn tcp(
     if listens {
         return arrival(skb, scope, packet, PROTOCOL_TCP);
     }
-    // The answer that opens a connection by `self` must come from the run.
+    // The answer that opens a connection by `self` must come from the run. It has no mark where
+    // the kernel shows no SYN-ACK of IPv6 to egress (Linux 6.1).
     let by_itself = scope.row.mark != 0 && row == scope.row.self_row;
-    if by_itself && packet.opens && !itself::marked(skb, scope, packet) {
-        return Verdict::Nothing;
+    if by_itself && packet.opens {
+        let server = source(packet, PROTOCOL_TCP);
+        if itself::owner(skb.cast(), scope, &server) != Owner::Run {
+            return Verdict::Nothing;
+        }
     }
     if row != NO_ROW {
         return Verdict::Allow(row);

@@ -3,10 +3,11 @@
 //! at the other end one of the run's own?
 //!
 //! Before something is sent, the kernel is asked who would get it, and the socket's storage
-//! tells whether that is the run. Between question and delivery the socket may change hands,
-//! so what the run sends on loopback carries the run's mark, and a connection by `self` comes
-//! about only if both its ends see that mark. Only root can forge it (`SO_MARK`). A datagram
-//! has no second end to ask: it could reach somebody else who takes over the port within the
+//! tells whether that is the run. Between question and delivery the port may change hands, so
+//! the question is asked again when the answer of the server arrives, before the connection
+//! stands and a byte is sent. What the run sends on loopback carries the run's mark, by which
+//! a server of the run knows its clients; only root can forge it (`SO_MARK`). A datagram has
+//! no answer to wait for: it could reach somebody else who takes over the port within the
 //! microseconds between its egress and its delivery.
 
 use core::ffi::c_void;

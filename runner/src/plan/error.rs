@@ -40,18 +40,6 @@ pub enum CompileError {
         /// How many there are.
         are: usize,
     },
-    /// `self` beside rules that need the host's network.
-    #[error(
-        "{key}: `self` means a loopback of the run's own, and this policy has the host's network \
-         (an address in `allow`, or `listen`); name the local ports instead, as \
-         \"127.0.0.1:8080\" in `allow` and `listen`"
-    )]
-    SelfInHostNetwork {
-        /// The rule.
-        key: String,
-        /// Where it stands.
-        place: Box<Place>,
-    },
     /// The file system's own permissions stand against a grant.
     #[error(
         "{key}: `{}` belongs to uid {owner} with mode {mode:04o}, and the agent ({agent}) may not \
@@ -99,7 +87,7 @@ impl CompileError {
     /// Where the rule stands, if a rule is at fault.
     pub fn place(&self) -> Option<&Place> {
         match self {
-            Self::SelfInHostNetwork { place, .. } | Self::Permissions { place, .. } => Some(place),
+            Self::Permissions { place, .. } => Some(place),
             _ => None,
         }
     }

@@ -378,6 +378,12 @@ fn connect(plan: &Plan, host: &str, port: u16, protocol: Protocol) -> Explanatio
     let candidates = network::lookup(&plan.network.destinations, address);
     let decisive = network::decide(candidates, port, protocol);
     let allowed = decisive.is_some_and(|candidate| candidate.verdict == VERDICT_ALLOW);
+    if let (None, Some(row), true) = (decisive, plan.network.itself, address.is_loopback()) {
+        let mut answer = Explanation::new(act, Verdict::Unknown);
+        answer.rule = cite(plan, row);
+        answer.notes.push("allowed exactly while the run itself listens there".to_owned());
+        return answer;
+    }
     let mut answer = Explanation::new(
         act,
         if allowed {

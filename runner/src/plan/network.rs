@@ -25,10 +25,6 @@ use crate::policy::model::{Endpoint, ListenRule, NetworkRule, Policy, Protocol};
 /// Most prefixes of one run, so that it cannot starve the others of their map entries.
 pub const MAX_PREFIXES_PER_RUN: usize = 4096;
 
-/// Whether the hooks can tell the run's own listeners from the host's in the host's network
-/// namespace. They cannot: `self` needs a namespace of the run's own.
-const SELF_IN_HOST_NAMESPACE: bool = false;
-
 /// The network of a policy. `first` is the row of `network[0]`; listen and unix rules follow
 /// the network rules.
 pub fn compile(policy: &Policy, first: Row) -> Result<Network, Vec<CompileError>> {
@@ -39,11 +35,10 @@ pub fn compile(policy: &Policy, first: Row) -> Result<Network, Vec<CompileError>
         .zip(&policy.network)
         .find(|(_, rule)| rule.to == Endpoint::Itself && !rule.takes_away);
     let mut errors = Vec::new();
-    if let (Some((_, rule)), Namespace::Host, false) = (itself, namespace, SELF_IN_HOST_NAMESPACE) {
-        let (key, place) = (rule.info.key.clone(), Box::new(rule.info.place.clone()));
-        errors.push(CompileError::SelfInHostNetwork { key, place });
-    }
     let itself = itself.map(|(row, _)| row);
+    // In the host's namespace loopback belongs to everybody: there the programs find out who
+    // listens, and no entry may grant the whole of it.
+    let own = itself.filter(|_| namespace == Namespace::Own);
     let key = |row: u32| {
         let infos = policy.network.iter().map(|rule| &rule.info);
         let mut infos = infos.chain(policy.listen.iter().map(|rule| &rule.info));
@@ -57,8 +52,8 @@ pub fn compile(policy: &Policy, first: Row) -> Result<Network, Vec<CompileError>
             Vec::new()
         })
     };
-    let destinations = pushed(destinations(policy, first, itself), true);
-    let listeners = pushed(listeners(policy, listen_first, itself), false);
+    let destinations = pushed(destinations(policy, first, own), true);
+    let listeners = pushed(listeners(policy, listen_first, own), false);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -473,14 +468,17 @@ mod tests {
     }
 
     #[test]
-    fn self_beside_the_hosts_network_is_refused() {
+    fn self_in_the_hosts_network_grants_no_address() {
         let mut policy = policy();
         net(&mut policy, false, &["self"], (1, 65535));
         listen(&mut policy, "127.0.0.1", 8080);
-        assert!(matches!(
-            errors(policy)[..],
-            [CompileError::SelfInHostNetwork { .. }]
-        ));
+        let plan = plan(policy);
+        assert_eq!(plan.network.namespace, Namespace::Host);
+        assert_eq!(plan.network.itself, Some(0));
+        assert_eq!(verdict(&plan, "127.0.0.1", 5000), None);
+        let at = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert!(decide(lookup(&plan.network.listeners, at), 8080, Protocol::Tcp).is_some());
+        assert!(decide(lookup(&plan.network.listeners, at), 8081, Protocol::Tcp).is_none());
     }
 
     #[test]
