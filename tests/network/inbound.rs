@@ -166,7 +166,10 @@ fn itself_is_reached_in_a_namespace_of_its_own() {
     assert_eq!(layer.counts(0).0, 5);
     // What leaves arrives; the last acknowledgement of a connection has no socket any more.
     let (out, arrived) = layer.bytes(0);
-    assert!(out > 1000 && arrived.abs_diff(out) <= 3 * 60, "{out} {arrived}");
+    assert!(
+        out > 1000 && arrived.abs_diff(out) <= 3 * 60,
+        "{out} {arrived}"
+    );
     assert_eq!(layer.act(["tcp", "192.0.2.1:80"]), "EPERM");
 }
 

@@ -39,7 +39,10 @@ fn servers_of_others_stay_closed_and_silence_answers_as_ever() {
     assert_eq!(layer.act(["mptcp", "127.0.0.1:9090"]), "EPERM");
     assert_eq!(layer.act(["udp-send", "127.0.0.1:5353"]), "EPERM");
     assert_eq!(layer.act(["udp-connect", "127.0.0.1:5353"]), "EPERM");
-    assert!(stranger.recv(&mut [0; 8]).is_err(), "a datagram came through");
+    assert!(
+        stranger.recv(&mut [0; 8]).is_err(),
+        "a datagram came through"
+    );
     assert_eq!(layer.act(["tcp", "127.0.0.1:9191"]), "ECONNREFUSED");
     assert_eq!(layer.act(["udp-send", "127.0.0.1:5454"]), "EPERM");
     assert_eq!(layer.act(["udp-connect-send", "127.0.0.1:5454"]), "EPERM");
@@ -59,7 +62,10 @@ fn a_server_of_the_run_is_reached_by_the_run_only() {
         thread::sleep(Duration::from_millis(5));
     };
     let address = format!("127.0.0.1:{port}");
-    assert_eq!(layer.outside(["tcp-from", "127.0.0.1:0", &address]), "ETIMEDOUT");
+    assert_eq!(
+        layer.outside(["tcp-from", "127.0.0.1:0", &address]),
+        "ETIMEDOUT"
+    );
     assert_eq!(layer.act(["tcp-send", &address]), "ok");
     assert_eq!(server.answer(), "ok");
 }

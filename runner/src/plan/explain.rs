@@ -381,7 +381,9 @@ fn connect(plan: &Plan, host: &str, port: u16, protocol: Protocol) -> Explanatio
     if let (None, Some(row), true) = (decisive, plan.network.itself, address.is_loopback()) {
         let mut answer = Explanation::new(act, Verdict::Unknown);
         answer.rule = cite(plan, row);
-        answer.notes.push("allowed exactly while the run itself listens there".to_owned());
+        answer
+            .notes
+            .push("allowed exactly while the run itself listens there".to_owned());
         return answer;
     }
     let mut answer = Explanation::new(

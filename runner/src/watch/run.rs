@@ -350,7 +350,11 @@ fn row(rules: &Rules, cgroup: u64, level: u32) -> RunRow {
 /// at once have the same, and an administrator's own small marks are far away.
 fn mark(rules: &Rules, cgroup: u64) -> u32 {
     let needed = rules.namespace == Namespace::Host && rules.self_row.is_some();
-    if needed { 0x6c70_0000 ^ cgroup as u32 } else { 0 }
+    if needed {
+        0x6c70_0000 ^ cgroup as u32
+    } else {
+        0
+    }
 }
 
 /// Refuses what the maps cannot hold: nothing is ever cut off.
