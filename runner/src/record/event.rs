@@ -32,6 +32,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether it is an act on files.
+    pub fn is_of_files(self) -> bool {
+        matches!(self, Self::Open | Self::Write | Self::Exec)
+    }
+
     /// Its name in events and reports.
     pub fn name(self) -> &'static str {
         match self {

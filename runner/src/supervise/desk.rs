@@ -12,7 +12,7 @@ use super::request::RunRequest;
 use crate::plan::Plan;
 use crate::policy::facts::User;
 use crate::record::event::{Denial, Exit, Reason, Usage};
-use crate::record::report::{EventsRow, Outline, Report};
+use crate::record::report::{CountsRow, EventsRow, Outline, Report};
 use crate::record::report_file::ReportFile;
 use crate::record::summary::summary;
 use crate::record::usage::UsageRecord;
@@ -36,6 +36,8 @@ pub struct Finished {
     pub tallies: Tallies,
     /// Lines that the audit log did not take.
     pub unlogged: u64,
+    /// Why files were not counted, where only the start or the run itself showed it.
+    pub uncounted: Option<String>,
 }
 
 /// One run on paper.
@@ -101,6 +103,7 @@ impl<'a> Desk<'a> {
             denials,
             tallies,
             unlogged,
+            uncounted,
         } = finished;
         let mut report = self
             .outlined(exit, detail, Some(agent_uid))
@@ -115,6 +118,12 @@ impl<'a> Desk<'a> {
                 lost: tallies.lost,
                 unlogged,
             });
+        if uncounted.is_some() {
+            report.counts = CountsRow {
+                files: false,
+                why: uncounted,
+            };
+        }
         if self.request.fail_on_denied && exit.code == 0 && report.refusals() > 0 {
             report.exit.code = 120;
         }

@@ -2,11 +2,14 @@
 //! The kernel side of a start: attaches the programs while the agent waits, asks for the
 //! self-test, and opens the gate only on evidence that each layer answered.
 
+use super::kernel::Kernel;
+use super::refusal::with_causes;
 use crate::enforce::CanaryEvidence;
 use crate::enforce::canary::NETWORK_ACT_NAMES;
 use crate::enforce::cgroup::Leaf;
 use crate::launch::{GateError, GateKeeper};
 use crate::plan::{Plan, State};
+use crate::watch::files::{Files, FilesError};
 use crate::watch::{self, Objects, Rules, WatchError};
 
 /// Holds the gates of one run.
@@ -15,6 +18,7 @@ pub struct Keeper<'a> {
     agent: &'a Leaf,
     objects: Option<Objects>,
     run: Option<watch::Run>,
+    files: Result<Files, Option<String>>,
 }
 
 impl<'a> Keeper<'a> {
@@ -25,12 +29,37 @@ impl<'a> Keeper<'a> {
             agent,
             objects: Some(objects),
             run: None,
+            files: Err(None),
         }
     }
 
     /// The run in the kernel, once it was attached.
-    pub fn into_run(self) -> Option<watch::Run> {
-        self.run
+    pub fn into_kernel(self) -> Option<Kernel<'a>> {
+        Some(Kernel::new(self.plan, self.run?, self.files))
+    }
+
+    /// Brings counting up. What cannot be counted is unknown; only a policy that requires
+    /// counts is refused.
+    fn count_files(
+        &self,
+        files: Result<Files, FilesError>,
+        run: &mut watch::Run,
+    ) -> Result<Result<Files, Option<String>>, GateError> {
+        let started = files.and_then(|mut files| {
+            files.start(self.plan, run)?;
+            Ok(files)
+        });
+        match started {
+            Ok(files) => Ok(Ok(files)),
+            Err(error) if self.plan.policy.audit.require_counts => Err(GateError::Unproven {
+                protection: "audit.require_counts",
+                detail: with_causes(&error),
+            }),
+            Err(error) => {
+                run.forget_files();
+                Ok(Err(Some(with_causes(&error))))
+            }
+        }
     }
 
     fn run(&mut self) -> Result<&mut watch::Run, GateError> {
@@ -42,14 +71,18 @@ impl<'a> Keeper<'a> {
 
 impl GateKeeper for Keeper<'_> {
     fn attach(&mut self) -> Result<(), GateError> {
-        let objects = self
+        let mut objects = self
             .objects
             .take()
             .ok_or_else(|| internal(WatchError::Missing("an object")))?;
         let cgroup = watch::open_cgroup(self.agent.path()).map_err(internal)?;
-        let run = objects
+        let files = self.plan.count_files.then(|| objects.files());
+        let mut run = objects
             .start(Rules::from(self.plan), cgroup, self.agent.level())
             .map_err(internal)?;
+        if let Some(files) = files {
+            self.files = self.count_files(files, &mut run)?;
+        }
         self.run = Some(run);
         Ok(())
     }

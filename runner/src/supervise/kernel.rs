@@ -3,18 +3,33 @@
 
 use std::os::fd::OwnedFd;
 
+use crate::plan::Plan;
 use crate::record::event::{Denial, Usage};
+use crate::watch::files::{Files, Tree, add_denied, exists_on_host};
 use crate::watch::{Decoded, Run, Tallies, WatchError};
 
 /// The kernel side of a run that lives.
-pub struct Kernel {
+pub struct Kernel<'a> {
     run: Run,
+    files: Option<Files>,
+    tree: Tree<'a>,
+    /// Why files are not counted, when they are not.
+    uncounted: Option<String>,
 }
 
-impl Kernel {
-    /// The programs of `run`.
-    pub fn new(run: Run) -> Self {
-        Self { run }
+impl<'a> Kernel<'a> {
+    /// The programs of `run`, and those that count its files, or why there are none.
+    pub fn new(plan: &'a Plan, run: Run, files: Result<Files, Option<String>>) -> Self {
+        let (files, uncounted) = match files {
+            Ok(files) => (Some(files), None),
+            Err(why) => (None, why),
+        };
+        Self {
+            run,
+            files,
+            tree: Tree::of(plan),
+            uncounted,
+        }
     }
 
     /// A descriptor that is readable when events wait.
@@ -26,22 +41,39 @@ impl Kernel {
     /// may be more events.
     pub fn drain(&mut self, limit: usize) -> (Vec<Denial>, bool) {
         let mut fresh = Vec::new();
-        let more = self.run.drain(limit, |event| {
-            if let Decoded::Denial(denial) = event {
-                fresh.push(denial);
+        let clock = self.run.clock();
+        let (files, tree) = (&mut self.files, &self.tree);
+        let more = self.run.drain(limit, |event| match event {
+            Decoded::Denial(denial) => fresh.push(denial),
+            Decoded::File(news) => {
+                if let Some(files) = files {
+                    fresh.extend(files.failures.note(news, tree, exists_on_host, &clock));
+                }
             }
+            Decoded::Unknown => {}
         });
         (fresh, more)
     }
 
     /// Every distinct refusal with its exact count so far.
     pub fn denials(&self) -> Result<Vec<Denial>, WatchError> {
-        self.run.denials()
+        let mut denials = self.run.denials()?;
+        if let Some(files) = &self.files {
+            denials.extend(files.denials(&self.run.clock())?);
+        }
+        Ok(denials)
     }
 
-    /// Counters of each rule so far.
-    pub fn usage(&self) -> Result<Vec<Usage>, WatchError> {
-        self.run.usage()
+    /// Counters of each rule so far; `denials` are those of the same moment.
+    pub fn usage(&self, denials: &[Denial]) -> Result<Vec<Usage>, WatchError> {
+        let mut usage = self.run.usage()?;
+        let of_files: Vec<Denial> = denials
+            .iter()
+            .filter(|denial| denial.op.is_of_files())
+            .cloned()
+            .collect();
+        add_denied(&mut usage, &of_files);
+        Ok(usage)
     }
 
     /// What the tables and the ring had no room for.
@@ -49,8 +81,21 @@ impl Kernel {
         self.run.tallies()
     }
 
-    /// Fails when a program is no longer where it was attached.
-    pub fn verify(&self) -> Result<(), WatchError> {
+    /// Fails when a program that enforces is no longer where it was attached. One that only
+    /// counts makes the counts unknown.
+    pub fn verify(&mut self) -> Result<(), WatchError> {
+        if let Some(files) = &self.files
+            && let Err(error) = files.check_attached()
+        {
+            self.uncounted = Some(error.to_string());
+            self.run.forget_files();
+            self.files = None;
+        }
         self.run.verify()
+    }
+
+    /// Why files are not counted, when that was not known before the start.
+    pub fn uncounted(&self) -> Option<&str> {
+        self.uncounted.as_deref()
     }
 }

@@ -51,7 +51,7 @@ pub struct Ending {
 pub async fn follow(
     mut running: Running,
     mut signals: Signals,
-    kernel: &mut Kernel,
+    kernel: &mut Kernel<'_>,
     books: &mut Books<'_>,
     stop: Stop,
 ) -> std::io::Result<Ending> {
@@ -105,11 +105,12 @@ enum Lost {
 }
 
 /// Brings the books up to date with the kernel's counts.
-fn look(kernel: &mut Kernel, books: &mut Books<'_>) -> Result<(), Lost> {
+fn look(kernel: &mut Kernel<'_>, books: &mut Books<'_>) -> Result<(), Lost> {
     let now = Timestamp::now();
     kernel.verify()?;
-    books.denied(&kernel.denials()?, now)?;
-    books.used(&kernel.usage()?, now)?;
+    let denials = kernel.denials()?;
+    books.denied(&denials, now)?;
+    books.used(&kernel.usage(&denials)?, now)?;
     let tallies = kernel.tallies()?;
     books.lost(&tallies, now)?;
     books.tick(now)?;

@@ -247,13 +247,12 @@ fn start_and_follow(
     };
     let mut keeper = Keeper::new(plan, &cgroup.agent, objects);
     let launched = launch::start(launch, &mut keeper)?;
-    let run = keeper.into_run().ok_or_else(|| {
+    let mut kernel = keeper.into_kernel().ok_or_else(|| {
         RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())
     })?;
-    let mut kernel = Kernel::new(run);
     write_exec(books, plan, launched.agent_pid())?;
     let ending = follow(request, plan, launched, &mut kernel, books)?;
-    tally(ending, &kernel, books, prepared.identity.uid)
+    tally(&ending, &mut kernel, books, prepared.identity.uid)
 }
 
 fn write_exec(books: &mut Books<'_>, plan: &Plan, pid: Option<i32>) -> Result<(), RunError> {
@@ -271,7 +270,7 @@ fn follow(
     request: &RunRequest,
     plan: &Plan,
     launched: launch::Launched,
-    kernel: &mut Kernel,
+    kernel: &mut Kernel<'_>,
     books: &mut Books<'_>,
 ) -> Result<Ending, RunError> {
     let limits = &plan.policy.limits;
@@ -299,21 +298,23 @@ fn follow(
 
 /// The last look at the kernel's counts.
 fn tally(
-    ending: Ending,
-    kernel: &Kernel,
+    ending: &Ending,
+    kernel: &mut Kernel<'_>,
     books: &mut Books<'_>,
     agent_uid: u32,
 ) -> Result<Finished, RunError> {
     let now = Timestamp::now();
-    let usage = kernel.usage()?;
+    // What came after the last look of the event loop.
+    while kernel.drain(usize::MAX).1 {}
     let denials = kernel.denials()?;
+    let usage = kernel.usage(&denials)?;
     let tallies = kernel.tallies()?;
     // A log that fails now has nobody left to stop; `failed` in its last line tells of it.
     let _ = books
         .denied(&denials, now)
         .and(books.used(&usage, now))
         .and(books.lost(&tallies, now));
-    let (exit, detail) = exit(&ending);
+    let (exit, detail) = exit(ending);
     Ok(Finished {
         exit,
         detail,
@@ -322,6 +323,7 @@ fn tally(
         denials,
         tallies,
         unlogged: books.audit().failed(),
+        uncounted: kernel.uncounted().map(str::to_owned),
     })
 }
 

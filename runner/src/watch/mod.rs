@@ -75,6 +75,9 @@ pub enum WatchError {
         /// How many there can be.
         room: usize,
     },
+    /// What the file programs counted could not be read.
+    #[error(transparent)]
+    Files(#[from] files::FilesError),
     /// The cgroup could not be looked at.
     #[error("look at the run's cgroup")]
     Cgroup(#[source] std::io::Error),
