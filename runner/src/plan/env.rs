@@ -10,8 +10,8 @@ use super::generated::{Account, SHELL};
 use super::view::SELF_DIR;
 use crate::policy::model::Policy;
 
-/// `PATH` behind the directories of kits.
-pub const BASE_PATH: &[&str] = &["/usr/local/bin", "/usr/bin", "/bin"];
+/// `PATH` behind the directories of kits: where the policy looked for the program.
+pub use crate::policy::PATH as BASE_PATH;
 
 /// Variables that change which code a program loads: a pattern never lets them in, only their
 /// full name does.

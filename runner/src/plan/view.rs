@@ -355,10 +355,11 @@ impl Builder<'_> {
             for (path, mode) in [("/run", 0o755), ("/etc", 0o755)] {
                 directories.push((PathBuf::from(path), mode));
             }
-            for path in [&self.policy.home, &self.policy.workdir] {
-                if matches!(self.around(path), Around::Root) {
-                    directories.push((path.clone(), 0o755));
-                }
+        }
+        // Both exist even where nothing at their place is granted, also below a private `/tmp`.
+        for path in [&self.policy.home, &self.policy.workdir] {
+            if !self.shows_host(path) {
+                directories.push((path.clone(), 0o755));
             }
         }
         let inside = |place: &OwnPlace| {

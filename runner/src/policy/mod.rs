@@ -22,6 +22,7 @@ use std::path::PathBuf;
 pub use error::{PolicyError, PolicyErrors};
 use facts::Facts;
 use model::Policy;
+pub use resolve::PATH;
 
 /// What a policy is loaded for.
 #[derive(Clone, Debug, Default)]

@@ -141,7 +141,7 @@ impl Resolver<'_> {
             .path_dirs
             .iter()
             .map(|dir| dir.to_string_lossy().into_owned());
-        dirs.chain(PATH.map(str::to_owned))
+        dirs.chain(PATH.iter().map(|dir| (*dir).to_owned()))
             .collect::<Vec<_>>()
             .join(":")
     }

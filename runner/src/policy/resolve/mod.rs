@@ -48,8 +48,8 @@ struct Resolver<'a> {
     overridden: Vec<super::model::Overridden>,
 }
 
-/// Directories of `PATH` after those of the policy.
-const PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
+/// Directories of the agent's `PATH`, after those of `env.path`.
+pub const PATH: &[&str] = &["/usr/local/bin", "/usr/bin", "/bin"];
 /// Kept per policy, below which `${STATE}` lies.
 const STATE: &str = "/var/lib/lp-run/state";
 /// Kept per policy, below which `${CACHE}` lies.
