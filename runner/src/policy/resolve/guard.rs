@@ -170,9 +170,7 @@ impl Resolver<'_> {
 pub fn judge_socket(socket: &Path) -> Verdict {
     let inside = |place: &&str| socket.starts_with(place);
     let name = socket.file_name().unwrap_or_default();
-    if ROOT_SOCKETS.iter().any(inside)
-        || ROOT_NAMES.iter().any(|known| name == *known)
-    {
+    if ROOT_SOCKETS.iter().any(inside) || ROOT_NAMES.iter().any(|known| name == *known) {
         let what = "is root in disguise; use a narrower service, or add dangerous = \"reason\"";
         return Verdict::Dangerous(format!("{} {what}", quote(&socket.to_string_lossy())));
     }
