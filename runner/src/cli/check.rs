@@ -14,6 +14,7 @@ use crate::host::{Depth, Host};
 use crate::plan::{Plan, render};
 use crate::policy::model::{Place, Policy};
 use crate::record::escape::visible;
+use crate::record::summary::plural;
 use crate::record::terminal::{SummaryMode, Terminal, Verbosity};
 use crate::supervise::RunError;
 
@@ -128,8 +129,10 @@ fn show(
     if !args.quiet {
         let mut text = match warnings.len() {
             0 => format!("{}: ok\n", visible(file)),
-            1 => format!("{}: ok, 1 warning\n", visible(file)),
-            count => format!("{}: ok, {count} warnings\n", visible(file)),
+            count => {
+                let warnings = plural(count as u64, "warning");
+                format!("{}: ok, {warnings}\n", visible(file))
+            }
         };
         for (place, warning) in warnings {
             text.push_str(&format!(

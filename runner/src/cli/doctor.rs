@@ -14,6 +14,7 @@ use crate::host::{Capability, Depth, Host};
 use crate::plan::{Plan, State};
 use crate::policy::facts::{Facts, SystemFacts};
 use crate::record::escape::visible;
+use crate::record::summary::plural;
 use crate::record::terminal::{Terminal, fit, wrap_at};
 
 /// Columns of the whole screen.
@@ -271,22 +272,22 @@ fn judgement(findings: &[Finding]) -> Vec<String> {
     let gaps: Vec<_> = findings.iter().filter(|finding| finding.is_gap()).collect();
     let mut lines = vec![match gaps.len() {
         0 => "No gap: every policy of this version can be enforced here.".to_owned(),
-        1 => "1 gap.".to_owned(),
-        count => format!("{count} gaps."),
+        count => format!("{}.", plural(count as u64, "gap")),
     }];
-    let mut told: Vec<(&str, &str)> = Vec::new();
+    // Gaps that cost the same and are closed alike are told together.
+    let mut groups: Vec<(Vec<&str>, &str, &str)> = Vec::new();
     for finding in gaps {
         let Capability::No { remedy, .. } = &finding.capability else {
             continue;
         };
-        if told.contains(&(finding.cost, remedy)) {
-            continue;
+        let alike = |group: &&mut (_, &str, &str)| group.1 == finding.cost && group.2 == remedy;
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.0.push(finding.name),
+            None => groups.push((vec![finding.name], finding.cost, remedy)),
         }
-        told.push((finding.cost, remedy));
-        lines.extend(wrap_at(
-            &format!("{}: {}", finding.name, finding.cost),
-            COLUMNS,
-        ));
+    }
+    for (names, cost, remedy) in groups {
+        lines.extend(wrap_at(&format!("{}: {cost}", names.join(", ")), COLUMNS));
         if remedy.is_empty() {
             lines.push("  It cannot be closed on this machine.".to_owned());
         } else {
@@ -318,8 +319,10 @@ fn screen_for(plan: &Plan) -> String {
     let open: Vec<_> = plan.open_gaps().collect();
     lines.push(match open.len() {
         0 => "This policy can be enforced here.".to_owned(),
-        1 => "1 gap: this policy is refused here.".to_owned(),
-        count => format!("{count} gaps: this policy is refused here."),
+        count => format!(
+            "{}: this policy is refused here.",
+            plural(count as u64, "gap")
+        ),
     });
     for gap in open {
         let rule = gap

@@ -10,6 +10,7 @@ use super::args::GcArgs;
 use super::output::{print, print_json};
 use crate::control::{self, GcReport};
 use crate::record::escape::visible;
+use crate::record::summary::plural;
 
 /// Sweeps; exit 1 when something could not be removed.
 pub fn run(args: &GcArgs) -> anyhow::Result<ExitCode> {
@@ -31,10 +32,10 @@ fn text(report: &GcReport) -> String {
         removed.push(format!("dead runs {}", report.runs.join(" ")));
     }
     if report.leases > 0 {
-        removed.push(format!("{} uid leases", report.leases));
+        removed.push(plural(report.leases as u64, "uid lease"));
     }
     if report.cgroups > 0 {
-        removed.push(format!("{} cgroups", report.cgroups));
+        removed.push(plural(report.cgroups as u64, "cgroup"));
     }
     if report.shared {
         removed.push("what runs share".to_owned());

@@ -16,6 +16,7 @@ use super::output::{print, print_json};
 use crate::record::chain::{Verdict, verify};
 use crate::record::escape::visible;
 use crate::record::run_id;
+use crate::record::summary::plural;
 
 /// The log that is read when none is named.
 pub const DEFAULT_LOG: &str = "/var/log/lp-run/audit.jsonl";
@@ -171,10 +172,9 @@ fn to_text(path: &Path, verdict: &Verdict, cut: &[&str]) -> String {
     } else {
         "NOT as it was written"
     };
-    lines.push(format!(
-        "{name}: {judgement}: {events} events of {} runs{going}",
-        verdict.runs.len()
-    ));
+    let events = plural(events, "event");
+    let runs = plural(verdict.runs.len() as u64, "run");
+    lines.push(format!("{name}: {judgement}: {events} of {runs}{going}"));
     lines.join("\n") + "\n"
 }
 
@@ -206,11 +206,11 @@ mod tests {
         assert_eq!(
             text,
             "a.jsonl: run zzzzzzzz: no run.end, and the run is gone: lines are missing\n\
-             a.jsonl: NOT as it was written: 1 events of 1 runs\n"
+             a.jsonl: NOT as it was written: 1 event of 1 run\n"
         );
         assert_eq!(
             to_text(Path::new("a.jsonl"), &verdict, &[]),
-            "a.jsonl: whole: 1 events of 1 runs, 1 still going on\n"
+            "a.jsonl: whole: 1 event of 1 run, 1 still going on\n"
         );
     }
 }

@@ -73,6 +73,13 @@ pub(super) fn bpf_lsm(list: &str, tried: bool) -> Capability {
     if !tried {
         return Capability::no("it was not tried", "lp-run doctor tries it");
     }
+    if list.is_empty() {
+        // Advice made from a list that cannot be seen would switch off what is in it.
+        return Capability::no(
+            "the list of active LSMs cannot be read",
+            "ask again as root; /sys/kernel/security/lsm names them",
+        );
+    }
     if !list.split(',').any(|name| name == "bpf") {
         return Capability::no(
             &format!("`bpf` is not among the active LSMs ({list})"),

@@ -209,7 +209,8 @@ fn used_text(rules: &[&RuleRow]) -> String {
     format!("{used} of {} used", plural(rules.len() as u64, "rule"))
 }
 
-fn plural(count: u64, noun: &str) -> String {
+/// `1 rule`, `2 rules`.
+pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 {
         format!("1 {noun}")
     } else {
