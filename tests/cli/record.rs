@@ -8,10 +8,14 @@ use serde_json::Value;
 use crate::needs;
 use crate::support::{Jail, Outcome, lp_run, root};
 
-const SHELL: &str = "version = 1\nname = \"shell\"\nextends = [\"@shell\"]\n";
+const SHELL: &str = "version = 1\nname = \"shell\"\nextends = [\"@shell\"]\n\n\
+                     [files]\nread = [\"${WORKDIR}\"]\n";
 
+/// A shell in the folder `work` of the jail; what lies beside it is not granted.
 fn shell(jail: &Jail, options: &[&str], script: &str) -> Outcome {
-    jail.run_with(SHELL, options, &["sh", "-c", script])
+    jail.folder("work");
+    let options = [options, &["-C", "work"]].concat();
+    jail.run_with(SHELL, &options, &["sh", "-c", script])
 }
 
 fn report_text<'a>(outcome: &'a Outcome, pointer: &str) -> &'a str {
@@ -87,17 +91,12 @@ fn time_that_is_up_is_124() {
 fn a_denial_is_in_report_log_and_summary_and_turns_success_into_120() {
     needs!(root(), "root");
     let jail = Jail::new();
-    let secret = jail.file("secret", "x");
-    let script = format!(
-        "cat {} 2>/dev/null; cat {} 2>/dev/null; true",
-        secret.display(),
-        secret.display()
-    );
+    let script = "cat /etc/shadow 2>/dev/null; cat /etc/shadow 2>/dev/null; true";
     let log = jail.folder("log").join("audit.jsonl");
     let log = log.to_str().expect("UTF-8");
-    let outcome = shell(&jail, &["--fail-on-denied", "--audit", log], &script);
+    let outcome = shell(&jail, &["--fail-on-denied", "--audit", log], script);
     assert_eq!(outcome.code(), 120, "{outcome:?}");
-    let denials = outcome.denials("secret");
+    let denials = outcome.denials("/etc/shadow");
     assert_eq!(denials.len(), 1, "{outcome:?}");
     assert_eq!(
         (&denials[0]["kind"], &denials[0]["count"]),
@@ -153,13 +152,14 @@ fn without_a_denial_fail_on_denied_changes_nothing_and_nothing_is_said() {
 fn hostile_names_stay_one_line_and_come_back() {
     needs!(root(), "root");
     let jail = Jail::new();
-    let name = "se\ncret\u{1b}[2J\"";
-    jail.file(name, "x");
+    // Below /tmp the view has a place of its own, and nothing there is hidden.
+    let outside = tempfile::tempdir_in("/srv").expect("make a folder");
+    fs::write(outside.path().join("se\ncret\u{1b}[2J\""), "x").expect("write a file");
     let log = jail.folder("log").join("audit.jsonl");
     let log_text = log.to_str().expect("UTF-8");
     let script = format!(
         "cat \"$(printf '{}/se\\ncret\\033[2J\"')\" 2>/dev/null; true",
-        jail.path().display()
+        outside.path().display()
     );
     let outcome = shell(
         &jail,

@@ -58,7 +58,7 @@ fn check(
     let checked = match host {
         None => subject
             .policy()
-            .map(Checked::Policy)
+            .map(|policy| Checked::Policy(Box::new(policy)))
             .map_err(RunError::from),
         Some(host) => subject.plan(host).map(|plan| Checked::Plan(Box::new(plan))),
     };
@@ -84,7 +84,7 @@ fn check(
 }
 
 enum Checked {
-    Policy(Policy),
+    Policy(Box<Policy>),
     Plan(Box<Plan>),
 }
 

@@ -52,7 +52,7 @@ fn verbosity(talk: TalkArgs) -> Verbosity {
 }
 
 fn print_plan(args: &RunArgs, policy: &OsStr, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-    let subject = Subject::new(policy, &args.task, &args.command)?.to_be_run();
+    let subject = Subject::new(policy, &args.task, &args.command)?.for_a_start();
     match subject.plan(&Host::probe(Depth::Run)) {
         Err(error) => Ok(tell(&error, None, terminal)),
         Ok(plan) => {

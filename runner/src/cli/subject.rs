@@ -46,7 +46,7 @@ impl Subject {
     }
 
     /// The same for a program that is to be started: what it misses is a mistake.
-    pub fn to_be_run(mut self) -> Self {
+    pub fn for_a_start(mut self) -> Self {
         self.request.needs_command = true;
         self
     }

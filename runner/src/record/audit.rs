@@ -7,14 +7,17 @@
 //! flood the disk. Arguments and environment values never come here. A run without a log
 //! keeps the same calls and writes nothing.
 
+mod line;
+
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 
 use jiff::Timestamp;
-use serde::Serialize;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+use line::Line;
+pub use line::line_hash;
 
 use super::escape::{escape, escape_bounded};
 use super::event::{Denial, Exit, Op, rfc3339};
@@ -387,76 +390,6 @@ impl Audit {
                 Err(error)
             }
         }
-    }
-}
-
-/// SHA-256 of a line without its line break, in hex: the `prev` of the next one.
-pub fn line_hash(line: &[u8]) -> String {
-    Sha256::digest(line)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-/// One event with its fields in the order in which they are written. What does not belong to
-/// a kind is left out; `prev` is always there.
-#[derive(Serialize, Default)]
-struct Line<'a> {
-    v: u32,
-    seq: u64,
-    time: &'a str,
-    run: &'a str,
-    policy: &'a str,
-    kind: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    op: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errno: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    comm: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    count: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hidden: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    as_typed: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy_sha256: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    caller_uid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agent_uid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    protection: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signal: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lines: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lost: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failed: Option<u64>,
-    prev: Option<&'a str>,
-}
-
-impl Line<'_> {
-    /// Strings and numbers only: there is nothing that serialising could refuse.
-    fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
     }
 }
 

@@ -6,17 +6,20 @@
 //! A count that is not known is `null`, never 0. Text from the agent is escaped (see
 //! [`super::escape`]).
 
+mod rows;
+
 use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::audit::{MAX_TARGET, OTHERS};
-use super::escape::{escape, escape_bounded};
+use super::escape::escape;
 use super::event::{Denial, Exit, Reason, Usage, rfc3339};
-use crate::plan::{Plan, Protection, Rule, RuleKind, State};
+use crate::plan::{Plan, RuleKind};
 use crate::policy::facts::User;
 use crate::policy::model::{Policy, RuleInfo};
+
+use rows::{denial_row, others_row, protection_row, rule_row};
 
 /// Name of the schema.
 pub const SCHEMA: &str = "lp-run.report/1";
@@ -365,71 +368,6 @@ pub fn kind_name(kind: RuleKind) -> &'static str {
         RuleKind::NetworkDeny => "network-deny",
         RuleKind::Listen => "listen",
         RuleKind::Unix => "unix",
-    }
-}
-
-fn protection_row(protection: &Protection) -> ProtectionRow {
-    ProtectionRow {
-        name: protection.name.to_owned(),
-        state: match protection.state {
-            State::Enforced => "enforced",
-            State::Degraded => "degraded",
-            State::Off => "off",
-            State::NotNeeded => "not-needed",
-        }
-        .to_owned(),
-        mechanism: protection.mechanism.clone(),
-        detail: protection.detail.clone(),
-    }
-}
-
-fn rule_row(rule: &Rule, used: &Usage) -> RuleRow {
-    let carries_bytes = matches!(rule.kind, RuleKind::Network | RuleKind::Listen);
-    RuleRow {
-        id: rule_id(&rule.info).to_owned(),
-        key: rule.info.key.clone(),
-        kind: kind_name(rule.kind).to_owned(),
-        text: escape(rule.info.text.as_bytes()),
-        allowed: used.allowed,
-        denied: used.denied,
-        bytes_out: carries_bytes.then_some(used.bytes_out),
-        bytes_in: carries_bytes.then_some(used.bytes_in),
-        first: used.first.map(rfc3339),
-        last: used.last.map(rfc3339),
-        quiet: rule.info.quiet,
-    }
-}
-
-fn denial_row(denial: &Denial, plan: &Plan) -> DenialRow {
-    let rule = denial.row.and_then(|row| plan.rules.get(row as usize));
-    DenialRow {
-        kind: denial.op.name().to_owned(),
-        target: escape_bounded(&denial.target, MAX_TARGET),
-        rule: rule.map(|rule| rule_id(&rule.info).to_owned()),
-        errno: Some(denial.errno)
-            .filter(|errno| !errno.is_empty())
-            .map(str::to_owned),
-        count: denial.count,
-        comm: escape(&denial.comm),
-        first: Some(rfc3339(denial.first)),
-        hidden: denial.hidden,
-        as_typed: denial.as_typed,
-        quiet: rule.is_some_and(|rule| rule.info.quiet),
-    }
-}
-
-fn others_row(count: u64) -> DenialRow {
-    DenialRow {
-        kind: "others".to_owned(),
-        target: OTHERS.to_owned(),
-        rule: None,
-        errno: None,
-        count,
-        comm: String::new(),
-        first: None,
-        hidden: false,
-        as_typed: false,
-        quiet: false,
     }
 }
 

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::*;
+use crate::record::audit::OTHERS;
 use crate::record::event::Op;
 use crate::record::samples;
 
