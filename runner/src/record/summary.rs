@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::event::{Denial, Reason};
 use super::report::{DenialRow, Report, RuleRow};
-use super::terminal::{COLUMNS, Meaning, PREFIX, SummaryMode, Terminal, fit, width};
+use super::terminal::{COLUMNS, Meaning, PREFIX, SummaryMode, Terminal, fit, width, wrap_at};
 
 /// Most denials that the summary shows one by one.
 const SHOWN: usize = 8;
@@ -34,7 +34,7 @@ pub fn summary(report: &Report, terminal: &Terminal) -> Vec<String> {
 pub fn all_lines(report: &Report, terminal: &Terminal) -> Vec<String> {
     let mut lines = vec![headline(report)];
     if let Some(detail) = &report.exit.detail {
-        lines.push(entry("because", detail));
+        lines.extend(entry_wrapped("because", detail));
     }
     lines.extend(network_line(report));
     lines.extend(files_line(report));
@@ -195,6 +195,16 @@ fn entry(word: &str, text: &str) -> String {
     fit(&format!("  {word:<8} {text}"), ROOM)
 }
 
+/// The same over several lines, where every word counts.
+fn entry_wrapped(word: &str, text: &str) -> Vec<String> {
+    const INDENT: usize = 11;
+    let text = text.replace('\n', "; ");
+    let mut lines = wrap_at(&text, ROOM - INDENT).into_iter();
+    let mut out = vec![format!("  {word:<8} {}", lines.next().unwrap_or_default())];
+    out.extend(lines.map(|line| format!("{:INDENT$}{}", "", line.trim_start())));
+    out
+}
+
 fn weaker(row: &super::report::ProtectionRow) -> bool {
     matches!(row.state.as_str(), "degraded" | "off")
 }
@@ -294,6 +304,19 @@ mod tests {
             demo was refused, nothing was started (122) after 12m 40s · run k7m2abcd
               because  demo.toml:3:1: files.reads: unknown key"#]]
         .assert_eq(&summary(&refused(), &plain(SummaryMode::Auto, false)).join("\n"));
+    }
+
+    #[test]
+    fn a_long_reason_is_told_in_full() {
+        let mut report = refused();
+        let why =
+            "write audit log `/var/log/a/long/way/to/the/audit.jsonl`: No space left on device";
+        report.exit.detail = Some(why.to_owned());
+        let text = all_lines(&report, &Terminal::default())[1..].join("\n");
+        expect![[r#"
+              because  write audit log `/var/log/a/long/way/to/the/audit.jsonl`: No
+                       space left on device"#]]
+        .assert_eq(&text);
     }
 
     #[test]
