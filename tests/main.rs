@@ -13,3 +13,6 @@ mod fixture;
 
 // The network layer by itself: programs on a cgroup, acts inside and outside of it.
 mod network;
+
+// The core of the demo: also run on every kernel of the matrix.
+mod smoke;
