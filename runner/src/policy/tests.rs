@@ -473,3 +473,31 @@ fn verbs_are_told_apart() {
     assert_eq!(policy.files[0].verb, Verb::Write);
     assert!(policy.files[0].exec);
 }
+
+#[test]
+fn what_a_users_policy_keeps_is_apart_and_its_log_is_his() {
+    let mut facts = FakeFacts::usual();
+    let text = "version = 1\nname = \"p\"\n[identity]\nhome = \"state\"\n[files]\nwrite = [\"${CACHE}/pip\"]\n";
+    facts.called_by(1000).file("/home/anna/p.toml", 1000, text);
+    let request = LoadRequest {
+        policy: "/home/anna/p.toml".to_owned(),
+        ..request(&[])
+    };
+    let policy = load(&request, &facts).unwrap();
+    assert_eq!(
+        policy.files.iter().flat_map(paths).collect::<Vec<_>>(),
+        [
+            "create /var/cache/lp-run/@1000/p/pip",
+            "create /var/lib/lp-run/state/@1000/p/home"
+        ]
+    );
+    for (log, fine) in [
+        ("/home/anna/kb/audit.jsonl", true),
+        ("/var/log/audit.jsonl", false),
+        ("/none/audit.jsonl", false),
+    ] {
+        let text = format!("version = 1\nname = \"p\"\n[audit]\nlog = \"{log}\"\n");
+        facts.file("/home/anna/p.toml", 1000, &text);
+        assert_eq!(load(&request, &facts).is_ok(), fine, "{log}");
+    }
+}

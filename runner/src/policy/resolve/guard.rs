@@ -96,7 +96,7 @@ impl Resolver<'_> {
             );
             return Verdict::Never(what);
         }
-        let kept = [STATE, CACHE].map(|kept| Path::new(kept).join(&self.name));
+        let kept = [STATE, CACHE].map(|base| self.kept(base));
         let own = !self.name.is_empty() && kept.iter().any(|kept| path.starts_with(kept));
         if !own && OURS.iter().any(|ours| overlap(path, Path::new(ours))) {
             let what = format!("{shown} holds lp-run's own state; write another directory");

@@ -47,7 +47,7 @@ impl Resolver<'_> {
         }
         self.home = match (self.identity.home, self.identity.view) {
             (HomeChoice::Caller, _) => self.caller.home.clone(),
-            (HomeChoice::State, _) => PathBuf::from(format!("{STATE}/{}/home", self.name)),
+            (HomeChoice::State, _) => self.kept(STATE).join("home"),
             (HomeChoice::Temp, ViewChoice::Private) => PathBuf::from("/home/agent"),
             // The host's tree is read-only: the home stands where the run has a place already.
             (HomeChoice::Temp, ViewChoice::Host) => PathBuf::from("/run/lp-run/home"),

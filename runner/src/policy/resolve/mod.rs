@@ -217,8 +217,8 @@ impl Resolver<'_> {
         self.values
             .set("CALLER_HOME", self.caller.home.to_string_lossy());
         self.values.set("TMPDIR", "/tmp");
-        self.values.set("STATE", format!("{STATE}/{}", self.name));
-        self.values.set("CACHE", format!("{CACHE}/{}", self.name));
+        self.values.set("STATE", self.kept(STATE).to_string_lossy());
+        self.values.set("CACHE", self.kept(CACHE).to_string_lossy());
         if let Some(dir) = main.source.path.as_deref().and_then(Path::parent) {
             self.values.set("POLICY_DIR", dir.to_string_lossy());
         }
@@ -344,6 +344,17 @@ impl Resolver<'_> {
     /// (or the layer of it that speaks) that is not root's.
     fn held(&self, layer: &Layer) -> bool {
         self.caller.uid != 0 && (self.owner != 0 || layer.source.owner != 0)
+    }
+
+    /// The directory below `base` that is kept for the policy. A user's policies have theirs
+    /// apart, or a name would open what another's policy of that name has kept.
+    fn kept(&self, base: &str) -> PathBuf {
+        let base = Path::new(base);
+        match self.owner {
+            0 => base.join(&self.name),
+            // No policy can be called so.
+            owner => base.join(format!("@{owner}")).join(&self.name),
+        }
     }
 
     /// Uids whose symbolic links a rule follows, besides root's.

@@ -247,7 +247,31 @@ impl Resolver<'_> {
             );
             self.errors.add(&text.place, &text.key, what);
         }
+        if let Err(what) = self.check_log(&path) {
+            self.errors.add(&text.place, &text.key, what);
+        }
         Some(path)
+    }
+
+    /// lp-run opens the log with rights that a caller may not have: a policy of his own has it
+    /// where the caller could have made it.
+    fn check_log(&self, path: &Path) -> Result<(), String> {
+        if !self.layers.last().is_some_and(|main| self.held(main)) {
+            return Ok(());
+        }
+        let own = |path: &Path| match self.facts.open(path, &[]) {
+            Ok(object) => Some(object.uid == self.caller.uid),
+            Err(_) => None,
+        };
+        let directory = path.parent().and_then(own) == Some(true);
+        match directory && own(path) != Some(false) {
+            true => Ok(()),
+            false => Err(format!(
+                "{} is not in a directory of {}, and the policy is not root's; choose another",
+                quote(&path.to_string_lossy()),
+                self.caller.name
+            )),
+        }
     }
 
     /// `enforcement.degrade`.
