@@ -72,7 +72,9 @@ impl<'a> Books<'a> {
                 .and_then(|row| self.plan.rules.get(row as usize))
                 .map(|rule| &rule.info);
             if self.seen.insert(key(denial)) {
-                if let Some(told) = &mut self.told {
+                // What the view hides stays hidden from the agent: only the operator learns that
+                // it exists.
+                if let Some(told) = self.told.as_mut().filter(|_| !denial.hidden) {
                     told.note(denial, rule);
                 }
                 if !rule.is_some_and(|rule| rule.quiet) {

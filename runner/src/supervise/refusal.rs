@@ -86,6 +86,7 @@ impl RunError {
                 _ => Reason::Refused,
             },
             Self::Compile(_) => Reason::Refused,
+            Self::Enforce(error) if error.host_lacks_it() => Reason::CannotEnforce,
             Self::Launch(error) => error.reason(),
             _ => Reason::Internal,
         };

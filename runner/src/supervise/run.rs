@@ -125,18 +125,49 @@ fn carry_out(
     )?;
     write_start(&mut audit, desk, plan, &prepared)?;
     let mut books = Books::open(plan, &request.terminal, audit, told);
+    let result = in_cgroup(
+        request, desk, plan, host, &prepared, &dir, objects, &mut books,
+    );
+    close_log(&mut books, &result);
+    give_back(request, prepared, dir);
+    result
+}
+
+/// The run's cgroup, from its making to its removal.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "everything that a start has prepared meets here"
+)]
+fn in_cgroup(
+    request: &RunRequest,
+    desk: &Desk<'_>,
+    plan: &Plan,
+    host: &Host,
+    prepared: &Prepared,
+    dir: &RunDir,
+    objects: Objects,
+    books: &mut Books<'_>,
+) -> Result<Finished, RunError> {
     let cgroup = RunCgroup::create(cgroup_base(host), &desk.run)?;
     dir.record(&cgroup)?;
-    let result = start_and_follow(request, plan, &prepared, &cgroup, objects, &mut books);
-    let cleaned = cgroup.remove(PATIENCE);
-    let finished = result.and_then(|finished| {
-        cleaned?;
-        Ok(finished)
-    });
-    close_log(&mut books, &finished);
-    drop(prepared);
-    dir.remove()?;
-    finished
+    let result = start_and_follow(request, plan, prepared, &cgroup, objects, books);
+    // What cannot be removed is the next sweep's: the end of the run is known all the same.
+    if let Err(error) = cgroup.remove(PATIENCE) {
+        request.terminal.error(&with_causes(&error));
+    }
+    result
+}
+
+/// The lease of the uid and the run's directory. What cannot be removed is the next sweep's.
+fn give_back(request: &RunRequest, prepared: Prepared, dir: RunDir) {
+    if let Err(error) = prepared.release() {
+        request
+            .terminal
+            .note(&format!("the uid's lease stays: {error}"));
+    }
+    if let Err(error) = dir.remove() {
+        request.terminal.note(&with_causes(&error));
+    }
 }
 
 /// Where runs are placed; a host without cgroup v2 has been refused by the plan.
