@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use super::escape::visible;
 use super::report::{DenialRow, Report};
+use super::rules;
 use super::summary::all_lines;
 use super::terminal::Terminal;
 
@@ -29,7 +30,8 @@ pub enum Format {
 pub fn render(report: &Report, format: Format) -> String {
     match format {
         Format::Text => {
-            let lines = all_lines(report, &Terminal::default());
+            let mut lines = all_lines(report, &Terminal::default());
+            lines.extend(rules::table(report));
             lines
                 .iter()
                 .map(|line| visible(line))

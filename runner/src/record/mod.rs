@@ -10,6 +10,7 @@ pub mod formats;
 pub mod log_file;
 pub mod report;
 pub mod report_file;
+pub mod rules;
 pub mod run_id;
 #[cfg(test)]
 pub(crate) mod samples;
