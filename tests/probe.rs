@@ -669,14 +669,14 @@ fn udp_connects(times: usize, threads: usize, to: &Address) -> Answer {
         running
             .into_iter()
             .map(|thread| thread.join().unwrap_or(Err(Errno::ECANCELED)))
-            .fold(Ok(0), |all, one| all.and(one))
+            .try_fold(0, |_, one| one)
     })
 }
 
 /// Accepts one connection, reads from it and answers.
 fn serve(fd: usize) -> Answer {
     raw(libc::SYS_listen, &[fd, 8])?;
-    wait(fd)?;
+    wait_for(fd, 20_000)?;
     let peer = raw(libc::SYS_accept, &[fd, 0, 0])?;
     wait(peer)?;
     receive(peer, None)?;
@@ -685,8 +685,12 @@ fn serve(fd: usize) -> Answer {
 
 /// Waits until there is something to read, at most two seconds: ETIMEDOUT.
 fn wait(fd: usize) -> Answer {
+    wait_for(fd, 2000)
+}
+
+fn wait_for(fd: usize, milliseconds: usize) -> Answer {
     let entry = [fd as u32, libc::POLLIN as u32];
-    match raw(libc::SYS_poll, &[pointer(&entry), 1, 2000])? {
+    match raw(libc::SYS_poll, &[pointer(&entry), 1, milliseconds])? {
         0 => Err(Errno::ETIMEDOUT),
         ready => Ok(ready),
     }

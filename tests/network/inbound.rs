@@ -67,7 +67,7 @@ fn a_server_that_nobody_granted_is_not_reached() {
             thread::sleep(Duration::from_millis(5));
         };
         assert!(!reached(&format!("127.0.0.1:{port}")), "{act:?}");
-        assert_eq!(server.answer(), "ETIMEDOUT");
+        server.stop();
         let denials = layer.run.denials().expect("read");
         let target = format!("127.0.0.1:{port}");
         let seen = denials

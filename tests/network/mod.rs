@@ -137,6 +137,12 @@ impl Drop for Layer {
 pub struct Started(std::process::Child);
 
 impl Started {
+    /// Ends it: nobody has come, as it should be.
+    pub fn stop(mut self) {
+        self.0.kill().expect("kill the probe");
+        self.0.wait().expect("wait for the probe");
+    }
+
     /// Its answer, when it has ended by itself.
     pub fn answer(self) -> String {
         let output = self.0.wait_with_output().expect("wait for the probe");

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The verdict on an address: one lookup gives all rules that could apply, refusals first.
 
+use core::ffi::c_void;
+
 use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::helpers::generated::bpf_loop;
 use lp_run_common::network::{
     Candidates, MAX_CANDIDATES, PROTOCOL_UDP, PrefixKey, UDP_PEER_AGE, UdpPeer, VERDICT_ALLOW,
 };
@@ -146,29 +149,66 @@ extern "C" fn rules_verdict(slot: u32, table: u32, endpoint: *const Endpoint) ->
     verdict
 }
 
-/// The first candidate that matches decides.
+/// The first candidate that matches decides. The loop is the kernel's (`bpf_loop`): written
+/// out, it costs the verifier a hundred times as much.
 #[inline(always)]
 fn choose(candidates: &Candidates, endpoint: &Endpoint) -> u64 {
-    let mut otherwise = 0;
-    for index in 0..MAX_CANDIDATES {
-        if index >= candidates.len as usize {
-            break;
-        }
-        let candidate = &candidates.items[index];
-        let allows = candidate.verdict == VERDICT_ALLOW;
-        let in_range =
-            candidate.port_low <= endpoint.port && endpoint.port <= candidate.port_high;
-        // A refusal of every port covers port 0 too, which no policy can write.
-        let everything = !allows && candidate.port_low <= 1 && candidate.port_high == u16::MAX;
-        if candidate.protocols & endpoint.protocol != 0 && (in_range || everything) {
-            let kind = if allows { ALLOW } else { DENY };
-            return kind | u64::from(candidate.row);
-        }
-        if allows && endpoint.protocol == PROTOCOL_UDP {
-            otherwise = OTHERWISE;
-        }
+    let mut search = Search {
+        candidates: &raw const *candidates,
+        port: endpoint.port,
+        protocol: endpoint.protocol.into(),
+        reserved: 0,
+        verdict: 0,
+    };
+    let step: extern "C" fn(u32, *mut Search) -> i64 = step;
+    // SAFETY: the function is of the form that the helper calls, and `search` outlives it.
+    unsafe {
+        bpf_loop(
+            MAX_CANDIDATES as u32,
+            step as *mut c_void,
+            (&raw mut search).cast(),
+            0,
+        );
+        // The callback has written it behind the compiler's back.
+        (&raw const search.verdict).read_volatile()
     }
-    otherwise
+}
+
+/// A search among candidates.
+#[repr(C)]
+struct Search {
+    candidates: *const Candidates,
+    port: u16,
+    protocol: u16,
+    reserved: u32,
+    verdict: u64,
+}
+
+/// Looks at one candidate; 1 ends the loop.
+#[inline(never)]
+extern "C" fn step(index: u32, search: *mut Search) -> i64 {
+    const GO_ON: i64 = 0;
+    const STOP: i64 = 1;
+    // SAFETY: `choose` passes a live search, whose candidates are a map value.
+    let (search, candidates) = unsafe { (&mut *search, &*(*search).candidates) };
+    if index >= candidates.len || index as usize >= MAX_CANDIDATES {
+        return STOP;
+    }
+    // SAFETY: the index has just been compared.
+    let candidate = unsafe { candidates.items.get_unchecked(index as usize) };
+    let allows = candidate.verdict == VERDICT_ALLOW;
+    let in_range = candidate.port_low <= search.port && search.port <= candidate.port_high;
+    // A refusal of every port covers port 0 too, which no policy can write.
+    let everything = !allows && candidate.port_low <= 1 && candidate.port_high == u16::MAX;
+    if u16::from(candidate.protocols) & search.protocol != 0 && (in_range || everything) {
+        let kind = if allows { ALLOW } else { DENY };
+        search.verdict = kind | u64::from(candidate.row);
+        return STOP;
+    }
+    if allows && search.protocol == PROTOCOL_UDP.into() {
+        search.verdict = OTHERWISE;
+    }
+    GO_ON
 }
 
 #[inline(always)]
