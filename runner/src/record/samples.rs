@@ -7,8 +7,7 @@ use jiff::Timestamp;
 
 use super::event::{Denial, Exit, Op, Usage};
 use super::report::Outline;
-use crate::host::Host;
-use crate::plan::{CompileOptions, Plan, Protection, Rule, RuleKind, State, compile, testing};
+use crate::plan::{Plan, Protection, Rule, RuleKind, State, testing};
 use crate::policy::facts::User;
 use crate::policy::model::{Policy, RuleInfo, Task};
 
@@ -70,8 +69,6 @@ fn rule(key: &str, id: Option<&str>, kind: RuleKind, text: &str, quiet: bool) ->
 /// A plan whose rules, protections and counts are those of this run; the rest is whatever an
 /// empty policy compiles to.
 pub(crate) fn plan() -> Plan {
-    let host = Host::emulated(7);
-    let empty = compile(policy(), &host, &CompileOptions::default()).expect("an empty policy");
     Plan {
         rules: vec![
             rule("files.read[0]", None, RuleKind::Read, "/srv/kb", false),
@@ -106,7 +103,7 @@ pub(crate) fn plan() -> Plan {
             detail: String::new(),
         }],
         gaps: Vec::new(),
-        ..empty
+        ..testing::plan(policy())
     }
 }
 
