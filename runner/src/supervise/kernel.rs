@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, RuleKind};
 use crate::record::event::{Denial, Usage};
 use crate::watch::files::{Files, Tree, add_denied, exists_on_host};
 use crate::watch::{Decoded, Run, Tallies, WatchError};
@@ -13,6 +13,8 @@ pub struct Kernel<'a> {
     run: Run,
     files: Option<Files>,
     tree: Tree<'a>,
+    /// By counter row: whether the rule takes access to files away.
+    takes_away: Vec<bool>,
     /// Why files are not counted, when they are not.
     uncounted: Option<String>,
 }
@@ -28,6 +30,11 @@ impl<'a> Kernel<'a> {
             run,
             files,
             tree: Tree::of(plan),
+            takes_away: plan
+                .rules
+                .iter()
+                .map(|rule| matches!(rule.kind, RuleKind::Protect | RuleKind::Deny))
+                .collect(),
             uncounted,
         }
     }
@@ -73,6 +80,17 @@ impl<'a> Kernel<'a> {
             .cloned()
             .collect();
         add_denied(&mut usage, &of_files);
+        if self.files.is_some() {
+            // What takes away lets nothing pass, and its refusals are all counted above.
+            for (usage, _) in usage
+                .iter_mut()
+                .zip(&self.takes_away)
+                .filter(|(_, away)| **away)
+            {
+                usage.allowed = Some(0);
+                usage.denied = usage.denied.or(Some(0));
+            }
+        }
         Ok(usage)
     }
 
