@@ -81,7 +81,10 @@ fn what_the_agent_writes_belongs_to_the_owner_of_the_tree() {
     let out = jail.folder("out");
     let kept = jail.file("store/kept", "x");
     let new = out.join("new");
-    let policy = policy("write = [\"@DIR@/out\"]", "");
+    let policy = policy(
+        "write = [{ path = \"@DIR@/out\", id = \"out\" }, { path = \"@DIR@/made\", create = \"dir\", id = \"made\" }]",
+        "",
+    );
     let outcome = run(&jail, &policy, &probe(["create", &new.to_string_lossy()]));
     assert_answer(&outcome, "ok");
     let owner = fs::metadata(&new).expect("the file is there").uid();
@@ -89,6 +92,12 @@ fn what_the_agent_writes_belongs_to_the_owner_of_the_tree() {
         owner,
         fs::metadata(&out).expect("the folder is there").uid()
     );
+    assert_eq!(outcome.rule("out")["allowed"], 1, "{outcome:#?}");
+    // A directory that the start makes counts as one that was there.
+    let made = jail.path().join("made/new").to_string_lossy().into_owned();
+    let outcome = run(&jail, &policy, &probe(["create", &made]));
+    assert_answer(&outcome, "ok");
+    assert_eq!(outcome.rule("made")["allowed"], 1, "{outcome:#?}");
     let outcome = run(&jail, &policy, &probe(["unlink", &kept.to_string_lossy()]));
     assert_answer(&outcome, "EROFS");
     assert!(kept.exists());

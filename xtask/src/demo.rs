@@ -13,6 +13,7 @@ use std::process::Command;
 use std::{env, process, thread};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use xtask::toolchain;
 
 use crate::{package, process as programs, setup};
@@ -65,7 +66,7 @@ pub fn inside(root: &Path, program: &Path) -> Result<()> {
         fs::read_to_string(&policy).context("read the policy")?
     );
     println!();
-    let report = place.folder.join("report.json");
+    let report = package::target(root).join("demo-report.json");
     let mut lp_run = Command::new(program);
     lp_run
         .arg("--policy")
@@ -75,14 +76,39 @@ pub fn inside(root: &Path, program: &Path) -> Result<()> {
         .args(["--", "./agent.sh", "4711"])
         .current_dir(&place.folder);
     programs::run(&mut lp_run)?;
-    println!("\nThe report, rule by rule:\n");
-    programs::run(
-        Command::new(program)
-            .arg("report")
-            .arg(&report)
-            .args(["--format", "text"]),
-    )?;
-    place.expect_confined(&report)
+    let text = fs::read_to_string(&report).context("read the report")?;
+    let values = serde_json::from_str(&text).context("read the report")?;
+    println!("\nIts rules in the report, {}:\n", report.display());
+    print!("{}", table(&values));
+    place.expect_confined(&values)
+}
+
+/// The rows of the policy's own rules; those of kits and of `${BASE}` stay in the file.
+fn table(report: &Value) -> String {
+    let mut text = format!(
+        "  {:<16}{:>9}{:>9}{:>9}{:>9}\n",
+        "rule", "allowed", "denied", "out", "in"
+    );
+    for row in report["rules"].as_array().into_iter().flatten() {
+        let id = row["id"].as_str().unwrap_or_default();
+        if id.starts_with('@')
+            || row["text"]
+                .as_str()
+                .is_some_and(|t| t.starts_with("${BASE}"))
+        {
+            continue;
+        }
+        let count = |name: &str| match &row[name] {
+            Value::Null => "-".to_owned(),
+            value => value.to_string(),
+        };
+        let counts = ["allowed", "denied", "bytes_out", "bytes_in"].map(count);
+        let [allowed, denied, out, into] = &counts;
+        text.push_str(&format!(
+            "  {id:<16}{allowed:>9}{denied:>9}{out:>9}{into:>9}\n"
+        ));
+    }
+    text
 }
 
 /// A temporary folder that the agent works in, and `/srv` with the tickets. The folder goes with
@@ -109,13 +135,11 @@ impl Workplace {
     }
 
     /// The demo is a test as well: the work was done, and nothing beyond it.
-    fn expect_confined(&self, report: &Path) -> Result<()> {
+    fn expect_confined(&self, report: &Value) -> Result<()> {
         let summary = fs::read_to_string(self.folder.join("out/summary.md"));
         if !summary.is_ok_and(|text| text.contains(SERVICES[0].1)) {
             bail!("the agent could not do its task: out/summary.md has not the advice");
         }
-        let text = fs::read_to_string(report).context("read the report")?;
-        let report: serde_json::Value = serde_json::from_str(&text).context("read the report")?;
         let denials = report["denials"].as_array().map_or(0, Vec::len);
         if denials < 4 {
             bail!("the report names {denials} denials; the agent tried more than that");

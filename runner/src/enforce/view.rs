@@ -157,7 +157,7 @@ impl PreparedView {
     }
 
     /// The directory that was made at `path` for a `create = "dir"` grant.
-    pub(super) fn created(&self, path: &Path) -> Option<BorrowedFd<'_>> {
+    pub fn created(&self, path: &Path) -> Option<BorrowedFd<'_>> {
         self.created
             .iter()
             .find(|(made, _)| made == path)

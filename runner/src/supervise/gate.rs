@@ -7,6 +7,7 @@ use super::refusal::with_causes;
 use crate::enforce::CanaryEvidence;
 use crate::enforce::canary::NETWORK_ACT_NAMES;
 use crate::enforce::cgroup::Leaf;
+use crate::enforce::view::PreparedView;
 use crate::launch::{GateError, GateKeeper};
 use crate::plan::{Plan, State};
 use crate::watch::files::{Files, FilesError};
@@ -15,6 +16,7 @@ use crate::watch::{self, Objects, Rules, WatchError};
 /// Holds the gates of one run.
 pub struct Keeper<'a> {
     plan: &'a Plan,
+    view: &'a PreparedView,
     agent: &'a Leaf,
     objects: Option<Objects>,
     run: Option<watch::Run>,
@@ -22,10 +24,12 @@ pub struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    /// A keeper for the cgroup `agent`, with the programs loaded and attached nowhere.
-    pub fn new(plan: &'a Plan, agent: &'a Leaf, objects: Objects) -> Self {
+    /// A keeper for the cgroup `agent`, with the programs loaded and attached nowhere. `view`
+    /// holds the directories that the start has made.
+    pub fn new(plan: &'a Plan, view: &'a PreparedView, agent: &'a Leaf, objects: Objects) -> Self {
         Self {
             plan,
+            view,
             agent,
             objects: Some(objects),
             run: None,
@@ -47,6 +51,11 @@ impl<'a> Keeper<'a> {
     ) -> Result<Result<Files, Option<String>>, GateError> {
         let started = files.and_then(|mut files| {
             files.start(self.plan, run)?;
+            for anchor in &self.plan.anchors {
+                if let Some(made) = self.view.created(&anchor.path) {
+                    files.add(made, anchor.owners)?;
+                }
+            }
             Ok(files)
         });
         match started {
