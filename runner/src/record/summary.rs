@@ -312,8 +312,9 @@ mod tests {
         let why =
             "write audit log `/var/log/a/long/way/to/the/audit.jsonl`: No space left on device";
         report.exit.detail = Some(why.to_owned());
-        let text = all_lines(&report, &Terminal::default())[1..].join("\n");
+        let text = all_lines(&report, &Terminal::default()).join("\n");
         expect![[r#"
+            demo was refused, nothing was started (122) after 12m 40s · run k7m2abcd
               because  write audit log `/var/log/a/long/way/to/the/audit.jsonl`: No
                        space left on device"#]]
         .assert_eq(&text);
