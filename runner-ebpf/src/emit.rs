@@ -74,7 +74,10 @@ extern "C" fn emit_refused(
     let Some(row) = RUNS.get(target.slot) else {
         return 0;
     };
-    let scope = Scope { slot: target.slot, row };
+    let scope = Scope {
+        slot: target.slot,
+        row,
+    };
     record(&scope, target, errno, family as u16, who);
     1
 }

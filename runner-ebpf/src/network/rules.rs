@@ -139,9 +139,13 @@ extern "C" fn rules_verdict(slot: u32, table: u32, endpoint: *const Endpoint) ->
     }
     if scope.own_network() {
         // With nothing but loopback, every local address is the run's own.
-        let own = is_loopback(endpoint.address)
-            || (table == LOCAL && is_unspecified(endpoint.address));
-        return if own { ALLOW | u64::from(itself) } else { verdict };
+        let own =
+            is_loopback(endpoint.address) || (table == LOCAL && is_unspecified(endpoint.address));
+        return if own {
+            ALLOW | u64::from(itself)
+        } else {
+            verdict
+        };
     }
     if is_loopback(endpoint.address) && scope.row.mark != 0 {
         return PERHAPS | u64::from(itself);
