@@ -96,7 +96,11 @@ impl<'a> Kernel<'a> {
 
     /// What the tables and the ring had no room for.
     pub fn tallies(&self) -> Result<Tallies, WatchError> {
-        self.run.tallies()
+        let mut tallies = self.run.tallies()?;
+        if let Some(files) = &self.files {
+            tallies.other_paths += files.failures.others()?;
+        }
+        Ok(tallies)
     }
 
     /// Fails when a program that enforces is no longer where it was attached. One that only

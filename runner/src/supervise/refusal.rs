@@ -7,7 +7,7 @@ use crate::control::ControlError;
 use crate::enforce::EnforceError;
 use crate::enforce::cgroup::CgroupError;
 use crate::launch::{LaunchError, StdioError};
-use crate::plan::{CompileErrors, Plan};
+use crate::plan::{CompileError, CompileErrors, Plan};
 use crate::policy::PolicyErrors;
 use crate::record::audit::AuditError;
 use crate::record::event::{Exit, Reason};
@@ -109,10 +109,17 @@ impl RunError {
     pub fn paragraphs(&self, plan: Option<&Plan>) -> Vec<String> {
         match (self, plan) {
             (Self::Policy(errors), _) => errors.iter().map(ToString::to_string).collect(),
-            (Self::Compile(errors), _) => errors.0.iter().map(ToString::to_string).collect(),
+            (Self::Compile(errors), _) => errors.0.iter().map(at_its_place).collect(),
             (Self::Gaps, Some(plan)) => gaps(plan),
             _ => vec![with_causes(self)],
         }
+    }
+}
+
+fn at_its_place(error: &CompileError) -> String {
+    match error.place() {
+        Some(place) => format!("{}:{}:{}: {error}", place.file, place.line, place.column),
+        None => error.to_string(),
     }
 }
 

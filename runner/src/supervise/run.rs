@@ -70,7 +70,7 @@ fn attempt(
     };
     let plan = Rc::new(plan::compile(policy, &host, &options)?);
     desk.plan = Some(Rc::clone(&plan));
-    say_warnings(request, &plan);
+    say_plan(request, &plan);
     if plan.open_gaps().next().is_some() {
         return Err(RunError::Gaps);
     }
@@ -90,10 +90,14 @@ pub fn load_request(request: &RunRequest, needs_command: bool) -> LoadRequest {
     }
 }
 
-fn say_warnings(request: &RunRequest, plan: &Plan) {
+/// With `-v` the warnings and the whole plan; what is missed on purpose always.
+fn say_plan(request: &RunRequest, plan: &Plan) {
     for (place, warning) in &plan.policy.warnings {
         let line = format!("warning {}:{}: {warning}", place.file, place.line);
         request.terminal.detail(&line);
+    }
+    for line in plan::render::text(plan, false).lines() {
+        request.terminal.detail(line);
     }
     for gap in plan.gaps.iter().filter(|gap| gap.accepted) {
         let line = format!("DEGRADED {}: {}", gap.protection, gap.why);

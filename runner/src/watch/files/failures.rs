@@ -36,8 +36,8 @@ pub struct Failures {
     seen: Texts<DeniedPath, (Vec<u8>, Option<Verdict>)>,
     /// How many of `seen` are hidden ones.
     hidden: u64,
-    /// Hidden paths beyond [`MAX_DENIED_PER_RUN`].
-    unnamed: u64,
+    /// Keys of hidden paths beyond [`MAX_DENIED_PER_RUN`]; the kernel's table bounds them.
+    unnamed: Vec<DeniedPath>,
 }
 
 /// The event of a failed open or exec, the first of its kind. Its text is hostile.
@@ -62,7 +62,7 @@ impl Failures {
             missing: map(ebpf, "MISSING_PATHS")?,
             seen: Texts::new(),
             hidden: 0,
-            unnamed: 0,
+            unnamed: Vec::new(),
         })
     }
 
@@ -104,7 +104,7 @@ impl Failures {
             }
             (true, None) => {}
             (true, Some(_)) if self.hidden >= MAX_DENIED_PER_RUN => {
-                self.unnamed += 1;
+                self.unnamed.push(news.key);
                 return None;
             }
             (_, verdict) => {
@@ -144,9 +144,13 @@ impl Failures {
         Ok(denials)
     }
 
-    /// Distinct hidden paths that are not among the denials, because there are too many.
-    pub fn unnamed(&self) -> u64 {
-        self.unnamed
+    /// How often hidden paths were tried that are not among the denials, because there are
+    /// too many of them.
+    pub fn others(&self) -> Result<u64, FilesError> {
+        self.unnamed.iter().try_fold(0, |sum, key| {
+            let row = self.missing.get(key, 0).map_err(used("MISSING_PATHS"))?;
+            Ok(sum + row.count)
+        })
     }
 
     /// Removes everything of a run but its `Tally`.
@@ -165,7 +169,8 @@ impl Failures {
             }
         }
         self.seen.retain(|key, _| key.slot != slot);
-        (self.hidden, self.unnamed) = (0, 0);
+        self.unnamed.retain(|key| key.slot != slot);
+        self.hidden = 0;
         Ok(())
     }
 }
