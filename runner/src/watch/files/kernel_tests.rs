@@ -680,7 +680,10 @@ fn hidden_names_are_bounded() {
         bench.denials();
     }
     assert_eq!(bench.denials().len() as u64, MAX_DENIED_PER_RUN);
-    assert_eq!(bench.files.failures.others().unwrap(), 1100 - MAX_DENIED_PER_RUN);
+    assert_eq!(
+        bench.files.failures.others().unwrap(),
+        1100 - MAX_DENIED_PER_RUN
+    );
 }
 
 /// The way that lp-run itself takes: object, run, plan, ring.
