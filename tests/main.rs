@@ -16,3 +16,6 @@ mod network;
 
 // The core of the demo: also run on every kernel of the matrix.
 mod smoke;
+
+// What an agent tries: bare it works, refused it gives the promised errno, granted it works.
+mod attacks;

@@ -4,12 +4,13 @@
 //! and knows nothing of lp-run, so the same act is tried bare, confined and granted.
 //!
 //! Each act is a few system calls, written raw: a library's fallback would hide which call was
-//! refused. `probe` alone lists the acts.
+//! refused. `probe each ACT... -- ACT...` tries several, each in a process of its own, and prints
+//! a line for each. `probe` alone lists the acts.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStringExt;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::{env, fs, mem};
 
 use nix::errno::Errno;
@@ -129,7 +130,7 @@ const ACTS: &[Act] = &[
     Act("exec", "PATH [ARG...]", |a| {
         raw(
             libc::SYS_execve,
-            &[a.path(0), pointer(&a.argv(0)), pointer(&[0usize])],
+            &[a.path(0), a.argv(0).as_ptr() as usize, pointer(&[0usize])],
         )
     }),
     Act("exec-fd", "PATH", |a| {
@@ -436,6 +437,9 @@ const ACTS: &[Act] = &[
 fn main() -> ExitCode {
     let mut given = env::args_os().skip(1);
     let name = given.next().unwrap_or_default();
+    if name == "each" {
+        return each(&given.collect::<Vec<_>>());
+    }
     let Some(act) = ACTS.iter().find(|act| *act.0 == *name) else {
         for Act(name, arguments, _) in ACTS {
             eprintln!("probe {name} {arguments}");
@@ -463,6 +467,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Tries the acts between `--`, each in a fresh process, so that none disturbs the next.
+fn each(words: &[OsString]) -> ExitCode {
+    let own = env::current_exe().unwrap_or_else(|_| usage("own file not found"));
+    for act in words.split(|word| word == "--") {
+        match Command::new(&own).args(act).status() {
+            Ok(status) if status.code().is_some() => {}
+            ended => println!("{ended:?}"),
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// The act's arguments, as text and as C strings.

@@ -186,27 +186,6 @@ pub fn probe<const N: usize>(act: [&str; N]) -> Vec<String> {
         .collect()
 }
 
-/// Tries one act in three arms: bare it must succeed, under `denied` it must give `errno`, under
-/// `granted` it must succeed. `reset` puts the folder back in order before each arm.
-pub fn three_arms<const N: usize>(
-    jail: &Jail,
-    act: [&str; N],
-    denied: (&str, &str),
-    granted: &str,
-    reset: impl Fn(),
-) {
-    let command = probe(act);
-    reset();
-    let bare = jail.bare(&command);
-    assert_eq!(bare.answer(), "ok", "{act:?} does not work bare: {bare:?}");
-    reset();
-    let refused = jail.run(denied.0, &command);
-    assert_eq!(refused.answer(), denied.1, "{act:?} denied: {refused:?}");
-    reset();
-    let allowed = jail.run(granted, &command);
-    assert_eq!(allowed.answer(), "ok", "{act:?} granted: {allowed:?}");
-}
-
 /// Moves the calling thread, and what it starts from now on, into a fresh network namespace with
 /// `lo` up. A test never has a way to a real address, also when the program under test fails.
 fn isolate_network() {

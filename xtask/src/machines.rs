@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -82,34 +83,48 @@ pub fn set_up(root: &Path) -> Result<()> {
     process::run(&mut pip)
 }
 
-/// Boots the kernel and runs the smoke tests; the last lines say what came of each.
-pub fn smoke(root: &Path, version: &str) -> Result<()> {
-    let kernel = kernel(root, version)?;
+/// Boots each kernel, all at once, because a test keeps one processor busy; the last lines say
+/// what came of each.
+pub fn smoke(root: &Path, versions: &[String]) -> Result<()> {
     let [mechanisms, integration] = test_programs(root)?;
     let script = package::target(root).join("kernels/smoke.sh");
-    fs::write(&script, SCRIPT).context("write the script for the virtual machine")?;
-    println!("test: boots {}; this takes minutes", kernel.display());
+    fs::create_dir_all(package::target(root).join("kernels")).context("make target/kernels")?;
+    fs::write(&script, SCRIPT).context("write the script for the virtual machines")?;
     let words = [&script, &mechanisms, &integration, &root.join("runner")];
     let words = words.map(|path| format!("'{}'", path.display()));
-    let console = boot(root, &kernel, &format!("sh {}", words.join(" ")))?;
-    let log = package::target(root).join(format!("kernels/{version}.log"));
-    fs::write(&log, &console).context("keep the console's text")?;
-    match judge(version, &console) {
-        Ok(passed) => {
-            println!("test: {version}: {passed} tests passed");
-            Ok(())
-        }
-        Err(reason) => {
-            let tail: Vec<&str> = console.lines().rev().take(60).collect();
-            for line in tail.iter().rev() {
-                println!("  {version} | {line}");
+    let command = format!("sh {}", words.join(" "));
+    let mut boots = Vec::new();
+    for version in versions {
+        let kernel = kernel(root, version)?;
+        println!("test: boots {}; this takes minutes", kernel.display());
+        let (root, command) = (root.to_owned(), command.clone());
+        boots.push((
+            version,
+            thread::spawn(move || boot(&root, &kernel, &command)),
+        ));
+    }
+    let mut failed = Vec::new();
+    for (version, boot) in boots {
+        let console = boot
+            .join()
+            .unwrap_or_else(|_| bail!("the thread that boots gave up"))?;
+        let log = package::target(root).join(format!("kernels/{version}.log"));
+        fs::write(&log, &console).context("keep the console's text")?;
+        match judge(version, &console) {
+            Ok(passed) => println!("test: {version}: {passed} tests passed"),
+            Err(reason) => {
+                let tail: Vec<&str> = console.lines().rev().take(60).collect();
+                tail.iter()
+                    .rev()
+                    .for_each(|line| println!("  {version} | {line}"));
+                failed.push(format!("{version}: {reason} (console: {})", log.display()));
             }
-            bail!(
-                "{version}: {reason}; the console's text is in {}",
-                log.display()
-            )
         }
     }
+    if !failed.is_empty() {
+        bail!("{}", failed.join("; "));
+    }
+    Ok(())
 }
 
 /// How many tests passed, or why the boot counts as failed.
