@@ -8,6 +8,9 @@ mod support;
 // What an operator types and reads.
 mod cli;
 
+// What a sandbox must withstand, one act at a time, through a real run.
+mod attempts;
+
 // The fixture and the probe themselves: a test that cannot fail proves nothing.
 mod fixture;
 

@@ -4,19 +4,22 @@
 //! and knows nothing of lp-run, so the same act is tried bare, confined and granted.
 //!
 //! Each act is a few system calls, written raw: a library's fallback would hide which call was
-//! refused. `probe each ACT... -- ACT...` tries several, each in a process of its own, and prints
-//! a line for each. `probe` alone lists the acts.
+//! refused. `probe` alone lists the acts. `probe each ACT... -- ACT...` tries each act in a child
+//! of its own and prints one line for each: starting a sandbox costs more than an act.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStringExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::{env, fs, mem};
 
 use nix::errno::Errno;
 
 /// What a system call gave.
 type Answer = Result<usize, Errno>;
+
+/// What separates the acts of `each`.
+const SEPARATOR: &str = "--";
 
 /// One act: its name, its arguments in words, what it does.
 struct Act(&'static str, &'static str, fn(&Arguments) -> Answer);
@@ -126,11 +129,20 @@ const ACTS: &[Act] = &[
     Act("fd", "NUMBER", |a| {
         raw(libc::SYS_fcntl, &[a.number(0), libc::F_GETFD as usize])
     }),
+    Act("descriptors", "", |_| {
+        // EEXIST: one above stderr is open.
+        for fd in 3..4096 {
+            if raw(libc::SYS_fcntl, &[fd, libc::F_GETFD as usize]).is_ok() {
+                return Err(Errno::EEXIST);
+            }
+        }
+        Ok(0)
+    }),
     Act("dup", "NUMBER", |a| raw(libc::SYS_dup, &[a.number(0)])),
     Act("exec", "PATH [ARG...]", |a| {
         raw(
             libc::SYS_execve,
-            &[a.path(0), a.argv(0).as_ptr() as usize, pointer(&[0usize])],
+            &[a.path(0), pointer(&a.argv(0)[..]), pointer(&[0usize])],
         )
     }),
     Act("exec-fd", "PATH", |a| {
@@ -430,34 +442,49 @@ const ACTS: &[Act] = &[
         )?;
         raw(libc::SYS_listen, &[fd, 1])
     }),
-    Act("unix-connect", "PATH", |a| unix(a, libc::SYS_connect)),
-    Act("unix-bind", "PATH", |a| unix(a, libc::SYS_bind)),
+    Act("unix-connect", "PATH", |a| {
+        unix(a, libc::SOCK_STREAM, libc::SYS_connect)
+    }),
+    Act("unix-bind", "PATH", |a| {
+        unix(a, libc::SOCK_STREAM, libc::SYS_bind)
+    }),
+    Act("unix-datagram", "PATH", |a| {
+        unix(a, libc::SOCK_DGRAM, libc::SYS_connect)
+    }),
+    Act("unix-pair", "", |_| {
+        let mut pair = [0i32; 2];
+        let (family, kind) = (libc::AF_UNIX as usize, libc::SOCK_STREAM as usize);
+        raw(
+            libc::SYS_socketpair,
+            &[family, kind, 0, pair.as_mut_ptr() as usize],
+        )?;
+        send(pair[0] as usize, None, 0)?;
+        receive(pair[1] as usize, None)
+    }),
+    Act("without", "NUMBER[,NUMBER...] PROGRAM [ARG...]", |a| {
+        let numbers: Vec<usize> = a.0[0].split(',').filter_map(|n| n.parse().ok()).collect();
+        refuse_calls(&numbers)?;
+        exec_here(a, 1)
+    }),
 ];
 
 fn main() -> ExitCode {
     let mut given = env::args_os().skip(1);
     let name = given.next().unwrap_or_default();
+    let texts: Option<Vec<CString>> = given.map(|t| CString::new(t.into_vec()).ok()).collect();
+    let Some(texts) = texts else {
+        return ExitCode::from(2);
+    };
     if name == "each" {
-        return each(&given.collect::<Vec<_>>());
+        return each(&texts);
     }
-    let Some(act) = ACTS.iter().find(|act| *act.0 == *name) else {
+    let Some(act) = name.to_str().and_then(find) else {
         for Act(name, arguments, _) in ACTS {
             eprintln!("probe {name} {arguments}");
         }
         return ExitCode::from(2);
     };
-    let texts: Option<Vec<CString>> = given.map(|t| CString::new(t.into_vec()).ok()).collect();
-    let Some(texts) = texts else {
-        return ExitCode::from(2);
-    };
-    let arguments = Arguments(
-        texts
-            .iter()
-            .map(|t| t.to_string_lossy().into_owned())
-            .collect(),
-        texts,
-    );
-    match (act.2)(&arguments) {
+    match (act.2)(&Arguments::of(&texts)) {
         Ok(_) => {
             println!("ok");
             ExitCode::SUCCESS
@@ -469,22 +496,58 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tries the acts between `--`, each in a fresh process, so that none disturbs the next.
-fn each(words: &[OsString]) -> ExitCode {
-    let own = env::current_exe().unwrap_or_else(|_| usage("own file not found"));
-    for act in words.split(|word| word == "--") {
-        match Command::new(&own).args(act).status() {
-            Ok(status) if status.code().is_some() => {}
-            ended => println!("{ended:?}"),
+fn find(name: &str) -> Option<&'static Act> {
+    ACTS.iter().find(|act| act.0 == name)
+}
+
+/// Tries each act in a child of its own, which leaves nothing behind for the next one.
+fn each(texts: &[CString]) -> ExitCode {
+    for words in texts.split(|text| text.to_bytes() == SEPARATOR.as_bytes()) {
+        let Some((act, rest)) = words
+            .split_first()
+            .and_then(|(name, rest)| Some((find(name.to_str().ok()?)?, rest)))
+        else {
+            usage("an act of each is not known");
+        };
+        match in_child(|| (act.2)(&Arguments::of(rest))) {
+            Ok(_) => println!("ok"),
+            Err(errno) => println!("{errno:?}"),
         }
     }
     ExitCode::SUCCESS
+}
+
+/// What `act` gives in a child. Its errno is the child's exit status; a child that a signal ended
+/// gives EINTR, and a program that the child became is asked for its own exit status.
+fn in_child(act: impl FnOnce() -> Answer) -> Answer {
+    let child = raw(libc::SYS_clone, &[libc::SIGCHLD as usize, 0, 0, 0, 0])?;
+    if child == 0 {
+        // What a program that the child becomes has to say is no answer.
+        let _ = raw(libc::SYS_dup3, &[2, 1, 0]);
+        let errno = act().err().map_or(0, |errno| errno as i32);
+        std::process::exit(errno);
+    }
+    let mut status = 0i32;
+    raw(
+        libc::SYS_wait4,
+        &[child, &raw mut status as usize, libc::__WALL as usize, 0],
+    )?;
+    match (libc::WIFEXITED(status), libc::WEXITSTATUS(status)) {
+        (true, 0) => Ok(0),
+        (true, errno) => Err(Errno::from_raw(errno)),
+        (false, _) => Err(Errno::EINTR),
+    }
 }
 
 /// The act's arguments, as text and as C strings.
 struct Arguments(Vec<String>, Vec<CString>);
 
 impl Arguments {
+    fn of(texts: &[CString]) -> Self {
+        let words = texts.iter().map(|t| t.to_string_lossy().into_owned());
+        Self(words.collect(), texts.to_vec())
+    }
+
     fn path(&self, index: usize) -> usize {
         self.1
             .get(index)
@@ -730,7 +793,7 @@ fn receive(fd: usize, from: Option<&mut Address>) -> Answer {
     )
 }
 
-fn unix(arguments: &Arguments, call: i64) -> Answer {
+fn unix(arguments: &Arguments, kind: i32, call: i64) -> Answer {
     let path = arguments
         .0
         .first()
@@ -747,9 +810,44 @@ fn unix(arguments: &Arguments, call: i64) -> Answer {
     bytes[2..2 + name.len()].copy_from_slice(name.as_bytes());
     let fd = raw(
         libc::SYS_socket,
-        &[libc::AF_UNIX as usize, libc::SOCK_STREAM as usize, 0],
+        &[libc::AF_UNIX as usize, kind as usize, 0],
     )?;
     raw(call, &[fd, bytes.as_ptr() as usize, 2 + name.len()])
+}
+
+/// Answers these system calls with ENOSYS from now on, as a kernel without them would. Needs
+/// CAP_SYS_ADMIN, or no_new_privs.
+fn refuse_calls(numbers: &[usize]) -> Answer {
+    // struct sock_filter: code, jump if true, jump if false, value.
+    let step = |code: u32, jumps: u8, value: u32| -> u64 {
+        u64::from(value) << 32 | u64::from(jumps) << 16 | u64::from(code)
+    };
+    let mut filter = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for (index, number) in numbers.iter().enumerate() {
+        let refusal = (numbers.len() - index) as u8;
+        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        filter.push(step(equal, refusal, *number as u32));
+    }
+    let end = libc::BPF_RET | libc::BPF_K;
+    filter.push(step(end, 0, libc::SECCOMP_RET_ALLOW));
+    let refused = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    filter.push(step(end, 0, refused));
+    // struct sock_fprog: number of steps, the steps.
+    let program = [filter.len(), filter.as_ptr() as usize];
+    let mode = libc::SECCOMP_MODE_FILTER as usize;
+    raw(
+        libc::SYS_prctl,
+        &[libc::PR_SET_SECCOMP as usize, mode, pointer(&program), 0, 0],
+    )
+}
+
+/// Becomes the program at an argument, with the environment as it is.
+fn exec_here(arguments: &Arguments, from: usize) -> Answer {
+    let words = &arguments.0[from..];
+    let error = std::os::unix::process::CommandExt::exec(
+        std::process::Command::new(&words[0]).args(&words[1..]),
+    );
+    Err(errno_of(error))
 }
 
 fn errno_of(error: std::io::Error) -> Errno {

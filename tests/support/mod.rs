@@ -65,6 +65,14 @@ impl Jail {
         Self { folder }
     }
 
+    /// The same with the folder in a place that no run has one of its own of, as it has of `/tmp`.
+    pub fn shared() -> Self {
+        isolate_network();
+        let folder = TempDir::with_prefix_in("lp-run-test-", "/srv").expect("make a folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("open it");
+        Self { folder }
+    }
+
     /// The folder; policies may be written with `@DIR@` for it.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -98,13 +106,25 @@ impl Jail {
         options: &[&str],
         command: &[S],
     ) -> Outcome {
+        let lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+        self.run_as(lp_run, policy, options, command)
+    }
+
+    /// The same with `lp_run` started by something else: a shell with open descriptors, an
+    /// environment, a kernel that lacks a call.
+    pub fn run_as<S: AsRef<OsStr>>(
+        &self,
+        mut lp_run: Command,
+        policy: &str,
+        options: &[&str],
+        command: &[S],
+    ) -> Outcome {
         let policy = self.file(
             "policy.toml",
             policy.replace("@DIR@", &self.path().to_string_lossy()),
         );
         let report = self.path().join("report.json");
         let _ = fs::remove_file(&report);
-        let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
         lp_run
             .arg("--policy")
             .arg(policy)

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Attempts with policies: what is wrong, too wide or not enforceable is refused with 122 before
+//! an instruction of the program runs, and its report says so.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::needs;
+use crate::support::{Jail, root};
+
+/// What the policy adds, and a word of the refusal.
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("PO-01", "[filez]\nread = []", "filez"),
+    ("PO-01k", "[files]\nreed = []", "reed"),
+    ("PO-01t", "[limits]\nopen_files = \"many\"", "open_files"),
+    (
+        "PO-03",
+        "[files]\nread = [\"/srv/is/not/there\"]",
+        "/srv/is/not/there",
+    ),
+    ("PO-05", "[files]\nread = [\"relative\"]", "relative"),
+    ("PO-05h", "[files]\nread = [\"~/x\"]", "~"),
+    ("PO-05e", "[files]\nread = [\"\"]", "files.read"),
+    ("PO-05n", "[files]\nread = [\"/a\\u0000b\"]", "files.read"),
+    ("PO-05u", "[files]\nread = [\"/etc/../root\"]", ".."),
+    (
+        "PO-09",
+        "[network]\nallow = [\"127.0.0.1:0\"]",
+        "network.allow",
+    ),
+    (
+        "PO-09b",
+        "[network]\nallow = [\"127.0.0.1:65536\"]",
+        "network.allow",
+    ),
+    (
+        "PO-09r",
+        "[network]\nallow = [\"127.0.0.1:443-80\"]",
+        "network.allow",
+    ),
+    (
+        "PO-09c",
+        "[network]\nallow = [\"10.0.0.0/33:1\"]",
+        "network.allow",
+    ),
+    (
+        "PO-09h",
+        "[network]\nallow = [\"10.0.0.1/8:1\"]",
+        "network.allow",
+    ),
+    (
+        "PO-10",
+        "[limits]\nfile_size = \"99999999999999G\"",
+        "file_size",
+    ),
+    ("PO-10z", "[limits]\nwall_time = \"0s\"", "wall_time"),
+    ("PO-10n", "[limits]\nopen_files = -1", "open_files"),
+    ("PO-12", "[network]\nallow = [\"*:443\"]", "network.allow"),
+    ("PO-13", "[files]\nwrite = [\"/etc\"]", "/etc"),
+    ("PO-13r", "[files]\nwrite = [\"/\"]", "files.write"),
+    ("PO-13p", "[files]\nwrite = [\"/proc\"]", "/proc"),
+    ("PO-13s", "[files]\nwrite = [\"/sys\"]", "/sys"),
+    ("PO-06", "[files]\nwrite = [\"@DIR@\"]", "policy"),
+    ("PO-21", "[files]\nread = []\nread = []", "duplicate"),
+    (
+        "IPC-01",
+        "[network]\nunix = [\"/run/docker.sock\"]",
+        "docker",
+    ),
+];
+
+#[test]
+fn what_is_wrong_or_too_wide_starts_nothing() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let mut wrong = Vec::new();
+    for (id, part, word) in REFUSED {
+        let policy =
+            format!("version = 1\nname = \"attempts-policy\"\nextends = [\"@shell\"]\n{part}\n");
+        let outcome = jail.run(&policy, &["sh", "-c", "echo started"]);
+        let refused = outcome.code() == 122 && outcome.stdout.is_empty();
+        if !refused || !outcome.stderr.contains(word) {
+            wrong.push(format!(
+                "{id}: {} {:?}\n{}",
+                outcome.code(),
+                outcome.stdout,
+                outcome.stderr
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_policy_that_others_can_write_is_refused() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let text = "version = 1\nname = \"attempts-policy\"\nextends = [\"@shell\"]\n";
+    let policy = jail.file("policy.toml", text);
+    fs::set_permissions(policy, fs::Permissions::from_mode(0o666)).expect("open it");
+    // Writing again keeps the mode.
+    let file = jail.run(text, &["sh", "-c", "echo started"]);
+    assert_eq!((file.code(), file.answer()), (122, ""), "{file:?}");
+    fs::remove_file(jail.path().join("policy.toml")).expect("remove it");
+    let mode = |mode| fs::set_permissions(jail.path(), fs::Permissions::from_mode(mode));
+    mode(0o777).expect("open the folder");
+    let folder = jail.run(text, &["sh", "-c", "echo started"]);
+    assert_eq!((folder.code(), folder.answer()), (122, ""), "{folder:?}");
+    mode(0o755).expect("close the folder");
+    let fine = jail.run(text, &["sh", "-c", "echo started"]);
+    assert_eq!((fine.code(), fine.answer()), (0, "started"), "{fine:?}");
+}
+
+#[test]
+fn an_empty_list_and_a_missing_section_grant_nothing() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    for section in ["", "[network]\nallow = []\n"] {
+        let policy = format!(
+            "version = 1\nname = \"attempts-empty\"\n{section}\
+             [files]\nread = [\"${{BASE}}\"]\nexec = [\"${{COMMAND}}\"]\nwrite = []\n"
+        );
+        let command = crate::support::probe([
+            "each",
+            "tcp",
+            "127.0.0.1:9",
+            "--",
+            "open-read",
+            "/etc/shadow",
+            "--",
+            "create",
+            "/opt/lp-run-attempt",
+        ]);
+        let outcome = jail.run(&policy, &command);
+        assert_eq!(outcome.stdout, "EPERM\nENOENT\nENOENT\n", "{outcome:?}");
+    }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Attempts on lp-run itself: its sudden death, descendants that hide, more time than granted,
+//! and cgroups.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::needs;
+use crate::support::{Jail, lp_run, probe, root};
+
+const SHELL: &str = "version = 1\nname = \"attempts-supervisor\"\nextends = [\"@shell\"]\n";
+
+/// A tree three deep, with a daemon and one that hears no signal, all sleeping `$1` seconds.
+const TREE: &str = "trap '' TERM HUP INT; (setsid sh -c 'sleep '$1' & exec sleep '$1) & \
+                    (setsid setsid sleep $1 &); sleep $1 & wait";
+
+/// The processes of the host with exactly this as their second argument.
+fn sleepers(seconds: &str) -> Vec<u32> {
+    let is_one = |pid: &u32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words == format!("sleep\0{seconds}\0").into_bytes()
+    };
+    let processes = fs::read_dir("/proc").expect("list processes").flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(is_one)
+        .collect()
+}
+
+/// Waits until there are `count` of them, and says how long it took.
+fn wait_for(seconds: &str, count: usize, limit: Duration) -> Duration {
+    let start = Instant::now();
+    while sleepers(seconds).len() != count {
+        assert!(
+            start.elapsed() < limit,
+            "{:?}, not {count}",
+            sleepers(seconds)
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+    start.elapsed()
+}
+
+/// The folder of a process's cgroup of version 2.
+fn cgroup(pid: u32) -> PathBuf {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("read a cgroup");
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    let root = mounts
+        .into_iter()
+        .find(|root| PathBuf::from(root).join("cgroup.procs").exists());
+    PathBuf::from(root.expect("cgroup v2")).join(path.expect("a cgroup of version 2"))
+}
+
+#[test]
+fn when_lp_run_is_killed_its_tree_is_dead_within_a_second() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    jail.file("policy.toml", SHELL);
+    let seconds = format!("{}.25", 5000 + std::process::id() % 1000);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lp-run"))
+        .args([
+            "--policy",
+            "policy.toml",
+            "--",
+            "sh",
+            "-c",
+            TREE,
+            "sh",
+            &seconds,
+        ])
+        .current_dir(jail.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start lp-run");
+    wait_for(&seconds, 4, Duration::from_secs(30));
+    let place = cgroup(sleepers(&seconds)[0]);
+    assert!(place.is_dir(), "{place:?}");
+    child.kill().expect("kill -9 lp-run");
+    child.wait().expect("wait for it");
+    let took = wait_for(&seconds, 0, Duration::from_secs(5));
+    assert!(took <= Duration::from_secs(1), "dead after {took:?}");
+    let gc = lp_run(jail.path(), &["gc"]);
+    assert_eq!(gc.code(), 0, "{gc:?}");
+    assert!(!place.exists(), "{place:?} is left: {gc:?}");
+}
+
+#[test]
+fn what_outlives_the_program_ends_with_the_run() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let seconds = format!("{}.5", 6000 + std::process::id() % 1000);
+    let script = format!(
+        "(setsid setsid sleep {seconds} &) ; (trap '' TERM; sleep {seconds}) & sleep 0.2; exit 3"
+    );
+    let outcome = jail.run(SHELL, &["sh", "-c", &script]);
+    assert_eq!(outcome.code(), 3, "{outcome:?}");
+    assert!(sleepers(&seconds).is_empty());
+}
+
+#[test]
+fn a_program_that_ignores_the_stop_signal_ends_after_the_grace() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let seconds = format!("{}.75", 7000 + std::process::id() % 1000);
+    let policy = format!("{SHELL}[limits]\nwall_time = \"1s\"\nstop_grace = \"1s\"\n");
+    let outcome = jail.run(&policy, &["sh", "-c", TREE, "sh", &seconds]);
+    assert_eq!(outcome.code(), 124, "{outcome:?}");
+    assert_eq!(
+        outcome.report.as_ref().expect("a report")["exit"]["reason"],
+        "timeout"
+    );
+    assert!(sleepers(&seconds).is_empty());
+}
+
+#[test]
+fn the_agent_holds_three_descriptors_and_none_is_a_socket() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let list = "for f in /proc/self/fd/*; do readlink $f; done; ls /proc/$$/fd";
+    let outcome = jail.run(SHELL, &["sh", "-c", list]);
+    assert!(!outcome.stdout.contains("socket:"), "{outcome:?}");
+    let policy = format!("{SHELL}[files]\nexec = [\"${{COMMAND}}\"]\n");
+    let only = jail.run(&policy, &probe(["descriptors"]));
+    assert_eq!(only.answer(), "ok", "{only:?}");
+}
+
+#[test]
+fn two_runs_at_once_know_nothing_of_each_other() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    jail.file("policy.toml", SHELL);
+    let seconds = format!("{}.125", 8000 + std::process::id() % 1000);
+    let start = |script: &str| {
+        Command::new(env!("CARGO_BIN_EXE_lp-run"))
+            .args(["--policy", "policy.toml", "--", "sh", "-c", script])
+            .current_dir(jail.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start lp-run")
+    };
+    let first = start(&format!(
+        "id -u; sleep {seconds} & sleep 5; kill $!; wait; echo end"
+    ));
+    wait_for(&seconds, 1, Duration::from_secs(30));
+    let second = start("id -u; kill -9 -1 2>/dev/null; ls -d /proc/[0-9]* | wc -l");
+    let (first, second) = (
+        first.wait_with_output().expect("the first run"),
+        second.wait_with_output().expect("the second run"),
+    );
+    let lines = |bytes: &[u8]| -> Vec<String> {
+        String::from_utf8_lossy(bytes)
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    };
+    let (first, second) = (lines(&first.stdout), lines(&second.stdout));
+    assert_eq!(first.len(), 2, "the first run lived on: {first:?}");
+    assert!(!second.is_empty(), "{second:?}");
+    assert_ne!(first[0], second[0], "each run has a uid of its own");
+}
