@@ -126,6 +126,23 @@ fn paths_become_objects_places_and_directories_to_make() {
 }
 
 #[test]
+fn a_private_view_needs_room_for_its_own_places() {
+    for (grant, expected) in [
+        ("/", "is the whole machine; grant the directories"),
+        (
+            "/home",
+            "leaves no room for the agent's own home \"/home/agent\"",
+        ),
+    ] {
+        let files = format!("[files]\nread = [\"{grant}\"]");
+        let errors = refused(&files);
+        assert!(errors.contains(expected), "{grant}: {errors}");
+        loads(&format!("[identity]\nview = \"host\"\n{files}"));
+    }
+    loads("[files]\nread = [\"/home/anna\"]");
+}
+
+#[test]
 fn grants_that_hand_over_the_machine_are_refused() {
     for (grant, expected) in [
         ("/", "is everything"),

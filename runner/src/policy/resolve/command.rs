@@ -90,7 +90,8 @@ impl Resolver<'_> {
         if !name.contains('/') {
             return self.in_path(name).ok_or_else(|| {
                 let what = format!(
-                    "{} is not found in PATH ({})",
+                    "{} is not found in the agent's PATH ({}); if it is elsewhere, give its \
+                     full path",
                     quote(name),
                     self.search_path()
                 );

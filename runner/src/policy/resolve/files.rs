@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::error::quote;
 use super::super::facts::{FactError, Kind, Object};
 use super::super::layers::Layer;
-use super::super::model::{FileRule, HomeChoice, Place, RuleInfo, Target, Verb};
+use super::super::model::{FileRule, HomeChoice, Place, RuleInfo, Target, Verb, ViewChoice};
 use super::super::schema::FileText;
 use super::super::source::reason;
 use super::super::variables::{Failure, Part, SEVERAL, split};
@@ -309,6 +309,7 @@ impl Resolver<'_> {
                 self.warnings.push((text.path.place.clone(), what));
             }
         }
+        self.check_covered(&object.path, &shown)?;
         if object.path == Path::new("/") {
             let what = format!(
                 "{} is the whole machine, as far as the agent's uid may read",
@@ -383,6 +384,30 @@ impl Resolver<'_> {
             _ => "fix the path, or add optional = true",
         };
         Err(format!("{} does not exist; {instead}", quote(value)))
+    }
+
+    /// A private view has places of its own, for which there must be room: nothing can be made
+    /// in a tree of the host that is shown.
+    fn check_covered(&self, path: &Path, shown: &str) -> Result<(), String> {
+        if self.identity.view == ViewChoice::Host {
+            return Ok(());
+        }
+        if path == Path::new("/") {
+            return Err(format!(
+                "{shown} is the whole machine; grant the directories that the task needs, or \
+                 write view = \"host\" under [identity]"
+            ));
+        }
+        let hides_home = self.identity.home == HomeChoice::Temp
+            && self.home.starts_with(path)
+            && self.facts.open(&self.home, &[]).is_err();
+        if hides_home {
+            return Err(format!(
+                "{shown} leaves no room for the agent's own home {}; grant a directory inside it",
+                quote(&self.home.to_string_lossy())
+            ));
+        }
+        Ok(())
     }
 
     /// A directory that the start makes.
