@@ -22,3 +22,6 @@ mod smoke;
 
 // What an agent tries: bare it works, refused it gives the promised errno, granted it works.
 mod attacks;
+
+// The policies that are shipped, with the programs that they are for.
+mod policies;
