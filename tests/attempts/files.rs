@@ -491,3 +491,50 @@ fn opens_are_counted_exactly_and_why_agrees_with_the_kernel() {
         assert_eq!(why.code(), code, "{way} {path}: {why:?}");
     }
 }
+
+#[test]
+fn the_operators_log_on_stdout_cannot_be_opened_again() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    tree(&jail);
+    let log = jail.path().join("log");
+    let empty = |content: &str| {
+        fs::write(&log, content).expect("write the log");
+        open(&log);
+    };
+    let append = ["sh", "-c", "exec \"$@\" >>log", "sh"];
+    for (act, path) in [
+        ("open-truncate", "/proc/self/fd/1"),
+        ("open-truncate", "/dev/stdout"),
+    ] {
+        let command = probe([act, path]);
+        empty("before\n");
+        let mut bare: Vec<String> = append.map(str::to_owned).to_vec();
+        bare.extend(command.clone());
+        jail.bare(&bare);
+        assert_eq!(fs::read_to_string(&log).expect("the log"), "ok\n");
+        empty("before\n");
+        let mut through = Command::new(append[0]);
+        through.args(&append[1..]).arg(env!("CARGO_BIN_EXE_lp-run"));
+        let denied = jail.run_as(through, DENIED, &[], &command);
+        let kept = fs::read_to_string(&log).expect("the log");
+        assert_eq!(kept, "before\nEACCES\n", "{path}: {denied:?}");
+    }
+}
+
+#[test]
+fn a_socket_is_not_handed_on() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    tree(&jail);
+    let script = "import os, socket, sys\n\
+                  pair = socket.socketpair()\n\
+                  os.dup2(pair[0].fileno(), 7)\n\
+                  os.execv(sys.argv[1], sys.argv[1:])\n";
+    let mut through = Command::new("python3");
+    through.args(["-c", script, env!("CARGO_BIN_EXE_lp-run")]);
+    let command = probe(["fd", "7"]);
+    let refused = jail.run_as(through, DENIED, &["--keep-fd", "7"], &command);
+    assert_eq!((refused.code(), refused.answer()), (125, ""), "{refused:?}");
+    assert!(refused.stderr.contains("socket"), "{refused:?}");
+}
