@@ -461,6 +461,9 @@ const ACTS: &[Act] = &[
         send(pair[0] as usize, None, 0)?;
         receive(pair[1] as usize, None)
     }),
+    Act("read-flipping", "LINK GOOD SECRET TIMES", |a| {
+        read_flipping(&a.0[0], [&a.0[1], &a.0[2]], a.number(3))
+    }),
     Act("without", "NUMBER[,NUMBER...] PROGRAM [ARG...]", |a| {
         let numbers: Vec<usize> = a.0[0].split(',').filter_map(|n| n.parse().ok()).collect();
         refuse_calls(&numbers)?;
@@ -813,6 +816,28 @@ fn unix(arguments: &Arguments, kind: i32, call: i64) -> Answer {
         &[libc::AF_UNIX as usize, kind as usize, 0],
     )?;
     raw(call, &[fd, bytes.as_ptr() as usize, 2 + name.len()])
+}
+
+/// Reads through a link that a thread points at one file, then at the other, again and again.
+/// EUCLEAN: once it was not the first file's content that was read.
+fn read_flipping(link: &str, targets: [&str; 2], times: usize) -> Answer {
+    let good = fs::read(targets[0]).map_err(errno_of)?;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let flip = || {
+        let next = format!("{link}.next");
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            for target in targets {
+                let _ = std::os::unix::fs::symlink(target, &next);
+                let _ = fs::rename(&next, link);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(flip);
+        let other = (0..times).any(|_| fs::read(link).is_ok_and(|content| content != good));
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        if other { Err(Errno::EUCLEAN) } else { Ok(0) }
+    })
 }
 
 /// Answers these system calls with ENOSYS from now on, as a kernel without them would. Needs

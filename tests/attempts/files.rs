@@ -538,3 +538,26 @@ fn a_socket_is_not_handed_on() {
     assert_eq!((refused.code(), refused.answer()), (125, ""), "{refused:?}");
     assert!(refused.stderr.contains("socket"), "{refused:?}");
 }
+
+#[test]
+fn a_link_that_changes_while_it_is_opened_never_leads_outside() {
+    needs!(root(), "root");
+    let rows: &[Row] = &[(
+        "FS-54",
+        "read-flipping @DIR@/tree/rw/flip @DIR@/tree/ro/file @DIR@/tree/secret/key 20000",
+        "EUCLEAN",
+        "ok",
+        "EUCLEAN",
+    )];
+    let jail = Jail::shared();
+    let prepare = || {
+        tree(&jail);
+        open(&jail.file("tree/secret/key", "secret"));
+    };
+    prepare();
+    bare(&jail, rows);
+    prepare();
+    confined(&jail, rows, Arm::Denied, DENIED);
+    prepare();
+    confined(&jail, rows, Arm::Granted, GRANTED);
+}
