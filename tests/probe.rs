@@ -339,15 +339,12 @@ const ACTS: &[Act] = &[
         last
     }),
     Act("udp-canary", "GATE", |a| {
-        // Before the gate opens: one socket connected to the discard port, one to itself.
-        let discard = Address::of(&SocketAddr::from(([127, 0, 0, 1], 9)));
-        let itself = bind(&discard, libc::SOCK_DGRAM)?;
-        raw(
-            libc::SYS_connect,
-            &[itself, discard.pointer(), discard.length],
-        )?;
+        // Before the gate opens: one socket connected elsewhere, and last one to itself.
         let elsewhere = Address::of(&SocketAddr::from(([127, 0, 0, 1], 10)));
         let connected = connect(&elsewhere, libc::SOCK_DGRAM, 0)?;
+        let own = Address::of(&SocketAddr::from(([127, 0, 0, 1], 9)));
+        let itself = bind(&own, libc::SOCK_DGRAM)?;
+        raw(libc::SYS_connect, &[itself, own.pointer(), own.length])?;
         while open(a.path(0), libc::O_RDONLY).is_err() {
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
