@@ -43,11 +43,14 @@ impl Layer {
     /// Programs with `rules`, in the state `setup`.
     pub fn setup(rules: Rules) -> Self {
         let jail = Jail::new();
+        // First what can fail, so that nothing is left behind when it does.
+        let objects = Objects::load().expect("load the object");
         let cgroup = new_cgroup();
-        let run = Objects::load()
-            .expect("load the object")
-            .start(rules, open_cgroup(&cgroup).expect("open the cgroup"), 2)
-            .expect("start the run");
+        let started = open_cgroup(&cgroup).and_then(|directory| objects.start(rules, directory, 2));
+        let run = started.unwrap_or_else(|error| {
+            remove_cgroup(&cgroup);
+            panic!("start the run: {error:?}");
+        });
         Self { run, cgroup, jail }
     }
 
