@@ -54,9 +54,9 @@ mount --bind /run/smoke/scratch/srv /srv
 export TMPDIR=/run/smoke/scratch LP_RUN_TEST_STRICT=1 RUST_BACKTRACE=0
 set +e
 cd "$3"
-"$1" --color=never --test-threads=1 --skip thousand enforce:: watch::object:: canar
+"$1" --color=never --test-threads=1 --skip thousand enforce:: launch:: watch:: host:: control:: sys::
 echo "mechanisms-ended: $?"
-"$2" --color=never --test-threads=1 smoke:: network::lifecycle::canaries
+"$2" --color=never --test-threads=1 smoke:: network::lifecycle::canaries network::hooks::tcp
 echo "smoke-ended: $?"
 "#;
 
