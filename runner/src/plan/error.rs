@@ -32,6 +32,15 @@ pub enum CompileError {
         /// The rules.
         keys: Vec<String>,
     },
+    /// A caller who is not root would switch off a protection of the policy.
+    #[error(
+        "--allow-degraded {name}: only root may give up a protection; write it into the \
+         policy's [enforcement] degrade, or start lp-run from root's own shell"
+    )]
+    OnlyRootDegrades {
+        /// The protection.
+        name: String,
+    },
     /// More prefixes than a run may have.
     #[error("network: the rules make {are} prefixes, a run can have {most}; join networks")]
     TooManyPrefixes {

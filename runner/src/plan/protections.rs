@@ -67,8 +67,11 @@ pub(super) fn accepted(
     let mut names = Vec::new();
     let mut errors = Vec::new();
     for (key, name) in written.chain(asked) {
+        let by_option = key == "--allow-degraded";
         let key = key.to_owned();
-        if NEVER.contains(&name.as_str()) {
+        if by_option && policy.caller.uid != 0 {
+            errors.push(CompileError::OnlyRootDegrades { name: name.clone() });
+        } else if NEVER.contains(&name.as_str()) {
             errors.push(CompileError::NeverDegraded {
                 key,
                 name: name.clone(),
@@ -522,8 +525,13 @@ mod tests {
             allow_degraded: vec![name.to_owned()],
             ..CompileOptions::default()
         };
+        let by_root = || {
+            let mut policy = working();
+            policy.caller.uid = 0;
+            policy
+        };
         for name in ["identity", "network", "host"] {
-            let errors = compile(working(), &Host::emulated(7), &options(name))
+            let errors = compile(by_root(), &Host::emulated(7), &options(name))
                 .unwrap_err()
                 .0;
             assert!(
@@ -531,13 +539,20 @@ mod tests {
                 "{name}"
             );
         }
-        let errors = compile(working(), &Host::emulated(7), &options("landlok"))
+        let errors = compile(by_root(), &Host::emulated(7), &options("landlok"))
             .unwrap_err()
             .0;
         assert!(matches!(
             &errors[..],
             [CompileError::UnknownProtection { .. }]
         ));
+        let errors = compile(working(), &Host::emulated(7), &options("seccomp"))
+            .unwrap_err()
+            .0;
+        assert!(
+            matches!(&errors[..], [CompileError::OnlyRootDegrades { .. }]),
+            "a caller who is not root gave up a protection"
+        );
     }
 
     #[test]

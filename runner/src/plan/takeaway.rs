@@ -309,6 +309,7 @@ mod tests {
             allow_degraded: vec!["file-deny-pattern".to_owned()],
             ..CompileOptions::default()
         };
+        policy.caller.uid = 0;
         let accepted = compile(policy, &Host::emulated(7), &options).unwrap();
         assert_eq!(accepted.open_gaps().count(), 0);
         assert_eq!(accepted.state("file-deny-pattern"), Some(State::Degraded));

@@ -77,6 +77,18 @@ pub fn locate(
     None
 }
 
+/// Whose policy a file is. An agent can leave files of root's behind, in a tree that it was lent:
+/// for a caller who is not root, only what was installed is root's word; everything else is held
+/// to the caller's own rights.
+fn owner_in_effect(object: &Object, owners: &[u32]) -> u32 {
+    let installed = object.path.starts_with("/etc/lp-run");
+    let caller = owners.iter().copied().find(|uid| *uid != 0);
+    match caller {
+        Some(caller) if object.uid == 0 && !installed => caller,
+        _ => object.uid,
+    }
+}
+
 /// Reads the file at `path`, which nobody but `owners` may have been able to change.
 pub fn read(
     label: &str,
@@ -122,7 +134,7 @@ pub fn read(
             prefix: String::new(),
             text,
             path: Some(object.path.clone()),
-            owner: object.uid,
+            owner: owner_in_effect(&object, owners),
             kit: false,
         }),
         Err(_) => {
