@@ -334,10 +334,23 @@ fn only_the_command_of_the_policy_may_be_run() {
 }
 
 #[test]
+fn the_work_directory_is_the_callers_choice_also_under_roots_policy() {
+    let mut facts = FakeFacts::usual();
+    facts.called_by(1000);
+    let text = "[files]\nwrite = [\"${WORKDIR}/out\"]";
+    facts.dir("/home/anna/work/out", 0);
+    let error = with(&facts, text, &[]).unwrap_err().to_string();
+    assert!(error.contains("does not belong to anna"), "{error}");
+    facts.own("/home/anna/work/out", 1000);
+    assert!(with(&facts, text, &[]).is_ok());
+}
+
+#[test]
 fn git_dirs_are_believed_when_they_point_back() {
     let mut facts = FakeFacts::usual();
     facts.called_by(1000);
     let git = |facts: &mut FakeFacts, dir: &str| {
+        facts.dir(dir, 1000);
         facts
             .file(&format!("{dir}/HEAD"), 1000, "ref")
             .dir(&format!("{dir}/objects"), 1000);

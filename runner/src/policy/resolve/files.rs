@@ -338,8 +338,13 @@ impl Resolver<'_> {
         object: &Object,
         shown: &str,
     ) -> Result<(), String> {
-        let kept = object.path.starts_with(STATE) || object.path.starts_with(CACHE);
-        if !self.held(layer) || kept {
+        let kept = [STATE, CACHE].map(|base| self.kept(base));
+        if kept.iter().any(|own| object.path.starts_with(own)) {
+            return Ok(());
+        }
+        // The work directory is the caller's choice, also under root's policy.
+        let chosen = self.caller.uid != 0 && object.path.starts_with(&self.workdir);
+        if !self.held(layer) && !chosen {
             return Ok(());
         }
         let name = &self.caller.name;
@@ -349,13 +354,13 @@ impl Resolver<'_> {
         };
         if !may {
             return Err(format!(
-                "{name} may not use {shown}, and the policy is not root's; remove it"
+                "{name} may not use {shown}, and the policy cannot lend it; remove it"
             ));
         }
         // The agent acts as the owner of what it may write.
         if verb == Verb::Write && object.uid != self.caller.uid {
             return Err(format!(
-                "{shown} does not belong to {name}, and the policy is not root's; remove it"
+                "{shown} does not belong to {name}, and the policy cannot lend it; remove it"
             ));
         }
         Ok(())
