@@ -166,3 +166,39 @@ fn two_runs_at_once_know_nothing_of_each_other() {
     assert!(!second.is_empty(), "{second:?}");
     assert_ne!(first[0], second[0], "each run has a uid of its own");
 }
+
+/// `--audit` and `--report` are written by root: never into the agent's hands, never through a
+/// link that an agent could have placed.
+#[test]
+fn a_log_in_a_write_grant_and_a_report_behind_a_link_are_refused() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let work = jail.folder("work");
+    let victim = jail.file("victim", "precious");
+    std::os::unix::fs::symlink(&victim, work.join("report.json")).expect("place a link");
+    let policy = format!(
+        "version = 1\nname = \"own-files\"\nextends = [\"@shell\"]\n[files]\nwrite = [\"{}\"]\n",
+        work.display()
+    );
+    let option = |name: &str| work.join(name).to_string_lossy().into_owned();
+    let log = option("audit.jsonl");
+    let audit = jail.run_with(&policy, &["--audit", &log], &["true"]);
+    assert_eq!(audit.code(), 122, "{audit:#?}");
+    assert!(audit.stderr.contains("files.write[0]"), "{audit:#?}");
+    let elsewhere = jail
+        .path()
+        .join("audit.jsonl")
+        .to_string_lossy()
+        .into_owned();
+    let fine = jail.run_with(&policy, &["--audit", &elsewhere], &["true"]);
+    assert_eq!(fine.code(), 0, "{fine:#?}");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lp-run"));
+    command
+        .args(["--policy"])
+        .arg(jail.path().join("policy.toml"))
+        .args(["--report", &option("report.json"), "--", "true"])
+        .current_dir(jail.path());
+    let linked = command.output().expect("start lp-run");
+    assert_eq!(linked.status.code(), Some(125), "{linked:?}");
+    assert_eq!(std::fs::read(&victim).expect("read it"), b"precious");
+}

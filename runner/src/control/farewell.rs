@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The last line that a dead run still owes to its audit logs.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -38,10 +39,19 @@ pub(super) fn write(state: &RunState) -> Vec<String> {
 
 fn write_one(state: &RunState, log: &Path) -> io::Result<()> {
     let policy = state.policy.as_deref().unwrap_or_default();
-    let Some(chain) = open_chain(BufReader::new(File::open(log)?), &state.run)? else {
+    // Whoever may write the log's directory may have put something else there: a FIFO would hold
+    // every start, a link would lead root elsewhere.
+    if !log.symlink_metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file any more"));
+    }
+    let file = LogFile::open(log, None).map_err(io::Error::other)?;
+    let text = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(log)?;
+    let Some(chain) = open_chain(BufReader::new(text), &state.run)? else {
         return Ok(());
     };
-    let file = LogFile::open(log, None).map_err(io::Error::other)?;
     let mut audit = Audit::resume(vec![file], &state.run, policy, chain);
     audit
         .end(END, Some(DETAIL), Timestamp::now())

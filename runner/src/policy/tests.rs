@@ -422,9 +422,10 @@ fn a_link_that_an_agent_could_have_placed_is_not_followed() {
         policy: "/home/anna/p.toml".to_owned(),
         ..request(&[])
     };
-    assert_eq!(
-        paths(&load(&request, &facts).unwrap().files[0]),
-        ["/home/anna/kb"]
+    let found = load(&request, &facts).unwrap_err().to_string();
+    assert!(
+        found.contains("is a symbolic link in the work directory"),
+        "{found}"
     );
     facts.file(
         "/home/anna/p.toml",
@@ -436,6 +437,73 @@ fn a_link_that_an_agent_could_have_placed_is_not_followed() {
         found.contains("is a symbolic link where files.write[0] writes"),
         "{found}"
     );
+}
+
+#[test]
+fn a_work_directory_is_named_without_links() {
+    let mut facts = FakeFacts::usual();
+    facts
+        .called_by(1000)
+        .link("/home/anna/way", "/home/anna/work", 1000)
+        .file(
+            "/etc/lp-run/policies/p.toml",
+            0,
+            "version = 1\nname = \"p\"",
+        );
+    let at = |place: &str| LoadRequest {
+        workdir: Some(PathBuf::from(place)),
+        ..request(&[])
+    };
+    assert!(load(&at("/home/anna/work"), &facts).is_ok());
+    let error = load(&at("/home/anna/way"), &facts).unwrap_err().to_string();
+    assert!(error.contains("write /home/anna/work"), "{error}");
+}
+
+#[test]
+fn a_name_that_may_appear_is_taken_away_where_links_lead() {
+    let mut facts = FakeFacts::usual();
+    facts
+        .link("/srv/way", "/srv/kb", 0)
+        .link("/srv/nowhere", "/srv/kb/later", 0);
+    let text = |path: &str| format!("[files]\nread = [\"/srv/kb\"]\ndeny = [\"{path}\"]");
+    let policy = with(&facts, &text("/srv/way/future/key"), &[]).unwrap();
+    assert_eq!(paths(&policy.files[1]), ["missing /srv/kb/future/key"]);
+    let error = with(&facts, &text("/srv/nowhere"), &[]).unwrap_err();
+    assert!(error.to_string().contains("leads to nothing"), "{error}");
+}
+
+#[test]
+fn libraries_that_an_agent_linked_in_are_not_granted() {
+    let mut facts = FakeFacts::usual();
+    facts
+        .called_by(0)
+        .own("/home/anna/work", 0)
+        .own("/home/anna", 0)
+        .file("/home/anna/work/e/bin/python3", 0, "ELF")
+        .mode("/home/anna/work/e/bin/python3", 0o755)
+        .dir("/srv/secret", 0)
+        .link("/home/anna/work/e/lib", "/srv/secret", 0);
+    let text = |write: &str| {
+        format!(
+            "[env]\npath = [\"/home/anna/work/e/bin\"]\n[files]\nexec = [\"${{PYTHON}}\"]\n\
+             read = [\"${{PYTHON_LIB}}\"]\n{write}"
+        )
+    };
+    let libraries = |text: &str| {
+        let policy = with(&facts, text, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        let mut rules = policy.files.iter();
+        let rule = rules
+            .find(|rule| rule.info.text == "${PYTHON_LIB}")
+            .unwrap();
+        paths(rule)
+    };
+    let secret = "/srv/secret".to_owned();
+    assert!(
+        libraries(&text("")).contains(&secret),
+        "the link is no library"
+    );
+    let written = libraries(&text("write = [\"${WORKDIR}\"]"));
+    assert!(!written.contains(&secret), "{written:?}");
 }
 
 #[test]

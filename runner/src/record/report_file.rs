@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use thiserror::Error;
@@ -121,12 +121,21 @@ fn open_place(path: &Path, run: &str) -> nix::Result<Place> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let directory = File::from(open(parent, flags, Mode::empty())?);
+    if is_descriptor(path) {
+        let place = openat(AT_FDCWD, path, existing_flags(), file_mode())?;
+        return Ok(Place::Open(File::from(place)));
+    }
+    // No link is followed, whoever made it: an agent of an earlier run makes links that belong to
+    // the owner of the tree that it was lent.
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let directory = File::from(openat2(AT_FDCWD, parent, how)?);
     match fstatat(&directory, &name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) => match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
             SFlag::S_IFREG => {}
             SFlag::S_IFDIR => return Err(nix::Error::EISDIR),
+            SFlag::S_IFLNK => return Err(nix::Error::ELOOP),
             _ => return open_existing(&directory, &name),
         },
         Err(nix::Error::ENOENT) => {}
@@ -142,16 +151,28 @@ fn open_place(path: &Path, run: &str) -> nix::Result<Place> {
     })
 }
 
-/// Opens what is no regular file: a pipe, a device, a symbolic link, followed with the
-/// caller's rights.
+/// Whether a path is one of the names that the kernel gives a process's own descriptors. These
+/// are links that only the kernel and root make.
+fn is_descriptor(path: &Path) -> bool {
+    let numbered = path.file_name().is_some_and(|name| {
+        let name = name.to_string_lossy();
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    let folder = path.parent().unwrap_or(Path::new(""));
+    path == Path::new("/dev/stdout")
+        || path == Path::new("/dev/stderr")
+        || numbered && (folder == Path::new("/dev/fd") || folder == Path::new("/proc/self/fd"))
+}
+
+/// Opens what is no regular file: a pipe or a device.
 fn open_existing(directory: &File, name: &Path) -> nix::Result<Place> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    Ok(Place::Open(File::from(openat(
-        directory,
-        name,
-        flags,
-        file_mode(),
-    )?)))
+    let flags = existing_flags() | OFlag::O_NOFOLLOW;
+    let place = openat(directory, name, flags, file_mode())?;
+    Ok(Place::Open(File::from(place)))
+}
+
+fn existing_flags() -> OFlag {
+    OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOCTTY | OFlag::O_CLOEXEC
 }
 
 fn create(directory: &File, name: &Path) -> nix::Result<File> {
@@ -237,18 +258,43 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_the_caller_names_is_written_through() {
+    fn a_link_is_refused_at_the_end_of_the_path_and_on_the_way() {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().join("real");
-        fs::write(&real, "a longer text than nothing".repeat(200)).unwrap();
-        let link = dir.path().join("link");
-        symlink(&real, &link).unwrap();
-        ReportFile::open(&link, &root(), "r1")
-            .unwrap()
-            .write(&refused())
-            .unwrap();
-        assert!(link.symlink_metadata().unwrap().is_symlink());
-        serde_json::from_slice::<Report>(&fs::read(&real).unwrap()).unwrap();
+        fs::write(&real, "precious").unwrap();
+        fs::create_dir(dir.path().join("folder")).unwrap();
+        symlink(&real, dir.path().join("link")).unwrap();
+        symlink(dir.path().join("folder"), dir.path().join("way")).unwrap();
+        for path in ["link", "way/report.json"] {
+            let error = ReportFile::open(&dir.path().join(path), &root(), "r1").unwrap_err();
+            let source = std::error::Error::source(&error).unwrap();
+            let errno = source.downcast_ref::<io::Error>().unwrap().raw_os_error();
+            assert_eq!(errno, Some(libc::ELOOP), "{path}");
+        }
+        assert_eq!(fs::read(&real).unwrap(), b"precious");
+        assert_eq!(fs::read_dir(dir.path().join("folder")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_the_names_of_descriptors_are_links_that_may_be_followed() {
+        for path in [
+            "/dev/stdout",
+            "/dev/stderr",
+            "/dev/fd/3",
+            "/proc/self/fd/12",
+        ] {
+            assert!(is_descriptor(Path::new(path)), "{path}");
+        }
+        for path in [
+            "/dev/shm/1",
+            "/dev/fd/x",
+            "/dev/fd/",
+            "/tmp/1",
+            "/dev/fd/../shm/1",
+            "stdout",
+        ] {
+            assert!(!is_descriptor(Path::new(path)), "{path}");
+        }
     }
 
     #[test]

@@ -30,6 +30,16 @@ pub enum RunError {
     /// The policy cannot be compiled on any host.
     #[error("the policy is refused")]
     Compile(#[from] CompileErrors),
+    /// The audit log of the command line, where the agent could change it.
+    #[error(
+        "--audit `{path}` lies where {rule} lets the agent write; write a place outside its grants"
+    )]
+    InGrant {
+        /// The file.
+        path: String,
+        /// Key of the rule.
+        rule: String,
+    },
     /// This host lacks what the policy needs.
     #[error("a protection cannot be enforced on this host")]
     Gaps,
@@ -85,7 +95,7 @@ impl RunError {
                 127 => Reason::NotFound,
                 _ => Reason::Refused,
             },
-            Self::Compile(_) => Reason::Refused,
+            Self::Compile(_) | Self::InGrant { .. } => Reason::Refused,
             Self::Enforce(error) if error.host_lacks_it() => Reason::CannotEnforce,
             Self::Launch(error) => error.reason(),
             _ => Reason::Internal,

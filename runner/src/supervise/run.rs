@@ -30,7 +30,7 @@ use crate::record::audit::{Audit, Start};
 use crate::record::event::{Exit, Reason};
 use crate::record::log_file::LogFile;
 use crate::record::self_dir::SelfDir;
-use crate::sys::process::{Ended, ExecArguments};
+use crate::sys::process::{self, Ended, ExecArguments};
 use crate::watch::Objects;
 
 /// How long killed processes may take to leave their cgroup.
@@ -39,6 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Runs a program under its policy, to its end. Gives lp-run's exit status; everything that is
 /// to be said has been said.
 pub fn run(request: &RunRequest) -> u8 {
+    process::survive_file_size_limit();
     let facts = SystemFacts;
     match Desk::open(request, facts.caller()) {
         Ok(mut desk) => {
@@ -74,7 +75,39 @@ fn attempt(
     if plan.open_gaps().next().is_some() {
         return Err(RunError::Gaps);
     }
+    outside_grants(&plan, request.audit.as_deref())?;
     carry_out(request, desk, &plan, &host)
+}
+
+/// A log in the agent's hands is no log. A report may lie there: it appears when the agent is
+/// gone.
+fn outside_grants(plan: &Plan, path: Option<&Path>) -> Result<(), RunError> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let failed = RunError::internal("find the place of the audit log");
+    let absolute = std::path::absolute(path).map_err(&failed)?;
+    let parent = absolute.parent().unwrap_or(&absolute);
+    // Through links or without: a place that is not there yet is judged by what it is called.
+    let real = parent.canonicalize().unwrap_or_else(|_| parent.to_owned());
+    let anchor = plan
+        .anchors
+        .iter()
+        .filter(|anchor| real.starts_with(&anchor.path) || absolute == anchor.path)
+        .max_by_key(|anchor| anchor.path.components().count());
+    match anchor {
+        // The run's own places have no rule: what the agent sees there is not the host's.
+        Some(anchor) if anchor.owners.write.is_some() => Err(RunError::InGrant {
+            path: path.display().to_string(),
+            rule: anchor
+                .owners
+                .write
+                .and_then(|row| plan.rules.get(row as usize))
+                .map(|rule| rule.info.key.clone())
+                .unwrap_or_default(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What the policy compiler needs of a request. `check` leaves the command open.

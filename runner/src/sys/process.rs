@@ -215,6 +215,13 @@ pub fn wait_child(pid: i32) -> Result<Ended, SysError> {
     }
 }
 
+/// A write beyond `RLIMIT_FSIZE`, which the caller may have set, is an error (EFBIG) from now on
+/// and no longer the end of this process: see setrlimit(2). The program gets its own dispositions.
+pub fn survive_file_size_limit() {
+    // SAFETY: SIG_IGN runs no code of ours; SIGXFSZ can be ignored.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Whether the process ignores `signal`.
 pub fn is_ignored(signal: i32) -> bool {
     // SAFETY: with a null new action the call only reads; an all-zero sigaction is a valid

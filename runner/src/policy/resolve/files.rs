@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `[files]`: every entry becomes a rule, every path an open object.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::super::error::quote;
@@ -43,6 +44,7 @@ impl Resolver<'_> {
         if self.identity.home == HomeChoice::State {
             rules.extend(self.kept_home());
         }
+        self.drop_planted_libraries(&mut rules);
         self.check_links(&rules);
         rules
     }
@@ -236,13 +238,38 @@ impl Resolver<'_> {
     fn taken_away(&mut self, path: &Path) -> Result<Target, String> {
         match self.facts.open(path, &self.trusted()) {
             Ok(object) => Ok(Target::Object(object)),
-            Err(FactError::Missing(_)) => Ok(Target::Missing(path.to_owned())),
-            Err(error) => Err(format!(
-                "{} {}",
-                quote(&path.to_string_lossy()),
-                reason(&error)
-            )),
+            Err(FactError::Missing(_)) => self.later_name(path).map(Target::Missing),
+            Err(error) => Err(unusable(path, &error)),
         }
+    }
+
+    /// Where a name that does not exist would appear: links above it are followed, or a grant of
+    /// the place that they lead to would not be seen to lie above it.
+    fn later_name(&self, path: &Path) -> Result<PathBuf, String> {
+        for above in path.ancestors().skip(1) {
+            let parent = match self.facts.open(above, &self.trusted()) {
+                Ok(parent) => parent,
+                Err(FactError::Missing(_)) => continue,
+                Err(error) => return Err(unusable(path, &error)),
+            };
+            let below = path.strip_prefix(above).unwrap_or(path);
+            let first = below.components().next().map(|name| name.as_os_str());
+            // What is listed and cannot be opened is a link that leads nowhere yet.
+            let dangling = match self.facts.list(&parent.path) {
+                Ok(names) => names.iter().any(|name| Some(OsStr::new(name)) == first),
+                Err(FactError::Missing(_)) => false,
+                Err(error) => return Err(unusable(path, &error)),
+            };
+            if dangling {
+                return Err(format!(
+                    "{} is or lies below a symbolic link that leads to nothing; write the path \
+                     it leads to",
+                    quote(&path.to_string_lossy())
+                ));
+            }
+            return Ok(parent.path.join(below));
+        }
+        Ok(path.to_owned())
     }
 
     /// A place that the run makes itself.
@@ -494,9 +521,35 @@ impl Resolver<'_> {
         })
     }
 
-    /// Refuses a grant that was reached through a link inside a tree that this policy lets be
-    /// written: the agent of an earlier run could have placed the link. A program is exempt:
-    /// the caller typed its name, and it is executable or refused.
+    /// Libraries of a python that were reached through a link in a tree that this policy lets be
+    /// written, and that lead out of it, are not granted: the agent of an earlier run could have
+    /// placed the link, to read in this run what it likes.
+    fn drop_planted_libraries(&self, rules: &mut [FileRule]) {
+        let written: Vec<FileRule> = rules
+            .iter()
+            .filter(|rule| rule.verb == Verb::Write)
+            .cloned()
+            .collect();
+        let planted = |target: &Target| {
+            let Target::Object(object) = target else {
+                return false;
+            };
+            written.iter().any(|writer| {
+                let within = |path: &Path| super::settings::covers(writer, path);
+                object.links.iter().any(|(link, _)| within(link)) && !within(&object.path)
+            })
+        };
+        for rule in rules {
+            if rule.info.text == "${PYTHON_LIB}" {
+                rule.targets.retain(|target| !planted(target));
+            }
+        }
+    }
+
+    /// Refuses a grant that was reached through a link inside the work directory, or inside a
+    /// tree that this policy lets be written: the agent of an earlier run, under this policy or
+    /// another, could have placed the link. A program is exempt: the caller typed its name, and
+    /// it is executable or refused.
     fn check_links(&mut self, rules: &[FileRule]) {
         let mut mistakes: Vec<(Place, String, String)> = Vec::new();
         let written: Vec<&FileRule> = rules
@@ -517,20 +570,29 @@ impl Resolver<'_> {
                 let writer = written
                     .iter()
                     .find(|writer| super::settings::covers(writer, link));
-                if let Some(writer) = writer {
-                    let what = format!(
-                        "{} is a symbolic link where {} writes; write the path it leads to",
-                        quote(&link.to_string_lossy()),
+                let link_text = quote(&link.to_string_lossy());
+                let what = match writer {
+                    Some(writer) => format!(
+                        "{link_text} is a symbolic link where {} writes; write the path it leads to",
                         writer.info.key
-                    );
-                    mistakes.push((rule.info.place.clone(), rule.info.key.clone(), what));
-                }
+                    ),
+                    None if link.starts_with(&self.workdir) => format!(
+                        "{link_text} is a symbolic link in the work directory; write the path it \
+                         leads to"
+                    ),
+                    None => continue,
+                };
+                mistakes.push((rule.info.place.clone(), rule.info.key.clone(), what));
             }
         }
         for (place, key, what) in mistakes {
             self.errors.add(&place, &key, what);
         }
     }
+}
+
+fn unusable(path: &Path, error: &FactError) -> String {
+    format!("{} {}", quote(&path.to_string_lossy()), reason(error))
 }
 
 fn words(failure: Failure) -> String {

@@ -18,14 +18,10 @@ impl Resolver<'_> {
     /// The git directories of the work directory's repository, the work tree's own first.
     /// Empty where there is none; an error where there is one that cannot be trusted.
     pub(super) fn git_dirs(&self) -> Result<Vec<PathBuf>, String> {
-        let tree = self.workdir.ancestors().find_map(|tree| {
-            let entry = self
-                .facts
-                .open(&tree.join(".git"), &self.trusted_here())
-                .ok()?;
-            Some((tree.to_owned(), entry))
-        });
-        let Some((tree, entry)) = tree else {
+        // Never above the work directory: an agent that moves its own `.git` away would be given
+        // that of the repository around it.
+        let tree = self.workdir.clone();
+        let Ok(entry) = self.facts.open(&tree.join(".git"), &self.trusted_here()) else {
             return Ok(Vec::new());
         };
         if entry.path != tree.join(".git") {

@@ -178,6 +178,15 @@ impl Resolver<'_> {
                     let what = format!("{} may not enter it; choose another", self.caller.name);
                     self.errors.add_unplaced(&option, what, REFUSED);
                 }
+                if let Some((link, _)) = object.links.first() {
+                    // An agent of an earlier run could have placed it, in a tree that it was lent.
+                    let what = format!(
+                        "{} is a symbolic link; write {}",
+                        link.display(),
+                        object.path.display()
+                    );
+                    self.errors.add_unplaced(&option, what, REFUSED);
+                }
                 self.workdir_owner = object.uid;
                 self.workdir = object.path;
             }

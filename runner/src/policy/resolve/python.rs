@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::facts::{Kind, Object};
 use super::Resolver;
+use super::rights::Need;
 
 impl Resolver<'_> {
     /// The interpreters.
@@ -67,6 +68,7 @@ impl Resolver<'_> {
             if let Ok(object) = self.facts.open(&place, &self.trusted())
                 && object.kind == Kind::Directory
                 && object.path.components().count() > 2
+                && self.caller_may(&object, Need::Read)
                 && !found.iter().any(|known| known.path == object.path)
             {
                 found.push(object);
