@@ -39,8 +39,8 @@ pub struct DenialRow {
     pub last: u64,
     /// Process id (tgid, in the initial pid namespace) of the first refusal.
     pub pid: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Above 0: its event found no room in the ring buffer, and the next refusal sends it again.
+    pub untold: u32,
     /// Program name (`comm`) of the first refusal, NUL padded. Hostile text.
     pub comm: [u8; 16],
 }
@@ -68,9 +68,10 @@ pub struct Tally {
     pub paths: u64,
     /// Refusals of paths beyond the table.
     pub other_paths: u64,
-    /// Distinct paths in `MISSING_PATHS`.
+    /// Distinct paths that were entered into `MISSING_PATHS`, those included that user space
+    /// has removed since (`FORGOTTEN`).
     pub missing: u64,
-    /// Missing paths beyond the table.
+    /// Attempts on missing paths that found no room there: nobody can tell what they meant.
     pub other_missing: u64,
 }
 

@@ -18,7 +18,8 @@ pub const MAX_CLIMB: u32 = 4096;
 
 /// Most distinct missing paths (`ENOENT`) of all runs of one set of maps.
 pub const MAX_MISSING: u32 = 65536;
-/// Most distinct missing paths of one run; the rest is summed in its `Tally`.
+/// Most distinct missing paths of one run at a time. User space removes those that mean nothing
+/// before it is full; what comes faster is summed in its `Tally`.
 pub const MAX_MISSING_PER_RUN: u64 = 8192;
 
 /// `FileEvent::flags`: the typed path could not be read, it is empty in the event.

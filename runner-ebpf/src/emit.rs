@@ -102,7 +102,7 @@ fn record(scope: &Scope, target: &DeniedAddress, errno: u32, family: u16, who: &
             first: time,
             last: time,
             pid: who.pid,
-            reserved: 0,
+            untold: 0,
             comm: who.comm,
         };
         let inserted = DENIED_ADDRESSES.insert(target, first, NO_EXIST).is_ok();

@@ -136,6 +136,61 @@ fn a_denial_is_in_report_log_and_summary_and_turns_success_into_120() {
     );
 }
 
+/// Opens `count` names that are nowhere, then waits until lp-run has looked at them.
+fn missing(count: u32, pause: f32) -> String {
+    format!(
+        "i=0; while [ $i -lt {count} ]; do read x </nowhere$i; i=$((i+1)); done 2>/dev/null
+         sleep {pause}; read x 2>/dev/null </etc/shadow; true"
+    )
+}
+
+#[test]
+fn a_hidden_attempt_behind_twenty_thousand_missing_names_is_told() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let outcome = shell(&jail, &["--fail-on-denied"], &missing(20_000, 3.0));
+    assert_eq!(outcome.code(), 120, "{outcome:?}");
+    let denials = outcome.denials("/etc/shadow");
+    assert_eq!(denials.len(), 1, "{outcome:?}");
+    assert_eq!(denials[0]["hidden"], true);
+}
+
+#[test]
+fn what_could_not_be_judged_is_taken_for_denied_and_said() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    // lp-run is stopped meanwhile, as one that gets no processor: nobody makes room.
+    let policy = SHELL;
+    jail.folder("work");
+    let mut stopping = std::process::Command::new("sh");
+    stopping.args([
+        "-c",
+        "\"$@\" & lp=$!; while [ ! -e work/started ]; do sleep 0.1; done
+         kill -STOP $lp; i=0; while [ ! -e work/asked ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done
+         kill -CONT $lp; wait $lp",
+        "sh",
+        env!("CARGO_BIN_EXE_lp-run"),
+    ]);
+    let policy = policy.replace("read = [", "write = [\"${WORKDIR}\"]\nread = [");
+    let script = format!(
+        "umask 0; : >started; sleep 1; {}; : >asked",
+        missing(9000, 0.0)
+    );
+    let options = ["-C", "work", "--fail-on-denied"];
+    let outcome = jail.run_as(stopping, &policy, &options, &["sh", "-c", &script]);
+    assert_eq!(outcome.code(), 120, "{outcome:?}");
+    let report = outcome.report.as_ref().expect("a report");
+    let unjudged = report["events"]["unjudged"].as_u64().expect("a number");
+    assert!(unjudged >= 9001 - 8192, "{report}");
+    assert_eq!(outcome.denials("\u{2026}others")[0]["count"], unjudged);
+    assert!(outcome.denials("/etc/shadow").is_empty(), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("--fail-on-denied takes "),
+        "{}",
+        outcome.stderr
+    );
+}
+
 #[test]
 fn without_a_denial_fail_on_denied_changes_nothing_and_nothing_is_said() {
     needs!(root(), "root");

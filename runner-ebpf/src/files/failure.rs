@@ -17,7 +17,7 @@ use lp_run_common::run::NO_ROW;
 use super::climb::{Dentry, Position, Step};
 use super::hash::Hasher;
 use super::layout::{at, follow, read};
-use super::maps::{DENIED_PATHS, FILE_SCRATCH, MISSING_PATHS};
+use super::maps::{DENIED_PATHS, FILE_SCRATCH, FORGOTTEN, MISSING_PATHS};
 use super::task::{file_of, task, working_directory};
 use crate::counters::{add, now};
 use crate::emit::{NO_EXIST, Who, again};
@@ -74,18 +74,29 @@ pub fn note(scope: &Scope, attempt: Attempt) {
         hash: hash(event, base),
     };
     let time = now();
-    if count(&key, time) {
-        return;
-    }
-    let first = enter(scope, &key, &describe(event, &key, time));
-    if !count(&key, time) {
-        return beyond(scope, &key);
-    }
-    if first {
+    let mut tell = true;
+    let row = match count(&key, time) {
+        // SAFETY: a field of a map value.
+        Some(row) if unsafe { (*row).untold } == 0 => return,
+        Some(row) => {
+            describe(event, &key, time);
+            row
+        }
+        None => {
+            tell = enter(scope, &key, &describe(event, &key, time));
+            match count(&key, time) {
+                Some(row) => row,
+                None => return beyond(scope, &key),
+            }
+        }
+    };
+    if tell {
         if let Some(base) = base {
             name_base(event, base);
         }
-        send(scope, event);
+        let sent = send(scope, event);
+        // SAFETY: a field of a map value.
+        unsafe { (*row).untold = u32::from(!sent) };
     }
 }
 
@@ -150,9 +161,9 @@ fn hash(event: &FileEvent, base: Option<Position>) -> u64 {
     hasher.finish()
 }
 
-/// Adds one to the row of `key`; false if there is none.
+/// Adds one to the row of `key`, if there is one.
 #[inline(always)]
-fn count(key: &DeniedPath, time: u64) -> bool {
+fn count(key: &DeniedPath, time: u64) -> Option<*mut DenialRow> {
     let row = match key.errno {
         ENOENT => MISSING_PATHS.get_ptr_mut(key),
         _ => DENIED_PATHS.get_ptr_mut(key),
@@ -160,7 +171,7 @@ fn count(key: &DeniedPath, time: u64) -> bool {
     if let Some(row) = row {
         again(row, time);
     }
-    row.is_some()
+    row
 }
 
 /// Fills the event's head; the row that belongs to it.
@@ -183,7 +194,7 @@ fn describe(event: &mut FileEvent, key: &DeniedPath, time: u64) -> DenialRow {
         first: time,
         last: time,
         pid: who.pid,
-        reserved: 0,
+        untold: 0,
         comm: who.comm,
     }
 }
@@ -195,14 +206,18 @@ fn enter(scope: &Scope, key: &DeniedPath, row: &DenialRow) -> bool {
         return false;
     };
     // SAFETY: fields of a map value.
-    let (rows, most) = unsafe {
+    let (rows, gone, most) = unsafe {
         match key.errno {
-            ENOENT => (&raw mut (*tally).missing, MAX_MISSING_PER_RUN),
-            _ => (&raw mut (*tally).paths, MAX_DENIED_PER_RUN),
+            ENOENT => (
+                &raw mut (*tally).missing,
+                FORGOTTEN.get(scope.slot).copied().unwrap_or(0),
+                MAX_MISSING_PER_RUN,
+            ),
+            _ => (&raw mut (*tally).paths, 0, MAX_DENIED_PER_RUN),
         }
     };
     // SAFETY: as above.
-    if unsafe { rows.read() } >= most {
+    if unsafe { rows.read() }.wrapping_sub(gone) >= most {
         return false;
     }
     let entered = match key.errno {
@@ -303,9 +318,9 @@ extern "C" fn name(_index: u32, context: *mut Naming) -> i64 {
     0
 }
 
-/// Sends the used part of the event.
+/// Sends the used part of the event; false if the ring buffer has no room for it.
 #[inline(always)]
-fn send(scope: &Scope, event: &FileEvent) {
+fn send(scope: &Scope, event: &FileEvent) -> bool {
     let mut length = (event.typed + event.base) as usize;
     if length > FILE_TEXT {
         length = FILE_TEXT;
@@ -326,4 +341,5 @@ fn send(scope: &Scope, event: &FileEvent) {
             1,
         );
     }
+    sent.is_ok()
 }

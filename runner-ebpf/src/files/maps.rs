@@ -2,7 +2,7 @@
 //! The maps of the file programs alone.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::btf_maps::{HashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lp_run_common::counters::{DenialRow, MAX_DENIED};
 use lp_run_common::events::FileEvent;
@@ -27,6 +27,10 @@ pub static DENIED_PATHS: HashMap<DeniedPath, DenialRow, { MAX_DENIED as usize },
 #[btf_map]
 pub static MISSING_PATHS: HashMap<DeniedPath, DenialRow, { MAX_MISSING as usize }, GROWING> =
     HashMap::new();
+
+/// How many entries of `MISSING_PATHS` user space has removed, by slot.
+#[btf_map]
+pub static FORGOTTEN: Array<u64, { MAX_RUNS as usize }> = Array::new();
 
 /// What the rule rows leave out, by slot.
 #[btf_map]

@@ -192,6 +192,9 @@ pub struct EventsRow {
     pub seen: u64,
     /// Lost; counts are exact all the same.
     pub lost: u64,
+    /// Attempts of which nobody could tell whether they were denials; part of the row that sums.
+    #[serde(default)]
+    pub unjudged: u64,
     /// Lines that the audit log did not take.
     #[serde(default)]
     pub unlogged: u64,
@@ -311,7 +314,7 @@ impl Report {
         self
     }
 
-    /// Adds the refusals; `others` is how many the kernel did not tell apart.
+    /// Adds the refusals; `others` is how many were not told apart, or not told at all.
     pub fn with_denials(mut self, denials: &[Denial], others: u64, plan: &Plan) -> Self {
         let mut sorted: Vec<&Denial> = denials.iter().collect();
         sorted.sort_by(|a, b| (a.first, &a.target, a.op).cmp(&(b.first, &b.target, b.op)));

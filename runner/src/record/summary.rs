@@ -50,6 +50,13 @@ pub fn all_lines(report: &Report, terminal: &Terminal) -> Vec<String> {
         let text = format!("{} events lost; the counts are exact", report.events.lost);
         lines.push(entry("events", &text));
     }
+    if report.events.unjudged > 0 {
+        let text = format!(
+            "{} on missing files, not known whether hidden ones",
+            plural(report.events.unjudged, "attempt")
+        );
+        lines.push(terminal.paint(Meaning::Weaker, &entry("unjudged", &text)));
+    }
     if report.events.unlogged > 0 {
         let text = format!("{} lines could not be written", report.events.unlogged);
         lines.push(terminal.paint(Meaning::Weaker, &entry("audit", &text)));

@@ -90,8 +90,7 @@ impl<'a> Books<'a> {
 
     /// What the kernel did not tell apart or could not send, so far.
     pub fn lost(&mut self, tallies: &Tallies, now: Timestamp) -> Result<(), AuditError> {
-        self.audit
-            .others(tallies.other_addresses + tallies.other_paths);
+        self.audit.others(tallies.others());
         self.audit.lost(tallies.lost, now)
     }
 

@@ -14,7 +14,7 @@ use crate::policy::facts::User;
 use crate::record::event::{Denial, Exit, Reason, Usage};
 use crate::record::report::{CountsRow, EventsRow, Outline, Report};
 use crate::record::report_file::ReportFile;
-use crate::record::summary::summary;
+use crate::record::summary::{plural, summary};
 use crate::record::usage::UsageRecord;
 use crate::record::{run_id, usage};
 use crate::watch::Tallies;
@@ -108,14 +108,11 @@ impl<'a> Desk<'a> {
         let mut report = self
             .outlined(exit, detail, Some(agent_uid))
             .with_plan(&plan, Some(&usage))
-            .with_denials(
-                &denials,
-                tallies.other_addresses + tallies.other_paths,
-                &plan,
-            )
+            .with_denials(&denials, tallies.others(), &plan)
             .with_events(EventsRow {
                 seen: tallies.sent,
                 lost: tallies.lost,
+                unjudged: tallies.unjudged,
                 unlogged,
             });
         if uncounted.is_some() {
@@ -126,6 +123,13 @@ impl<'a> Desk<'a> {
         }
         if self.request.fail_on_denied && exit.code == 0 && report.refusals() > 0 {
             report.exit.code = 120;
+            if tallies.unjudged > 0 {
+                self.request.terminal.error(&format!(
+                    "--fail-on-denied takes {} for denied: too many missing names at once to \
+                     tell what each of them was",
+                    plural(tallies.unjudged, "attempt")
+                ));
+            }
         }
         self.request
             .terminal

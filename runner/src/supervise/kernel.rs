@@ -94,7 +94,17 @@ impl<'a> Kernel<'a> {
         Ok(usage)
     }
 
-    /// What the tables and the ring had no room for.
+    /// What the tables and the ring had no room for, after the last event: also those of which
+    /// no event told.
+    pub fn last_tallies(&self) -> Result<Tallies, WatchError> {
+        let mut tallies = self.tallies()?;
+        if let Some(files) = &self.files {
+            tallies.unjudged += files.unjudged()?;
+        }
+        Ok(tallies)
+    }
+
+    /// What the tables and the ring had no room for so far.
     pub fn tallies(&self) -> Result<Tallies, WatchError> {
         let mut tallies = self.run.tallies()?;
         if let Some(files) = &self.files {
@@ -106,12 +116,13 @@ impl<'a> Kernel<'a> {
     /// Fails when a program that enforces is no longer where it was attached. One that only
     /// counts makes the counts unknown.
     pub fn verify(&mut self) -> Result<(), WatchError> {
-        if let Some(files) = &self.files
+        if self.uncounted.is_none()
+            && let Some(files) = &self.files
             && let Err(error) = files.check_attached()
         {
+            // What was refused until now stays on paper.
             self.uncounted = Some(error.to_string());
             self.run.forget_files();
-            self.files = None;
         }
         self.run.verify()
     }

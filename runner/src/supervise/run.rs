@@ -376,7 +376,7 @@ fn tally(
     while kernel.drain(usize::MAX).1 {}
     let denials = kernel.denials()?;
     let usage = kernel.usage(&denials)?;
-    let tallies = kernel.tallies()?;
+    let tallies = kernel.last_tallies()?;
     // A log that fails now has nobody left to stop; `failed` in its last line tells of it.
     let _ = books
         .denied(&denials, now)

@@ -29,6 +29,16 @@ pub struct Tallies {
     pub other_addresses: u64,
     /// Refusals of paths beyond the bounded table.
     pub other_paths: u64,
+    /// Attempts on paths that were not there for the agent, of which nobody could tell whether
+    /// the view hides them.
+    pub unjudged: u64,
+}
+
+impl Tallies {
+    /// How often something was refused, or may have been, that no row of its own tells of.
+    pub fn others(&self) -> u64 {
+        self.other_addresses + self.other_paths + self.unjudged
+    }
 }
 
 /// One entry of the table.

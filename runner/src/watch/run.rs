@@ -275,6 +275,7 @@ impl Run {
             lost: tally.lost,
             other_addresses: tally.other_addresses,
             other_paths: tally.other_paths,
+            unjudged: tally.other_missing,
         })
     }
 

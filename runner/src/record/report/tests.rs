@@ -36,6 +36,7 @@ pub(in crate::record) fn finished() -> Report {
         .with_events(EventsRow {
             seen: 4,
             lost: 0,
+            unjudged: 0,
             unlogged: 0,
         })
 }

@@ -2,17 +2,19 @@
 //! Opens and execs that failed: texts come once, as events; counts stay in the kernel's tables,
 //! exact, and are joined here.
 
-use std::collections::HashMap as Texts;
+use std::collections::{HashMap as Texts, HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::mem::offset_of;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData};
+use aya::maps::{Array, HashMap, MapData};
 use lp_run_common::counters::{DenialRow, MAX_DENIED_PER_RUN};
 use lp_run_common::events::{EventHeader, FileEvent, KIND_FILE};
-use lp_run_common::files::{BASE_TRUNCATED, DeniedPath, TYPED_TRUNCATED, TYPED_UNREADABLE};
+use lp_run_common::files::{
+    BASE_TRUNCATED, DeniedPath, MAX_MISSING_PER_RUN, TYPED_TRUNCATED, TYPED_UNREADABLE,
+};
 
 use super::classify::{Attempt, Tree, Verdict, classify};
 use super::{FilesError, map, used};
@@ -30,15 +32,31 @@ pub const UNKNOWN: &[u8] = b"(unknown path)";
 pub struct Failures {
     denied: HashMap<MapData, DeniedPath, DenialRow>,
     missing: HashMap<MapData, DeniedPath, DenialRow>,
-    /// What keys of the tables stand for, and what they mean. Missing paths that mean nothing
-    /// are not kept, and of those that mean nothing no text is: an agent can fill memory with
-    /// names.
+    forgotten: Array<MapData, u64>,
+    /// What keys of the tables stand for, and what they mean. Of those that mean nothing no text
+    /// is kept: an agent can fill memory with names.
     seen: Texts<DeniedPath, (Vec<u8>, Option<Verdict>)>,
     /// How many of `seen` are hidden ones.
     hidden: u64,
     /// Keys of hidden paths beyond [`MAX_DENIED_PER_RUN`]; the kernel's table bounds them.
-    unnamed: Vec<DeniedPath>,
+    unnamed: HashSet<DeniedPath>,
+    /// Missing paths that mean nothing and still have their row in the kernel's table, so that
+    /// repeats cost nobody an event.
+    nothing: Nothing,
 }
+
+/// Keys in the order in which they came.
+#[derive(Default)]
+struct Nothing {
+    order: VecDeque<DeniedPath>,
+    known: HashSet<DeniedPath>,
+    /// How many were removed from the kernel's table so far.
+    removed: u64,
+}
+
+/// How much of a run's share of the kernel's table may be taken before names that mean nothing
+/// make room.
+const FULL: u64 = MAX_MISSING_PER_RUN / 2;
 
 /// The event of a failed open or exec, the first of its kind. Its text is hostile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,9 +78,11 @@ impl Failures {
         Ok(Self {
             denied: map(ebpf, "DENIED_PATHS")?,
             missing: map(ebpf, "MISSING_PATHS")?,
+            forgotten: map(ebpf, "FORGOTTEN")?,
             seen: Texts::new(),
             hidden: 0,
-            unnamed: Vec::new(),
+            unnamed: HashSet::new(),
+            nothing: Nothing::default(),
         })
     }
 
@@ -93,7 +113,7 @@ impl Failures {
             first: news.time,
             last: news.time,
             pid: news.pid,
-            reserved: 0,
+            untold: 0,
             comm: news.comm,
         };
         let denial =
@@ -102,9 +122,11 @@ impl Failures {
             (false, None) => {
                 self.seen.insert(news.key, (Vec::new(), None));
             }
-            (true, None) => {}
+            // Not judged: [`Self::unjudged`] counts it.
+            (true, None) if !news.complete => {}
+            (true, None) => self.means_nothing(news.key),
             (true, Some(_)) if self.hidden >= MAX_DENIED_PER_RUN => {
-                self.unnamed.push(news.key);
+                self.unnamed.insert(news.key);
                 return None;
             }
             (_, verdict) => {
@@ -113,6 +135,45 @@ impl Failures {
             }
         }
         denial
+    }
+
+    /// Notes a missing path that is no denial. When many are known, the oldest make room in the
+    /// kernel's table, so that what comes later can be told: an agent that asks for thousands of
+    /// names hides nothing behind them.
+    fn means_nothing(&mut self, key: DeniedPath) {
+        if self.nothing.known.insert(key) {
+            self.nothing.order.push_back(key);
+        }
+        let kept = self.hidden + self.unnamed.len() as u64;
+        if self.nothing.order.len() as u64 + kept < FULL {
+            return;
+        }
+        let stay = FULL.saturating_sub(kept) / 2;
+        while self.nothing.order.len() as u64 > stay {
+            let Some(old) = self.nothing.order.pop_front() else {
+                break;
+            };
+            self.nothing.known.remove(&old);
+            // A row that cannot be removed keeps its room, and what then finds none is counted.
+            self.nothing.removed += u64::from(self.missing.remove(&old).is_ok());
+        }
+        let _ = self.forgotten.set(key.slot, self.nothing.removed, 0);
+    }
+
+    /// How often paths were missing for the agent of which nobody knows what they mean: their
+    /// event was lost or told only half of the path. Note all events first.
+    pub fn unjudged(&self, slot: u32) -> Result<u64, FilesError> {
+        let mut sum = 0;
+        for entry in self.missing.iter() {
+            let (key, row) = entry.map_err(used("MISSING_PATHS"))?;
+            let judged = self.nothing.known.contains(&key)
+                || self.seen.contains_key(&key)
+                || self.unnamed.contains(&key);
+            if key.slot == slot && !judged {
+                sum += row.count;
+            }
+        }
+        Ok(sum)
     }
 
     /// Every denial of the run so far, with its count up to now, oldest first. Refusals whose
@@ -170,7 +231,9 @@ impl Failures {
         }
         self.seen.retain(|key, _| key.slot != slot);
         self.unnamed.retain(|key| key.slot != slot);
+        self.nothing = Nothing::default();
         self.hidden = 0;
+        self.forgotten.set(slot, 0, 0).map_err(used("FORGOTTEN"))?;
         Ok(())
     }
 }

@@ -655,12 +655,66 @@ fn a_flood_is_summed_and_never_miscounted() {
     );
     let denials = bench.denials();
     let tally = bench.tallies.get(&SLOT, 0).unwrap();
+    // Nobody looked while they came: each is judged, or counted as not judged.
     assert_eq!(tally.missing, MAX_MISSING_PER_RUN);
     assert_eq!(tally.missing + tally.other_missing, 9000);
+    assert_eq!(bench.files.unjudged().unwrap(), tally.lost);
     assert_eq!(tally.paths, MAX_DENIED_PER_RUN);
     assert_eq!(tally.sent + tally.lost, tally.missing + tally.paths);
     let named: u64 = denials.iter().map(|denial| denial.count).sum();
     assert_eq!(named + tally.other_paths, 1501);
+}
+
+#[test]
+fn a_hidden_name_behind_twenty_thousand_missing_ones_is_found() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    fs::create_dir(bench.path("hidden")).unwrap();
+    fs::write(bench.path("hidden/key"), "").unwrap();
+    let mut worker = bench.worker();
+    worker.run("assert c.mount(b'tmpfs', b'hidden', b'tmpfs', 0, None) == 0");
+    for part in 0..20 {
+        worker.run(&format!(
+            "for i in range({part}000,{part}000+1000): assert no(os.open,'none%d' % i,0) == 2"
+        ));
+        assert!(bench.denials().is_empty());
+    }
+    worker.run("for i in range(3): assert no(os.open,'hidden/key',0) == 2");
+    let denials = bench.denials();
+    assert_eq!(denials.len(), 1);
+    assert_eq!((denials[0].count, denials[0].hidden), (3, true));
+    let tally = bench.tallies.get(&SLOT, 0).unwrap();
+    assert_eq!((tally.missing, tally.other_missing), (20_001, 0));
+    assert_eq!(bench.files.unjudged().unwrap(), 0);
+}
+
+#[test]
+fn a_full_ring_loses_events_and_no_count() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    fs::create_dir(bench.path("hidden")).unwrap();
+    fs::write(bench.path("hidden/key"), "").unwrap();
+    let mut worker = bench.worker();
+    worker.run("assert c.mount(b'tmpfs', b'hidden', b'tmpfs', 0, None) == 0");
+    // Each event carries a kilobyte of name: a thousand of them fill the ring.
+    worker.run(
+        "for i in range(1500): assert no(os.open,'./'*500+'none%d' % i,0) == 2\n\
+         for i in range(5): assert no(os.open,'./'*500+'hidden/key',0) == 2",
+    );
+    let tally = bench.tallies.get(&SLOT, 0).unwrap();
+    assert!(tally.lost > 0, "the ring is larger than this test thinks");
+    // The attempts on the hidden name all came too late, and each tried to be told.
+    assert_eq!(tally.sent + tally.lost, 1505);
+    assert!(bench.denials().is_empty());
+    assert_eq!(bench.files.unjudged().unwrap(), tally.lost);
+    // With room in the ring the next attempt tells of all of them.
+    worker.run("assert no(os.open,'./'*500+'hidden/key',0) == 2");
+    let denials = bench.denials();
+    assert_eq!(denials.len(), 1);
+    assert_eq!((denials[0].count, denials[0].hidden), (6, true));
+    assert_eq!(bench.files.unjudged().unwrap(), tally.lost - 5);
 }
 
 #[test]

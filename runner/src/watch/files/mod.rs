@@ -219,6 +219,11 @@ impl Files {
         self.failures.denials(SLOT, clock)
     }
 
+    /// How often nobody could tell what a missing path means ([`Failures::unjudged`]).
+    pub fn unjudged(&self) -> Result<u64, FilesError> {
+        self.failures.unjudged(SLOT)
+    }
+
     /// What the rule rows of the run leave out.
     pub fn sums(&self) -> Result<FileTotals, FilesError> {
         self.totals(SLOT)
