@@ -247,6 +247,37 @@ const ACTS: &[Act] = &[
     Act("syscall", "NUMBER [ARG...]", |a| {
         raw(a.number(0) as i64, &a.numbers(1))
     }),
+    Act("own-filter", "VERDICT NUMBER [ARG...]", |a| {
+        raw(
+            libc::SYS_prctl,
+            &[libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0, 0],
+        )?;
+        let [load, equal, give] = [
+            libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            libc::BPF_RET | libc::BPF_K,
+        ];
+        let [verdict, number] = [a.number(0), a.number(1)].map(|word| word as u32);
+        let program = [
+            (load, 0, 0),
+            (equal, 1, number),
+            (give, 0, libc::SECCOMP_RET_ALLOW),
+            (give, 0, verdict),
+        ];
+        let program = program.map(|(code, jt, k)| libc::sock_filter {
+            code: code as u16,
+            jt,
+            jf: 0,
+            k,
+        });
+        let program = libc::sock_fprog {
+            len: program.len() as u16,
+            filter: program.as_ptr().cast_mut(),
+        };
+        let mode = libc::SECCOMP_SET_MODE_FILTER as usize;
+        raw(libc::SYS_seccomp, &[mode, 0, pointer(&program)])?;
+        raw(a.number(1) as i64, &a.numbers(2))
+    }),
     Act("syscall-i386", "NUMBER", |a| interrupt80(a.number(0))),
     Act("socket", "FAMILY TYPE PROTOCOL", |a| {
         raw(libc::SYS_socket, &a.numbers(0))

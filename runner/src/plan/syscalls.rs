@@ -154,6 +154,15 @@ const fn one_of(argument: u8, values: &'static [u32]) -> Test {
     }
 }
 
+const fn masked(argument: u8, mask: u32, values: &'static [u32]) -> Test {
+    Test {
+        argument,
+        mask,
+        values,
+        inside: true,
+    }
+}
+
 const fn none_of(argument: u8, values: &'static [u32]) -> Test {
     Test {
         argument,
@@ -167,6 +176,11 @@ const AF_UNIX: u32 = libc::AF_UNIX as u32;
 const AF_INET: u32 = libc::AF_INET as u32;
 const AF_INET6: u32 = libc::AF_INET6 as u32;
 const AF_NETLINK: u32 = libc::AF_NETLINK as u32;
+
+/// `include/linux/net.h`: what of a socket's type is not a flag, and the type of old packet
+/// sockets.
+const SOCK_TYPE_MASK: u32 = 0xf;
+const SOCK_PACKET: u32 = 10;
 
 /// Namespace flags of `clone`. `CLONE_NEWTIME` is no flag of `clone`: its bit lies in the
 /// byte of the exit signal there (clone(2)).
@@ -259,6 +273,16 @@ static DEFAULT: &[Group] = &[
         errno: libc::EPERM,
         why: "of netlink only the route protocol is open, which resolvers read",
     },
+    // The kernel turns this old pair into AF_PACKET.
+    Group {
+        names: &["socket"],
+        tests: &[
+            one_of(0, &[AF_INET]),
+            masked(1, SOCK_TYPE_MASK, &[SOCK_PACKET]),
+        ],
+        errno: libc::EPERM,
+        why: "it is a packet socket by another name",
+    },
     Group {
         names: &["socketpair"],
         tests: &[none_of(0, &[AF_UNIX, AF_INET, AF_INET6])],
@@ -334,6 +358,11 @@ static DEFAULT: &[Group] = &[
         &["pidfd_getfd", "process_madvise", "process_mrelease", "kcmp"],
         libc::EPERM,
         "it reaches into other processes",
+    ),
+    always(
+        &["lsm_set_self_attr"],
+        libc::EPERM,
+        "it changes the label or profile that the host's security module holds the agent to",
     ),
     always(
         &["open_by_handle_at", "fanotify_init", "fanotify_mark"],
@@ -522,6 +551,17 @@ mod tests {
         let socket = syscall_names::number("socket").unwrap();
         assert_eq!(answer(&closed, socket, &[1, 1, 0, 0, 0, 0]), libc::EPERM);
         assert_eq!(answer(&closed, socket, &[2, 1, 0, 0, 0, 0]), 0);
+    }
+
+    #[test]
+    fn a_packet_socket_is_refused_under_its_old_name_too() {
+        let ask =
+            |family: u64, kind: u64| errno(Profile::Default, "socket", [family, kind, 0, 0, 0, 0]);
+        let cloexec = libc::SOCK_CLOEXEC as u64;
+        assert_eq!(ask(2, 10), libc::EPERM);
+        assert_eq!(ask(2, 10 | cloexec), libc::EPERM);
+        assert_eq!(ask(2, 1 | cloexec), 0);
+        assert_eq!(ask(10, 2), 0);
     }
 
     #[test]

@@ -44,10 +44,14 @@ pub fn fork_child(act: impl FnOnce() -> i32) -> i32 {
 }
 
 /// A system call with integers that the kernel does not take for valid pointers: 0 or the
-/// positive errno.
-pub fn syscall_errno(number: libc::c_long, arguments: [u64; 3]) -> i32 {
-    // SAFETY: the callers pass flags and null pointers only, which no call writes through.
-    let result = unsafe { libc::syscall(number, arguments[0], arguments[1], arguments[2], 0, 0) };
+/// positive errno. Arguments that are not given are 0.
+pub fn syscall_errno<const N: usize>(number: libc::c_long, arguments: [u64; N]) -> i32 {
+    let mut all = [0u64; 6];
+    all[..N].copy_from_slice(&arguments);
+    let [a, b, c, d, e, f] = all;
+    // SAFETY: the callers pass flags, null pointers and all ones only, which no call writes
+    // through.
+    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     if result < 0 {
         std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
     } else {
