@@ -22,6 +22,8 @@ const TESTS: &[Tool] = &[
     ("gcc", "gcc"),
     ("make", "make"),
     ("python3", "python3-minimal"),
+    ("busybox", "busybox-static"),
+    ("mkfs.ext4", "e2fsprogs"),
 ];
 
 /// Compiler and linker for the kernel side.
