@@ -25,3 +25,6 @@ mod attacks;
 
 // The policies that are shipped, with the programs that they are for.
 mod policies;
+
+// A layer left out, a process killed: what must hold when something fails in the middle.
+mod faults;

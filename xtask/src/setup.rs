@@ -23,6 +23,7 @@ const TESTS: &[Tool] = &[
     ("make", "make"),
     ("python3", "python3-minimal"),
     ("busybox", "busybox-static"),
+    ("bpftool", "bpftool"),
     ("mkfs.ext4", "e2fsprogs"),
 ];
 

@@ -34,6 +34,15 @@ struct Tree {
     attributes: u64,
 }
 
+/// A mount and its place; the first without a descriptor is `/proc`.
+struct Placed {
+    mount: Option<Rc<OwnedFd>>,
+    place: CString,
+    name: String,
+    attributes: u64,
+    bytes: Option<u64>,
+}
+
 /// A view under construction.
 pub(super) struct Builder<'a> {
     plan: &'a Plan,
@@ -42,7 +51,7 @@ pub(super) struct Builder<'a> {
     namespaces: Namespaces,
     /// The root first; a later one covers an earlier one.
     trees: Vec<Tree>,
-    items: Vec<(Option<Rc<OwnedFd>>, CString, String)>,
+    items: Vec<Placed>,
     private: Vec<(OwnedFd, Private)>,
     created: Vec<(PathBuf, OwnedFd)>,
     devpts: Option<OwnedFd>,
@@ -131,8 +140,13 @@ impl<'a> Builder<'a> {
         let agent = (self.identity.uid, self.identity.gid);
         let (fd, owner) = match &wanted.source {
             Source::Proc => {
-                self.items
-                    .push((None, place, name(self.plan, at, wanted.row)));
+                self.items.push(Placed {
+                    mount: None,
+                    place,
+                    name: name(self.plan, at, wanted.row),
+                    attributes,
+                    bytes: None,
+                });
                 return Ok(());
             }
             Source::Generated(content) => return self.add_file(at, content),
@@ -167,6 +181,9 @@ impl<'a> Builder<'a> {
             }
         };
         self.push(at, fd, place, Some(owner), attributes, wanted.row);
+        if let (Source::Tmpfs { size, .. }, Some(item)) = (&wanted.source, self.items.last_mut()) {
+            item.bytes = Some(*size);
+        }
         Ok(())
     }
 
@@ -288,13 +305,19 @@ impl<'a> Builder<'a> {
         let items = self
             .items
             .into_iter()
-            .map(|(mount, place, name)| {
-                let mount = mount.map(|fd| duplicate(&fd)).transpose()?;
-                Ok(Item { mount, place, name })
+            .map(|placed| {
+                Ok(Item {
+                    mount: placed.mount.map(|fd| duplicate(&fd)).transpose()?,
+                    place: placed.place,
+                    name: placed.name,
+                    attributes: placed.attributes,
+                    bytes: placed.bytes,
+                })
             })
             .collect::<Result<_, SysError>>()?;
         Ok(PreparedView {
             root,
+            root_attributes: self.trees[0].attributes,
             root_place,
             items,
             private: self.private,
@@ -414,8 +437,13 @@ impl<'a> Builder<'a> {
         row: Option<Row>,
     ) {
         let fd = Rc::new(fd);
-        self.items
-            .push((Some(Rc::clone(&fd)), place, name(self.plan, at, row)));
+        self.items.push(Placed {
+            mount: Some(Rc::clone(&fd)),
+            place,
+            name: name(self.plan, at, row),
+            attributes,
+            bytes: None,
+        });
         self.trees.push(Tree {
             at: at.to_owned(),
             fd,

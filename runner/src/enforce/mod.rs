@@ -19,6 +19,7 @@ pub mod rlimits;
 pub mod seccomp;
 mod tree;
 pub mod view;
+pub mod witness;
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;

@@ -20,7 +20,7 @@ use super::landlock::Ruleset;
 use super::{Act, EnforceError, PrepareOptions, StepError, tree};
 use crate::plan::{Plan, Rights};
 use crate::sys::beneath::open_beneath;
-use crate::sys::mount;
+use crate::sys::{fault, mount};
 
 /// What Landlock is to allow on a place that the run made itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,10 @@ pub(super) struct Item {
     pub(super) place: CString,
     /// For people: path and rule.
     pub(super) name: String,
+    /// Attributes that it must have.
+    pub(super) attributes: u64,
+    /// Most bytes that it may hold, where it is a file system of the run's own.
+    pub(super) bytes: Option<u64>,
 }
 
 /// The tree, ready to be moved into place.
@@ -51,6 +55,8 @@ pub(super) struct Item {
 pub struct PreparedView {
     /// The new root, detached.
     pub(super) root: OwnedFd,
+    /// Its attributes.
+    pub(super) root_attributes: u64,
     /// Directory of the old tree on which the new root is attached.
     pub(super) root_place: CString,
     /// In order.
@@ -111,6 +117,9 @@ impl PreparedView {
         mount::make_private().map_err(StepError::of(Act::Propagation, 0))?;
         self.attach_root()?;
         for (number, item) in self.items.iter().enumerate() {
+            if fault::skips(&item.name) {
+                continue;
+            }
             let number = number as u32;
             let place = open_beneath(&self.root, &item.place, libc::O_PATH, 0)
                 .map_err(StepError::of(Act::Mountpoint, number))?;

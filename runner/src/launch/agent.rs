@@ -9,12 +9,13 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, chdir, setpgid};
 
-use super::confinement::{Confinement, pack};
+use super::confinement::Confinement;
+use super::done::{applied, at, call, reached};
 use super::handshake::{self, Failure, Gate};
 use super::step::Step;
-use crate::enforce::{CanaryEvidence, StepError};
+use crate::enforce::CanaryEvidence;
 use crate::sys::process::ExecArguments;
-use crate::sys::{SysError, descriptor, process};
+use crate::sys::{descriptor, process};
 
 /// The kernel kills the agent long before lp-run or a service of the host.
 const OOM_SCORE: &[u8] = b"500";
@@ -95,11 +96,12 @@ impl<C: Confinement> Agent<'_, C> {
 
     fn wait(&self, step: Step, gate: Gate) -> Result<(), Failure> {
         let waited = handshake::wait_at(gate, self.gate);
-        waited.map_err(|errno| Failure {
+        let failed = |errno| Failure {
             step,
             errno,
             detail: 0,
-        })
+        };
+        waited.map_err(failed).inspect(|()| reached(step))
     }
 
     fn standard_descriptors(&self) -> Result<(), Failure> {
@@ -125,24 +127,4 @@ impl<C: Confinement> Agent<'_, C> {
         }
         Ok(())
     }
-}
-
-fn at<T>(step: Step, result: nix::Result<T>) -> Result<T, Failure> {
-    result.map_err(|errno| Failure {
-        step,
-        errno: errno as i32,
-        detail: 0,
-    })
-}
-
-fn call<T>(step: Step, result: Result<T, SysError>) -> Result<T, Failure> {
-    result.map_err(|error| Failure {
-        step,
-        errno: error.errno(),
-        detail: 0,
-    })
-}
-
-fn applied(step: Step, result: Result<(), StepError>) -> Result<(), Failure> {
-    result.map_err(|error| pack(step, error))
 }

@@ -100,7 +100,8 @@ impl LaunchError {
         match self {
             Self::NotFound(_) => Reason::NotFound,
             Self::NotExecutable { .. } => Reason::NotExecutable,
-            Self::Gate {
+            Self::NotInEffect { .. }
+            | Self::Gate {
                 source: GateError::Unproven { .. },
                 ..
             } => Reason::CannotEnforce,

@@ -7,6 +7,7 @@
 
 mod agent;
 pub mod confinement;
+mod done;
 pub mod error;
 pub mod handshake;
 mod relay;

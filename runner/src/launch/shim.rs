@@ -16,7 +16,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, setpgid, setsid, tcsetpgrp};
 
 use super::agent::Agent;
-use super::confinement::{Confinement, pack};
+use super::confinement::Confinement;
+use super::done::{applied, at, call};
 use super::handshake::{self, Failure};
 use super::step::Step;
 use crate::sys::clone::{Child, clone3};
@@ -72,10 +73,7 @@ impl<C: Confinement> Shim<'_, C> {
         if self.own_network {
             call(Step::Loopback, loopback::bring_up())?;
         }
-        self.agent
-            .confinement
-            .view()
-            .map_err(|error| pack(Step::View, error))?;
+        applied(Step::View, self.agent.confinement.view())?;
         at(Step::Session, setsid().map(drop))?;
         if let Some(terminal) = self.terminal {
             call(Step::Session, terminal::set_controlling(terminal))?;
@@ -225,20 +223,4 @@ fn watch_children() -> nix::Result<SignalFd> {
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
     SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-}
-
-fn at<T>(step: Step, result: nix::Result<T>) -> Result<T, Failure> {
-    result.map_err(|errno| Failure {
-        step,
-        errno: errno as i32,
-        detail: 0,
-    })
-}
-
-fn call<T>(step: Step, result: Result<T, SysError>) -> Result<T, Failure> {
-    result.map_err(|error| Failure {
-        step,
-        errno: error.errno(),
-        detail: 0,
-    })
 }

@@ -14,6 +14,7 @@ use nix::unistd::pipe2;
 
 use super::agent::Agent;
 use super::confinement::{Confinement, unpack};
+use super::done::reached;
 use super::error::{GateError, LaunchError};
 use super::handshake::{self, Failure, FromAgent, FromShim, Gate};
 use super::running::Launched;
@@ -24,7 +25,7 @@ use super::step::Step;
 use crate::enforce::CanaryEvidence;
 use crate::sys::clone::{Child, clone3};
 use crate::sys::process::{Ended, ExecArguments};
-use crate::sys::{SysError, process};
+use crate::sys::{SysError, fault, process};
 
 /// Longest silence of shim and agent during the set-up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,8 +60,9 @@ pub trait GateKeeper {
     fn attach(&mut self) -> Result<(), GateError>;
     /// The agent is confined by Landlock and asks for the self-test: state `canary`.
     fn canary(&mut self) -> Result<(), GateError>;
-    /// The self-test is over: verify, state `live`.
-    fn judge(&mut self, evidence: &CanaryEvidence) -> Result<(), GateError>;
+    /// The self-test is over and `agent`, a pidfd, waits to execute the program: verify, state
+    /// `live`.
+    fn judge(&mut self, evidence: &CanaryEvidence, agent: BorrowedFd<'_>) -> Result<(), GateError>;
 }
 
 /// Starts the program. On an error nothing of the run is alive when this returns; its cgroup
@@ -69,6 +71,7 @@ pub fn start<C: Confinement>(
     mut launch: Launch<'_, C>,
     keeper: &mut dyn GateKeeper,
 ) -> Result<Launched, LaunchError> {
+    fault::arm(Step::number_of);
     let (ends, shim_ends) =
         channels(launch.agent_cgroup).map_err(|source| LaunchError::Parent {
             step: Step::Channels,
@@ -80,7 +83,9 @@ pub fn start<C: Confinement>(
         source: named("sigprocmask")(errno),
     })?;
     outlive_the_agent();
+    reached(Step::Channels);
     let shim = clone_shim(&launch, &ends, shim_ends)?;
+    reached(Step::CloneShim);
     launch.stdio.release_agent_side();
     let mut start = Start {
         launch: &launch,
@@ -222,7 +227,10 @@ fn clone_shim<C: Confinement>(
         death: shim_ends.death.as_fd(),
         parent_only: &parent_only,
         held: &launch.held,
-        agent_cgroup: launch.agent_cgroup,
+        agent_cgroup: match fault::skips("agent cgroup") {
+            true => launch.shim_cgroup,
+            false => launch.agent_cgroup,
+        },
         kill: ends.kill.as_fd(),
         terminal: launch.stdio.slave(),
         null: shim_ends.null.as_fd(),
@@ -230,7 +238,10 @@ fn clone_shim<C: Confinement>(
     };
     let mut namespaces =
         libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if launch.own_network {
+    if fault::skips("pid namespace") {
+        namespaces &= !libc::CLONE_NEWPID;
+    }
+    if launch.own_network && !fault::skips("network namespace") {
         namespaces |= libc::CLONE_NEWNET;
     }
     clone3(namespaces, launch.shim_cgroup, || shim.run()).map_err(|source| LaunchError::Parent {
@@ -267,6 +278,7 @@ impl<C: Confinement> Start<'_, C> {
             step: Step::Attach,
             source,
         })?;
+        reached(Step::Attach);
         self.until_agent_exists()?;
         self.open(Gate::Attached)?;
         match self.next_of_agent(Step::Landlock)? {
@@ -277,16 +289,20 @@ impl<C: Confinement> Start<'_, C> {
             step: Step::StateCanary,
             source,
         })?;
+        reached(Step::StateCanary);
         self.open(Gate::Canary)?;
         let evidence = match self.next_of_agent(Step::Seccomp)? {
             Some(FromAgent::Evidence(evidence)) => evidence,
             other => return Err(self.unexpected(other)),
         };
-        let judged = keeper.judge(&evidence);
+        let agent = self.agent.as_ref().map(AsFd::as_fd);
+        let agent = agent.ok_or(LaunchError::TimedOut(Step::CloneAgent))?;
+        let judged = keeper.judge(&evidence, agent);
         judged.map_err(|source| LaunchError::Gate {
             step: Step::Judge,
             source,
         })?;
+        reached(Step::Judge);
         self.open(Gate::Live)?;
         match self.next_of_agent(Step::GateLive)? {
             Some(FromAgent::Executing) => (),

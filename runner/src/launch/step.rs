@@ -111,6 +111,14 @@ impl Step {
         Self::ALL.into_iter().find(|step| *step as u32 == number)
     }
 
+    /// The number of the step with this name.
+    pub fn number_of(name: &str) -> Option<u32> {
+        Self::ALL
+            .into_iter()
+            .find(|step| format!("{step:?}") == name)
+            .map(|step| step as u32)
+    }
+
     /// What is being done, as an error says it.
     pub fn words(self) -> &'static str {
         match self {

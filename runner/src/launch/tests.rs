@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -94,7 +94,11 @@ impl GateKeeper for Keeper {
     fn canary(&mut self) -> Result<(), GateError> {
         self.at(Step::StateCanary)
     }
-    fn judge(&mut self, evidence: &CanaryEvidence) -> Result<(), GateError> {
+    fn judge(
+        &mut self,
+        evidence: &CanaryEvidence,
+        _agent: BorrowedFd<'_>,
+    ) -> Result<(), GateError> {
         assert_eq!(evidence.seccomp_after, 77, "the agent's evidence arrives");
         self.at(Step::Judge)
     }

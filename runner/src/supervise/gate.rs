@@ -2,21 +2,25 @@
 //! The kernel side of a start: attaches the programs while the agent waits, asks for the
 //! self-test, and opens the gate only on evidence that each layer answered.
 
+use std::io;
+use std::os::fd::BorrowedFd;
+
 use super::kernel::Kernel;
 use super::refusal::with_causes;
-use crate::enforce::CanaryEvidence;
 use crate::enforce::canary::NETWORK_ACT_NAMES;
 use crate::enforce::cgroup::Leaf;
-use crate::enforce::view::PreparedView;
+use crate::enforce::witness::Witness;
+use crate::enforce::{CanaryEvidence, Prepared};
 use crate::launch::{GateError, GateKeeper};
 use crate::plan::{Plan, State};
+use crate::sys::process;
 use crate::watch::files::{Files, FilesError};
 use crate::watch::{self, Objects, Rules, WatchError};
 
 /// Holds the gates of one run.
 pub struct Keeper<'a> {
     plan: &'a Plan,
-    view: &'a PreparedView,
+    prepared: &'a Prepared,
     agent: &'a Leaf,
     objects: Option<Objects>,
     run: Option<watch::Run>,
@@ -24,12 +28,12 @@ pub struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    /// A keeper for the cgroup `agent`, with the programs loaded and attached nowhere. `view`
-    /// holds the directories that the start has made.
-    pub fn new(plan: &'a Plan, view: &'a PreparedView, agent: &'a Leaf, objects: Objects) -> Self {
+    /// A keeper for the cgroup `agent`, with the programs loaded and attached nowhere. `prepared`
+    /// holds what the agent is held against.
+    pub fn new(plan: &'a Plan, prepared: &'a Prepared, agent: &'a Leaf, objects: Objects) -> Self {
         Self {
             plan,
-            view,
+            prepared,
             agent,
             objects: Some(objects),
             run: None,
@@ -52,7 +56,7 @@ impl<'a> Keeper<'a> {
         let started = files.and_then(|mut files| {
             files.start(self.plan, run)?;
             for anchor in &self.plan.anchors {
-                if let Some(made) = self.view.created(&anchor.path) {
+                if let Some(made) = self.prepared.view.created(&anchor.path) {
                     files.add(made, anchor.owners)?;
                 }
             }
@@ -69,6 +73,16 @@ impl<'a> Keeper<'a> {
                 Ok(Err(Some(with_causes(&error))))
             }
         }
+    }
+
+    /// What the kernel says of the agent's process.
+    fn look_at(&self, agent: BorrowedFd<'_>) -> Result<(), GateError> {
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        let internal = |error| GateError::Internal(Box::new(error));
+        let pid = process::pid_of(agent).ok_or_else(|| internal(gone()))?;
+        let witness = Witness::of(pid, self.agent).map_err(internal)?;
+        let judged = witness.judge(self.plan, self.prepared);
+        judged.map_err(|(protection, detail)| GateError::Unproven { protection, detail })
     }
 
     fn run(&mut self) -> Result<&mut watch::Run, GateError> {
@@ -102,8 +116,9 @@ impl GateKeeper for Keeper<'_> {
             .map_err(internal)
     }
 
-    fn judge(&mut self, evidence: &CanaryEvidence) -> Result<(), GateError> {
+    fn judge(&mut self, evidence: &CanaryEvidence, agent: BorrowedFd<'_>) -> Result<(), GateError> {
         judge_process(self.plan, evidence)?;
+        self.look_at(agent)?;
         judge_network(self.run()?, evidence)?;
         self.run()?.set_state(watch::State::Live).map_err(internal)
     }
@@ -156,7 +171,7 @@ fn judge_network(run: &watch::Run, evidence: &CanaryEvidence) -> Result<(), Gate
         let detail = format!("errno of each refused act: {}", answers.join(", "));
         return Err(unproven(detail));
     }
-    run.verify().map_err(internal)?;
+    run.verify().map_err(|error| unproven(with_causes(&error)))?;
     let ipv6 = NETWORK_ACT_NAMES
         .iter()
         .zip(evidence.network)

@@ -313,7 +313,7 @@ fn start_and_follow(
             .map(|lease| lease.as_fd().as_raw_fd())
             .collect(),
     };
-    let mut keeper = Keeper::new(plan, &prepared.view, &cgroup.agent, objects);
+    let mut keeper = Keeper::new(plan, prepared, &cgroup.agent, objects);
     let launched = launch::start(launch, &mut keeper)?;
     let mut kernel = keeper.into_kernel().ok_or_else(|| {
         RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())

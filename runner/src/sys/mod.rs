@@ -10,6 +10,7 @@ pub mod caller;
 pub mod clone;
 pub mod credentials;
 pub mod descriptor;
+pub mod fault;
 #[cfg(test)]
 pub mod fork;
 pub mod landlock;

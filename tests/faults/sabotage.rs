@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A layer that was left out is noticed before the program starts, and named.
+
+use std::process::Command;
+
+use super::{Halted, POLICY, jail};
+use crate::needs;
+use crate::support::{Outcome, root};
+
+const DEBUG: bool = cfg!(debug_assertions);
+
+/// Runs a program that would say that it ran, with one act of the set-up left out.
+fn without(act: &str) -> Outcome {
+    let jail = jail();
+    let act = act.replace("@DIR@", &jail.path().to_string_lossy());
+    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+    lp_run.env("LP_RUN_FAULT", format!("skip={act}"));
+    jail.run_as(lp_run, POLICY, &[], &["sh", "-c", "echo it ran"])
+}
+
+#[test]
+fn each_layer_that_is_left_out_refuses_the_run() {
+    needs!(root(), "root");
+    needs!(DEBUG, "a debug build of lp-run");
+    let whole = without("nothing");
+    assert_eq!((whole.code(), whole.answer()), (0, "it ran"), "{whole:?}");
+    for (act, protection) in [
+        ("landlock", "`landlock` did not hold"),
+        ("seccomp", "`seccomp` did not hold"),
+        ("identity", "`identity` did not hold"),
+        ("bounding set", "verify the agent's ids and capabilities"),
+        ("pid namespace", "`processes` did not hold"),
+        ("agent cgroup", "`processes` did not hold"),
+        ("network namespace", "`network` did not hold"),
+        ("limits", "`resource-limits` did not hold"),
+        ("`@DIR@/tree/secret` (files.deny[0])", "`view` did not hold"),
+        ("`@DIR@/work` (files.write[0])", "`view` did not hold"),
+        ("`/dev/shm`", "`view` did not hold"),
+    ] {
+        let outcome = without(act);
+        let said = outcome.stderr.replace("\nlp-run:  ", "");
+        assert!(said.contains(protection), "{act}: {outcome:?}");
+        assert_eq!(outcome.code(), 123, "{act}: {outcome:?}");
+        assert_eq!(outcome.stdout, "", "{act}: nothing has run");
+        let report = outcome.report.expect("a report");
+        assert_eq!(report["exit"]["reason"], "cannot-enforce", "{act}");
+    }
+}
+
+#[test]
+fn a_program_that_is_detached_before_the_proof_refuses_the_run() {
+    needs!(root(), "root");
+    needs!(DEBUG, "a debug build of lp-run");
+    let jail = jail();
+    for hook in [
+        "connect4",
+        "sendmsg6",
+        "bind4",
+        "sock_create",
+        "egress",
+        "ingress",
+    ] {
+        let halted = Halted::at(&jail, "StateCanary", "echo it ran");
+        let agent = halted.descendants().pop().expect("the agent");
+        let cgroup = cgroup(agent.pid);
+        let shown = bpftool(&["cgroup", "show", &cgroup]);
+        let line = shown.lines().find(|line| line.contains(hook));
+        let line = line.unwrap_or_else(|| panic!("{hook} is not in {shown}"));
+        let mut words = line.split_whitespace();
+        let (id, kind) = (words.next().expect("id"), words.next().expect("type"));
+        bpftool(&["cgroup", "detach", &cgroup, kind, "id", id]);
+        halted.resume();
+        let (code, out, err) = halted.end();
+        assert_eq!((code, out.as_str()), (Some(123), ""), "{hook}: {err}");
+        assert!(err.contains("`network` did not hold"), "{hook}: {err}");
+    }
+}
+
+fn bpftool(words: &[&str]) -> String {
+    let output = Command::new("bpftool").args(words).output();
+    let output = output.expect("start bpftool");
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn cgroup(pid: u32) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("read a cgroup");
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let path = path.expect("a cgroup of version 2");
+    let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    let places = mounts.into_iter().map(|root| format!("{root}{path}"));
+    let mut there = places.filter(|place| std::path::Path::new(place).is_dir());
+    there.next().expect("the cgroup's folder")
+}
