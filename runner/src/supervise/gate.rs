@@ -171,7 +171,8 @@ fn judge_network(run: &watch::Run, evidence: &CanaryEvidence) -> Result<(), Gate
         let detail = format!("errno of each refused act: {}", answers.join(", "));
         return Err(unproven(detail));
     }
-    run.verify().map_err(|error| unproven(with_causes(&error)))?;
+    run.verify()
+        .map_err(|error| unproven(with_causes(&error)))?;
     let ipv6 = NETWORK_ACT_NAMES
         .iter()
         .zip(evidence.network)
