@@ -136,6 +136,28 @@ fn a_denial_is_in_report_log_and_summary_and_turns_success_into_120() {
     );
 }
 
+#[test]
+fn a_link_that_the_agent_made_hides_no_attempt() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    // The program is gone at once: its events are read when nobody is in its view any more.
+    let script = "cd /tmp; ln -s /etc/shadow key; ln -s /etc there; ln -s /nowhere none
+                  ln -s key twice; ln -s /proc/self/root/etc/shadow around
+                  for name in key there/shadow twice around none; do read x <$name; done 2>/dev/null
+                  exit 0";
+    for _ in 0..3 {
+        let outcome = shell(&jail, &["--fail-on-denied"], script);
+        assert_eq!(outcome.code(), 120, "{outcome:?}");
+        for name in ["key", "there/shadow", "twice", "around"] {
+            let path = format!("/tmp/{name}");
+            let denials = outcome.denials(&path);
+            assert_eq!(denials.len(), 1, "{name}: {outcome:?}");
+            assert_eq!(denials[0]["hidden"], true, "{name}");
+        }
+        assert!(outcome.denials("none").is_empty(), "{outcome:?}");
+    }
+}
+
 /// Opens `count` names that are nowhere, then waits until lp-run has looked at them.
 fn missing(count: u32, pause: f32) -> String {
     format!(

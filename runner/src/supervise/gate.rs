@@ -14,7 +14,7 @@ use crate::enforce::{CanaryEvidence, Prepared};
 use crate::launch::{GateError, GateKeeper};
 use crate::plan::{Plan, State};
 use crate::sys::process;
-use crate::watch::files::{Files, FilesError};
+use crate::watch::files::{Files, FilesError, HostAndView};
 use crate::watch::{self, Objects, Rules, WatchError};
 
 /// Holds the gates of one run.
@@ -41,9 +41,11 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// The run in the kernel, once it was attached.
-    pub fn into_kernel(self) -> Option<Kernel<'a>> {
-        Some(Kernel::new(self.plan, self.run?, self.files))
+    /// The run in the kernel, once it was attached; `shim` is the process whose view is the
+    /// agent's.
+    pub fn into_kernel(self, shim: i32) -> Option<Kernel<'a>> {
+        let sight = HostAndView::of(shim);
+        Some(Kernel::new(self.plan, self.run?, self.files, sight))
     }
 
     /// Brings counting up. What cannot be counted is unknown; only a policy that requires

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use crate::plan::{Plan, RuleKind};
 use crate::record::event::{Denial, Usage};
-use crate::watch::files::{Files, Tree, add_denied, exists_on_host};
+use crate::watch::files::{Files, HostAndView, Tree, add_denied};
 use crate::watch::{Decoded, Run, Tallies, WatchError};
 
 /// The kernel side of a run that lives.
@@ -13,6 +13,7 @@ pub struct Kernel<'a> {
     run: Run,
     files: Option<Files>,
     tree: Tree<'a>,
+    sight: HostAndView,
     /// By counter row: whether the rule takes access to files away.
     takes_away: Vec<bool>,
     /// Why files are not counted, when they are not.
@@ -20,8 +21,14 @@ pub struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    /// The programs of `run`, and those that count its files, or why there are none.
-    pub fn new(plan: &'a Plan, run: Run, files: Result<Files, Option<String>>) -> Self {
+    /// The programs of `run`, and those that count its files, or why there are none. `sight`
+    /// looks at the paths that the agent tried.
+    pub fn new(
+        plan: &'a Plan,
+        run: Run,
+        files: Result<Files, Option<String>>,
+        sight: HostAndView,
+    ) -> Self {
         let (files, uncounted) = match files {
             Ok(files) => (Some(files), None),
             Err(why) => (None, why),
@@ -30,6 +37,7 @@ impl<'a> Kernel<'a> {
             run,
             files,
             tree: Tree::of(plan),
+            sight,
             takes_away: plan
                 .rules
                 .iter()
@@ -49,12 +57,12 @@ impl<'a> Kernel<'a> {
     pub fn drain(&mut self, limit: usize) -> (Vec<Denial>, bool) {
         let mut fresh = Vec::new();
         let clock = self.run.clock();
-        let (files, tree) = (&mut self.files, &self.tree);
+        let (files, tree, sight) = (&mut self.files, &self.tree, &self.sight);
         let more = self.run.drain(limit, |event| match event {
             Decoded::Denial(denial) => fresh.push(denial),
             Decoded::File(news) => {
                 if let Some(files) = files {
-                    fresh.extend(files.failures.note(news, tree, exists_on_host, &clock));
+                    fresh.extend(files.failures.note(news, tree, sight, &clock));
                 }
             }
             Decoded::Unknown => {}

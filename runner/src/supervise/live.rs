@@ -19,7 +19,7 @@ use crate::watch::WatchError;
 /// How often repeats are summed up and the programs' attachments looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Most events taken in one go, so that a flood cannot starve signals and timers.
-const BATCH: usize = 256;
+const BATCH: usize = 64;
 
 /// When and how a run is to be ended.
 #[derive(Clone, Copy, Debug)]

@@ -315,7 +315,7 @@ fn start_and_follow(
     };
     let mut keeper = Keeper::new(plan, prepared, &cgroup.agent, objects);
     let launched = launch::start(launch, &mut keeper)?;
-    let mut kernel = keeper.into_kernel().ok_or_else(|| {
+    let mut kernel = keeper.into_kernel(launched.shim_pid()).ok_or_else(|| {
         RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())
     })?;
     write_exec(books, plan, launched.agent_pid())?;

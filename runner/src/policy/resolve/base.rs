@@ -31,13 +31,14 @@ const LIBRARIES: [&str; 5] = [
 const LOADERS: [&str; 4] = [LIBRARIES[0], "/lib", "/lib64", "/usr/lib64"];
 
 /// Everything else, each where it exists.
-const READ: [&str; 33] = [
+const READ: [&str; 34] = [
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/localtime",
     "/etc/timezone",
     "/etc/locale.conf",
+    "/etc/locale.alias",
     "/etc/default/locale",
     "/etc/os-release",
     "/etc/debian_version",

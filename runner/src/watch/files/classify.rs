@@ -5,12 +5,15 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::sight::Sight;
 use crate::plan::{Anchor, Mask, Plan, Row, Source};
 use crate::policy::model::ViewChoice;
 use crate::record::event::Op;
 
 /// Most symbolic links that are followed, as in the kernel (path_resolution(7)).
 const MAX_LINKS: u32 = 40;
+/// Most names that are looked at for one path, so that an agent cannot keep lp-run busy.
+const MAX_NAMES: u32 = 256;
 
 /// A failed act.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +24,17 @@ pub struct Attempt<'a> {
     pub errno: u32,
     /// Absolute, as typed.
     pub path: &'a Path,
+}
+
+/// What a failed act is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Not the policy's doing.
+    Nothing,
+    /// A denial.
+    Denied(Verdict),
+    /// The path is longer than anybody should have to follow.
+    Unknown,
 }
 
 /// A failed act that is a denial.
@@ -91,10 +105,10 @@ impl<'a> Tree<'a> {
         above.max_by_key(|anchor| anchor.path.components().count())
     }
 
-    /// The path without `.`, `..` and the view's symbolic links. Links inside granted trees are
-    /// not known here and stay as they were typed.
-    fn resolve(&self, path: &Path) -> PathBuf {
-        let mut left = MAX_LINKS;
+    /// The path without `.`, `..` and symbolic links, those of the plan and those that `sight`
+    /// finds in the view. What is no longer there stays as it was typed.
+    fn resolve(&self, path: &Path, sight: &impl Sight) -> Option<PathBuf> {
+        let (mut left, mut names) = (MAX_LINKS, MAX_NAMES);
         let mut rest: Vec<PathBuf> = vec![path.to_owned()];
         let mut done = PathBuf::from("/");
         while let Some(next) = rest.pop() {
@@ -109,18 +123,24 @@ impl<'a> Tree<'a> {
                     done.pop();
                 }
                 Component::Normal(name) => {
+                    names = names.checked_sub(1)?;
                     done.push(name);
-                    let link = self.links.iter().find(|link| link.0 == done);
-                    if let (Some((_, target)), true) = (link, left > 0) {
+                    let planned = self.links.iter().find(|link| link.0 == done);
+                    let target = match planned {
+                        _ if left == 0 => None,
+                        Some((_, target)) => Some(target.clone()),
+                        None => sight.link(&done),
+                    };
+                    if let Some(target) = target {
                         left -= 1;
                         done.pop();
-                        rest.push(target.clone());
+                        rest.push(target);
                     }
                 }
                 Component::CurDir | Component::Prefix(_) => {}
             }
         }
-        done
+        Some(done)
     }
 }
 
@@ -134,20 +154,28 @@ const PROBED: [&str; 4] = [
     "/etc/magic",
 ];
 
-/// Whether a failed act is a denial. `exists` tells whether a path exists on the host; it is
-/// asked only where the private view did not have it and no grant covers it.
-pub fn classify(
+/// What a failed act means. The host is asked for a path only where the private view did not
+/// have it and no grant covers it.
+pub fn classify(attempt: &Attempt<'_>, tree: &Tree<'_>, sight: &impl Sight) -> Meaning {
+    let Some(path) = tree.resolve(attempt.path, sight) else {
+        return Meaning::Unknown;
+    };
+    judge(attempt, &path, tree, sight).map_or(Meaning::Nothing, Meaning::Denied)
+}
+
+/// Whether an act on `path`, which has no link in it, was denied.
+fn judge(
     attempt: &Attempt<'_>,
+    path: &Path,
     tree: &Tree<'_>,
-    exists: impl Fn(&Path) -> bool,
+    sight: &impl Sight,
 ) -> Option<Verdict> {
-    let path = tree.resolve(attempt.path);
     let absent = attempt.errno == libc::ENOENT.cast_unsigned();
     let by = |row| Some(Verdict { row, hidden: false });
     let mask = tree
         .masks
         .iter()
-        .find(|mask| covers(&mask.path, mask.directory, &path));
+        .find(|mask| covers(&mask.path, mask.directory, path));
     if let Some(mask) = mask {
         // `protect` leaves reading: then the file's own permissions refused.
         let taken = if mask.read_stays {
@@ -157,7 +185,7 @@ pub fn classify(
         };
         return if taken { by(Some(mask.row)) } else { None };
     }
-    if let Some(anchor) = tree.anchor(&path) {
+    if let Some(anchor) = tree.anchor(path) {
         let granted = match attempt.op {
             Op::Write => anchor.rights.write,
             Op::Exec => anchor.rights.exec,
@@ -184,8 +212,8 @@ pub fn classify(
     }
     let parent = path.parent().filter(|_| attempt.op == Op::Write);
     let there = tree.private
-        && (exists(&path)
-            || parent.is_some_and(|parent| is_outside(tree, parent) && exists(parent)));
+        && (sight.on_host(path)
+            || parent.is_some_and(|parent| is_outside(tree, parent) && sight.on_host(parent)));
     there.then_some(Verdict {
         row: None,
         hidden: true,
@@ -208,13 +236,6 @@ fn covers(place: &Path, directory: bool, path: &Path) -> bool {
     } else {
         path == place
     }
-}
-
-/// Whether a path exists on the host, whose tree this process has. Asks for nothing but the
-/// name: no symbolic link at the end is followed, no automounter is woken, no server is asked
-/// for fresh attributes, because an agent chose the path.
-pub fn exists_on_host(path: &Path) -> bool {
-    crate::sys::statx::exists(path)
 }
 
 #[cfg(test)]
@@ -295,9 +316,60 @@ mod tests {
             errno,
             path: Path::new(path),
         };
-        classify(&attempt, &tree, |path| {
-            host.iter().any(|known| Path::new(known) == path)
-        })
+        match classify(&attempt, &tree, &Fake(host)) {
+            Meaning::Nothing => None,
+            Meaning::Denied(verdict) => Some(verdict),
+            Meaning::Unknown => panic!("{path} is not followed"),
+        }
+    }
+
+    /// A host with these paths; the agent made the links `/work/out/key`, `/work/out/etc`,
+    /// `/work/out/tool` and `/work/out/long`.
+    struct Fake<'a>(&'a [&'a str]);
+
+    impl Sight for Fake<'_> {
+        fn on_host(&self, path: &Path) -> bool {
+            self.0.iter().any(|known| Path::new(known) == path)
+        }
+
+        fn link(&self, path: &Path) -> Option<PathBuf> {
+            match path.to_str() {
+                Some("/work/out/key") => Some("../../etc/shadow".into()),
+                Some("/work/out/etc") => Some("/etc".into()),
+                Some("/work/out/tool") => Some("/usr/bin/tool".into()),
+                Some("/work/out/long") => Some("./a/".repeat(200).into()),
+                _ => None,
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_that_the_agent_made_leads_to_what_it_tried() {
+        for path in ["/work/out/key", "/work/out/etc/shadow"] {
+            assert_eq!(
+                ask(true, Op::Open, path, ENOENT, &["/etc/shadow"]),
+                HIDDEN,
+                "{path}"
+            );
+            assert_eq!(ask(true, Op::Open, path, ENOENT, &[]), None, "{path}");
+        }
+        assert_eq!(
+            ask(true, Op::Write, "/work/out/tool", EROFS, &[]),
+            denied(None)
+        );
+    }
+
+    #[test]
+    fn what_takes_too_long_to_follow_is_not_known() {
+        let path = "/work/out/long/".to_owned() + &"x/".repeat(100);
+        let attempt = Attempt {
+            op: Op::Open,
+            errno: ENOENT,
+            path: Path::new(&path),
+        };
+        let anchors = [anchor("/work/out", true, "rw")];
+        let tree = Tree::for_tests(&anchors);
+        assert_eq!(classify(&attempt, &tree, &Fake(&[])), Meaning::Unknown);
     }
 
     fn denied(row: Option<Row>) -> Option<Verdict> {
@@ -436,15 +508,5 @@ mod tests {
             ask(true, Op::Open, "/srv/kbx", ENOENT, &["/srv/kbx"]),
             HIDDEN
         );
-    }
-
-    #[test]
-    fn the_host_is_asked_for_the_name_itself() {
-        let directory = tempfile::tempdir().unwrap();
-        let link = directory.path().join("dangling");
-        std::os::unix::fs::symlink("/nowhere/at/all", &link).unwrap();
-        assert!(exists_on_host(&link));
-        assert!(!exists_on_host(&directory.path().join("nothing")));
-        assert!(!exists_on_host(Path::new("")));
     }
 }

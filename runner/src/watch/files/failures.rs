@@ -16,7 +16,8 @@ use lp_run_common::files::{
     BASE_TRUNCATED, DeniedPath, MAX_MISSING_PER_RUN, TYPED_TRUNCATED, TYPED_UNREADABLE,
 };
 
-use super::classify::{Attempt, Tree, Verdict, classify};
+use super::classify::{Attempt, Meaning, Tree, Verdict, classify};
+use super::sight::Sight;
 use super::{FilesError, map, used};
 use crate::record::event::Denial;
 use crate::watch::Clock;
@@ -87,26 +88,32 @@ impl Failures {
     }
 
     /// Takes an event, and gives the denial that it is, if it is one. What it means is decided
-    /// here and once, while the host is still as it was: `exists` is asked for paths that the
-    /// agent did not find ([`super::exists_on_host`]).
+    /// here and once, while the host and the agent's own links are still as they were.
     pub fn note(
         &mut self,
         news: FailureNews,
         tree: &Tree<'_>,
-        exists: impl Fn(&Path) -> bool,
+        sight: &impl Sight,
         clock: &Clock,
     ) -> Option<Denial> {
         let absent = news.key.errno == ENOENT;
-        let verdict = if news.complete {
+        let meaning = if news.complete {
             let attempt = Attempt {
                 op: op(news.key.op)?,
                 errno: news.key.errno,
                 path: Path::new(OsStr::from_bytes(&news.path)),
             };
-            classify(&attempt, tree, exists)
+            classify(&attempt, tree, sight)
         } else {
             // Half a path could name something else.
-            (!absent).then_some(Verdict::default())
+            Meaning::Unknown
+        };
+        let verdict = match meaning {
+            Meaning::Nothing => None,
+            Meaning::Denied(verdict) => Some(verdict),
+            // [`Self::unjudged`] counts it.
+            Meaning::Unknown if absent => return None,
+            Meaning::Unknown => Some(Verdict::default()),
         };
         let row = DenialRow {
             count: 1,
@@ -122,8 +129,6 @@ impl Failures {
             (false, None) => {
                 self.seen.insert(news.key, (Vec::new(), None));
             }
-            // Not judged: [`Self::unjudged`] counts it.
-            (true, None) if !news.complete => {}
             (true, None) => self.means_nothing(news.key),
             (true, Some(_)) if self.hidden >= MAX_DENIED_PER_RUN => {
                 self.unnamed.insert(news.key);
@@ -161,7 +166,7 @@ impl Failures {
     }
 
     /// How often paths were missing for the agent of which nobody knows what they mean: their
-    /// event was lost or told only half of the path. Note all events first.
+    /// event was lost, told only half of the path, or led too far. Note all events first.
     pub fn unjudged(&self, slot: u32) -> Result<u64, FilesError> {
         let mut sum = 0;
         for entry in self.missing.iter() {

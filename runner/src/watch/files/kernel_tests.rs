@@ -165,7 +165,7 @@ impl Bench {
             let news = failures::decode(&event).unwrap();
             self.files
                 .failures
-                .note(news, &tree, exists_on_host, &clock);
+                .note(news, &tree, &HostAndView::of(0), &clock);
         }
         self.files.denials(&clock).unwrap()
     }
@@ -792,7 +792,9 @@ fn a_run_is_counted_by_its_plan() {
     while run.drain(64, |event| news.push(event)) {}
     for event in news {
         if let crate::watch::Decoded::File(event) = event {
-            let denial = files.failures.note(event, &tree, exists_on_host, &clock);
+            let denial = files
+                .failures
+                .note(event, &tree, &HostAndView::of(0), &clock);
             assert_eq!(
                 denial.map(|denial| (denial.count, denial.hidden)),
                 Some((1, true))

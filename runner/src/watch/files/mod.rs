@@ -10,6 +10,7 @@ mod classify;
 pub(super) mod failures;
 mod inspect;
 mod layout;
+mod sight;
 
 #[cfg(test)]
 mod kernel_tests;
@@ -33,9 +34,10 @@ use crate::sys::perf::{attach_tracepoint, attached_program};
 use crate::sys::tracefs::Tracefs;
 use inspect::Inspect;
 
-pub use classify::{Attempt, Tree, Verdict, classify, exists_on_host};
+pub use classify::{Attempt, Meaning, Tree, Verdict, classify};
 pub use failures::{FailureNews, Failures};
 pub use layout::Globals;
+pub use sight::{HostAndView, Sight};
 
 /// Programs and the tracepoints that they run at.
 const PROGRAMS: [(&str, &str); 7] = [
