@@ -170,12 +170,11 @@ fn two_runs_at_once_know_nothing_of_each_other() {
 /// `--audit` and `--report` are written by root: never into the agent's hands, never through a
 /// link that an agent could have placed.
 #[test]
-fn a_log_in_a_write_grant_and_a_report_behind_a_link_are_refused() {
+fn a_log_or_a_report_in_a_write_grant_or_behind_a_link_is_refused() {
     needs!(root(), "root");
     let jail = Jail::shared();
     let work = jail.folder("work");
     let victim = jail.file("victim", "precious");
-    std::os::unix::fs::symlink(&victim, work.join("report.json")).expect("place a link");
     let policy = format!(
         "version = 1\nname = \"own-files\"\nextends = [\"@shell\"]\n[files]\nwrite = [\"{}\"]\n",
         work.display()
@@ -192,13 +191,29 @@ fn a_log_in_a_write_grant_and_a_report_behind_a_link_are_refused() {
         .into_owned();
     let fine = jail.run_with(&policy, &["--audit", &elsewhere], &["true"]);
     assert_eq!(fine.code(), 0, "{fine:#?}");
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lp-run"));
-    command
-        .args(["--policy"])
-        .arg(jail.path().join("policy.toml"))
-        .args(["--report", &option("report.json"), "--", "true"])
-        .current_dir(jail.path());
-    let linked = command.output().expect("start lp-run");
-    assert_eq!(linked.status.code(), Some(125), "{linked:?}");
+    let report_to = |path: &str| {
+        let command = ["--policy", "policy.toml", "--report", path, "--"];
+        lp_run(
+            jail.path(),
+            &[&command[..], &["touch", "work/ran"]].concat(),
+        )
+    };
+    // Also where an agent has made a directory of the name before, and through a link above it.
+    jail.folder("work/report.d");
+    std::os::unix::fs::symlink(&work, jail.path().join("alias")).expect("place a link");
+    for place in ["work/report.json", "work/report.d", "alias/report.json"] {
+        let inside = report_to(place);
+        assert_eq!(inside.code(), 122, "{place}: {inside:#?}");
+        for word in ["--report", "files.write[0]"] {
+            assert!(inside.stderr.contains(word), "{place}: {inside:#?}");
+        }
+    }
+    std::os::unix::fs::symlink(&victim, jail.path().join("link.json")).expect("place a link");
+    let linked = report_to("link.json");
+    assert_eq!(linked.code(), 125, "{linked:?}");
     assert_eq!(std::fs::read(&victim).expect("read it"), b"precious");
+    assert!(!work.join("ran").exists(), "nothing was to start");
+    let fine = report_to("/dev/stdout");
+    assert_eq!(fine.code(), 0, "{fine:?}");
+    assert!(fine.stdout.contains("lp-run.report/1") && work.join("ran").exists());
 }

@@ -100,7 +100,7 @@ pub struct RunArgs {
     /// Print what would be enforced for this command, start nothing
     #[arg(long)]
     pub plan: bool,
-    /// Write the run report (JSON) to FILE
+    /// Write the run report (JSON) to FILE, outside every write grant
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Write audit events (JSON Lines) to FILE as well

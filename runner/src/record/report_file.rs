@@ -2,8 +2,8 @@
 //! Where the report goes: a place that is opened before the run, with the caller's rights,
 //! and a file that appears whole, in one step, after it.
 //!
-//! The agent may have write access to the same directory. Nothing of the report is there
-//! while it runs, so it has nothing to change; when the report is written the agent is gone.
+//! Nothing of the report is there while the agent runs, so it has nothing to change; when the
+//! report is written the agent is gone.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -153,7 +153,7 @@ fn open_place(path: &Path, run: &str) -> nix::Result<Place> {
 
 /// Whether a path is one of the names that the kernel gives a process's own descriptors. These
 /// are links that only the kernel and root make.
-fn is_descriptor(path: &Path) -> bool {
+pub fn is_descriptor(path: &Path) -> bool {
     let numbered = path.file_name().is_some_and(|name| {
         let name = name.to_string_lossy();
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())

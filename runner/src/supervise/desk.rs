@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::policy::facts::User;
 use crate::record::event::{Denial, Exit, Reason, Usage};
 use crate::record::report::{CountsRow, EventsRow, Outline, Report};
-use crate::record::report_file::ReportFile;
+use crate::record::report_file::{ReportFile, ReportFileError};
 use crate::record::summary::{plural, summary};
 use crate::record::usage::UsageRecord;
 use crate::record::{run_id, usage};
@@ -52,17 +52,23 @@ pub struct Desk<'a> {
     /// The plan, once there is one.
     pub plan: Option<Rc<Plan>>,
     report: Option<ReportFile>,
+    /// Why there will be no report, though one was asked for.
+    unreportable: Option<ReportFileError>,
 }
 
 impl<'a> Desk<'a> {
-    /// Draws an id and finds out whether the report can be written where it is wanted.
+    /// Draws an id and opens the place of the report.
     pub fn open(request: &'a RunRequest, caller: User) -> Result<Self, RunError> {
         let run = run_id::fresh().map_err(RunError::internal("draw a run's id"))?;
-        let report = request
+        let opened = request
             .report
             .as_deref()
             .map(|path| ReportFile::open(path, &caller, &run))
-            .transpose()?;
+            .transpose();
+        let (report, unreportable) = match opened {
+            Ok(report) => (report, None),
+            Err(error) => (None, Some(error)),
+        };
         Ok(Self {
             request,
             run,
@@ -70,7 +76,15 @@ impl<'a> Desk<'a> {
             caller,
             plan: None,
             report,
+            unreportable,
         })
+    }
+
+    /// Fails when the report that was asked for cannot be written.
+    pub fn can_report(&mut self) -> Result<(), RunError> {
+        self.unreportable
+            .take()
+            .map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// The run's name: `--name`, else the policy's.
@@ -142,6 +156,9 @@ impl<'a> Desk<'a> {
         let exit = error.exit();
         for paragraph in error.paragraphs(self.plan.as_deref()) {
             self.request.terminal.error(&paragraph);
+        }
+        if let Some(error) = &self.unreportable {
+            self.request.terminal.error(&with_causes(error));
         }
         let mut report = self.outlined(exit, Some(with_causes(error)), None);
         if let Some(plan) = &self.plan {

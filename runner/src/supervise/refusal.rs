@@ -30,11 +30,13 @@ pub enum RunError {
     /// The policy cannot be compiled on any host.
     #[error("the policy is refused")]
     Compile(#[from] CompileErrors),
-    /// The audit log of the command line, where the agent could change it.
+    /// A file of the operator's, where the agent could change it or take its place.
     #[error(
-        "--audit `{path}` lies where {rule} lets the agent write; write a place outside its grants"
+        "{option} `{path}` lies where {rule} lets the agent write; name a place outside its grants"
     )]
     InGrant {
+        /// What names it.
+        option: &'static str,
         /// The file.
         path: String,
         /// Key of the rule.

@@ -29,6 +29,7 @@ use crate::policy::{self, LoadRequest};
 use crate::record::audit::{Audit, Start};
 use crate::record::event::{Exit, Reason};
 use crate::record::log_file::LogFile;
+use crate::record::report_file::is_descriptor;
 use crate::record::self_dir::SelfDir;
 use crate::sys::process::{self, Ended, ExecArguments};
 use crate::watch::Objects;
@@ -75,17 +76,24 @@ fn attempt(
     if plan.open_gaps().next().is_some() {
         return Err(RunError::Gaps);
     }
-    outside_grants(&plan, request.audit.as_deref())?;
+    outside_grants(&plan, "--audit", request.audit.as_deref())?;
+    let report = request.report.as_deref();
+    outside_grants(
+        &plan,
+        "--report",
+        report.filter(|path| !is_descriptor(path)),
+    )?;
+    desk.can_report()?;
     carry_out(request, desk, &plan, &host)
 }
 
-/// A log in the agent's hands is no log. A report may lie there: it appears when the agent is
-/// gone.
-fn outside_grants(plan: &Plan, path: Option<&Path>) -> Result<(), RunError> {
+/// A log in the agent's hands is no log, and where the report is to appear the agent could have
+/// put something of its own.
+fn outside_grants(plan: &Plan, option: &'static str, path: Option<&Path>) -> Result<(), RunError> {
     let Some(path) = path else {
         return Ok(());
     };
-    let failed = RunError::internal("find the place of the audit log");
+    let failed = RunError::internal("find the place of a log or a report");
     let absolute = std::path::absolute(path).map_err(&failed)?;
     let parent = absolute.parent().unwrap_or(&absolute);
     // Through links or without: a place that is not there yet is judged by what it is called.
@@ -98,6 +106,7 @@ fn outside_grants(plan: &Plan, path: Option<&Path>) -> Result<(), RunError> {
     match anchor {
         // The run's own places have no rule: what the agent sees there is not the host's.
         Some(anchor) if anchor.owners.write.is_some() => Err(RunError::InGrant {
+            option,
             path: path.display().to_string(),
             rule: anchor
                 .owners
