@@ -9,6 +9,7 @@
 mod execution;
 mod files;
 mod ipc;
+mod mounts;
 mod network;
 mod policy;
 mod privilege;

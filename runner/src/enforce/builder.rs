@@ -9,6 +9,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use nix::sys::stat::{self, SFlag};
+
 use super::identity::Identity;
 use super::idmap::Namespaces;
 use super::view::{Item, PreparedView, Private};
@@ -21,6 +23,9 @@ use crate::sys::{SysError, mount};
 
 /// Never in a view: set-user-id bits and devices of a bound tree.
 const BOUND: u64 = mount::NO_SUID | mount::NO_DEV;
+
+/// Room for mount points in a [`Source::Cover`].
+const COVER_BYTES: u64 = 64 << 10;
 
 /// What stands at a path of the view, for those that come below it.
 struct Tree {
@@ -120,8 +125,10 @@ impl<'a> Builder<'a> {
     /// Builds one mount.
     pub(super) fn add_mount(&mut self, wanted: &Mount) -> Result<(), EnforceError> {
         let at = wanted.at.as_path();
-        if let Source::Generated(content) = &wanted.source {
-            return self.add_file(at, content);
+        match &wanted.source {
+            Source::Generated(content) => return self.add_file(at, content),
+            Source::Cover => return self.cover(at),
+            _ => {}
         }
         let directory = match &wanted.source {
             Source::Bind(object) => object.kind == Kind::Directory,
@@ -149,9 +156,9 @@ impl<'a> Builder<'a> {
                 });
                 return Ok(());
             }
-            Source::Generated(content) => return self.add_file(at, content),
+            Source::Generated(_) | Source::Cover => return Ok(()),
             Source::Bind(object) | Source::Created { parent: object, .. } => {
-                let fd = self.bind(object, wanted, directory, attributes)?;
+                let fd = self.bind(object, wanted, attributes)?;
                 self.push(at, fd, place, None, attributes, wanted.row);
                 return Ok(());
             }
@@ -241,6 +248,25 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// Something empty over a mount point in a bound tree. What the mount hides on the host
+    /// stays hidden, and nothing is written where nobody would find it.
+    fn cover(&mut self, at: &Path) -> Result<(), EnforceError> {
+        let tree = self.covering(at);
+        let point = open_beneath(&tree.fd, &below(tree, at)?, libc::O_PATH, 0)
+            .and_then(|fd| stat::fstat(&fd).map_err(tree::failed("fstat")))
+            .map_err(|source| place_error(self.plan, at, None, source))?;
+        let kind = SFlag::from_bits_truncate(point.st_mode) & SFlag::S_IFMT;
+        if kind != SFlag::S_IFDIR {
+            return self.add_file(at, &Generated::Bytes(Vec::new()));
+        }
+        let place = self.make_place(at, true, None)?;
+        let attributes = BOUND | mount::READ_ONLY | mount::NO_EXEC;
+        let fd = tree::tmpfs(COVER_BYTES, 0o755, 0, 0, attributes & !mount::READ_ONLY)
+            .map_err(|source| mount_error(self.plan, at, None, source))?;
+        self.push(at, fd, place, Some((0, 0)), attributes, None);
+        Ok(())
+    }
+
     /// Hides something, or keeps it from being changed.
     pub(super) fn add_mask(&mut self, mask: &Mask) -> Result<(), EnforceError> {
         let at = mask.path.as_path();
@@ -250,8 +276,8 @@ impl<'a> Builder<'a> {
         // is covered by something of root's that nobody else may open.
         let attributes = self.covering(at).attributes | BOUND | mount::READ_ONLY;
         let fd = match (mask.read_stays, mask.directory) {
-            (true, directory) => mount::clone_tree(opened(&mask.object)?, directory)
-                .and_then(|fd| mount::set_attributes(&fd, attributes, directory).map(|()| fd))
+            (true, _) => mount::clone_tree(opened(&mask.object)?, false)
+                .and_then(|fd| mount::set_attributes(&fd, attributes, false).map(|()| fd))
                 .map_err(failed)?,
             (false, true) => tree::tmpfs(4096, 0, 0, 0, attributes).map_err(failed)?,
             (false, false) => {
@@ -332,7 +358,6 @@ impl<'a> Builder<'a> {
         &mut self,
         object: &Object,
         wanted: &Mount,
-        directory: bool,
         attributes: u64,
     ) -> Result<OwnedFd, EnforceError> {
         let at = wanted.at.as_path();
@@ -341,13 +366,14 @@ impl<'a> Builder<'a> {
             Source::Created { path, .. } => self.created_at(path)?,
             _ => opened(object)?,
         };
-        let fd = mount::clone_tree(from, directory).map_err(failed)?;
-        mount::set_attributes(&fd, attributes, directory).map_err(failed)?;
+        // What is mounted below is nobody's to grant: it has a rule of its own, or is covered.
+        let fd = mount::clone_tree(from, false).map_err(failed)?;
+        mount::set_attributes(&fd, attributes, false).map_err(failed)?;
         if let Some(owner) = wanted.idmap {
             let agent = (self.identity.uid, self.identity.gid);
             self.namespaces
                 .swapping(owner, agent)
-                .and_then(|namespace| mount::map_ids(&fd, &*namespace, directory))
+                .and_then(|namespace| mount::map_ids(&fd, &*namespace))
                 .map_err(|source| EnforceError::IdMap {
                     path: at.to_owned(),
                     rule: rule(self.plan, wanted.row),

@@ -118,6 +118,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
         },
         workdir: PathBuf::from("/tmp"),
         home: PathBuf::from("/tmp/home"),
+        mounts: Vec::new(),
         caller: root,
         warnings: Vec::new(),
         defaults: Vec::new(),

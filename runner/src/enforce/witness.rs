@@ -14,6 +14,7 @@ use super::Prepared;
 use super::cgroup::Leaf;
 use super::view::PreparedView;
 use crate::plan::{Namespace, Plan, State};
+use crate::policy::facts::mounts::unescape;
 use crate::sys::{mount, statx};
 
 /// What does not hold: the protection, and what was seen in its place.
@@ -208,7 +209,7 @@ impl<'a> MountLine<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let mut words = line.split(' ');
         let id = words.next()?.parse().ok()?;
-        let place = unescape(words.nth(3)?);
+        let place = unescape(words.nth(3)?.as_bytes());
         let options = words.next()?.split(',').collect();
         let mut propagates = false;
         for tag in words.by_ref().take_while(|word| *word != "-") {
@@ -236,29 +237,6 @@ impl<'a> MountLine<'a> {
         };
         options.into_iter().find(missing).map(|(_, option)| option)
     }
-}
-
-/// The kernel writes space, tab, line break and backslash as octal numbers.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let octal = after
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        let escaped = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (first, escaped) {
-            (b'\\', Some(byte)) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
 }
 
 fn seen(

@@ -194,7 +194,7 @@ fn map_ids(at: &Path) -> Result<(), SysError> {
     })?;
     let namespace = userns::with_maps("0 0 4294967295\n", "0 0 4294967295\n")?;
     let clone = mount::clone_tree(&directory, false)?;
-    mount::map_ids(&clone, &namespace, false)
+    mount::map_ids(&clone, &namespace)
 }
 
 #[cfg(test)]

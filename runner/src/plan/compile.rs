@@ -11,7 +11,10 @@ use super::files::{FileRules, Grant};
 use super::generated::Account;
 use super::protections::{self, Needs};
 use super::takeaway::{self, Outcome};
-use super::{Gap, IdMap, Mask, Plan, Rights, Row, Rule, RuleKind, env, network, permissions, view};
+use super::{
+    Gap, IdMap, Mask, Plan, Rights, Row, Rule, RuleKind, Source, View, env, network, permissions,
+    view,
+};
 use crate::host::Host;
 use crate::policy::facts::Object;
 use crate::policy::model::{Place, Policy, RuleInfo, Verb};
@@ -71,7 +74,9 @@ pub fn compile(
         }
     };
     let idmap_of = |path: &Path| lent.files.get(path).copied();
-    let view = view::build(&policy, &spots, &idmap_of, &lent.unix, taken.masks.clone());
+    let ends: Vec<&Path> = files.ends().into_keys().collect();
+    let masks = taken.masks.clone();
+    let view = view::build(&policy, &spots, &ends, &idmap_of, &lent.unix, masks);
     let needs = Needs {
         network: &network,
         masks: !taken.masks.is_empty(),
@@ -81,6 +86,7 @@ pub fn compile(
     policy
         .warnings
         .extend(warnings(&files, &rules, &|row| taken.enforced(row)));
+    policy.warnings.extend(covered(&files, &rules, &view));
     Ok(Plan {
         workdir: policy.workdir.clone(),
         account: Account::of(&policy),
@@ -252,6 +258,40 @@ fn taken_whole(files: &FileRules, grant: &Grant, enforced: &dyn Fn(Row) -> bool)
                     .is_some_and(|path| grant.path.starts_with(path))
         });
     taken.map(|taken| taken.row)
+}
+
+/// What is mounted below a grant and not granted with it.
+fn covered(files: &FileRules, rules: &[Rule], view: &View) -> Vec<(Place, String)> {
+    let ends = files.ends();
+    let covers = view
+        .mounts
+        .iter()
+        .filter(|mount| matches!(mount.source, Source::Cover));
+    let hidden = covers.filter(|cover| {
+        !view
+            .masks
+            .iter()
+            .any(|mask| cover.at.starts_with(&mask.path))
+    });
+    hidden
+        .filter_map(|cover| {
+            let grant = ends.get(cover.at.as_path())?;
+            let rule = &rules[grant.row? as usize];
+            let verb = match rule.kind {
+                RuleKind::Exec => "exec",
+                RuleKind::Write => "write",
+                _ => "read",
+            };
+            let at = cover.at.display();
+            let text = format!(
+                "{}: `{at}` is a mount of its own below `{}` and is not granted with it; if the \
+                 task needs it, add {verb} = [\"{at}\"]",
+                rule.info.key,
+                grant.path.display(),
+            );
+            Some((rule.info.place.clone(), text))
+        })
+        .collect()
 }
 
 fn warnings(

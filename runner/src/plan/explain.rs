@@ -265,12 +265,22 @@ fn file(plan: &Plan, typed: &Path, verb: Verb) -> Explanation {
     let nearest = rules
         .grants
         .iter()
-        .filter(|grant| path.starts_with(&grant.path))
+        .filter(|grant| grant.reaches(&path))
         .max_by_key(|grant| (grant.path.components().count(), grant.origin.rank()));
     let mut answer = match nearest {
         Some(grant) => granted(plan, &rules, &path, grant.origin.own(), verb),
         None => outside(plan, verb),
     };
+    if nearest.is_none()
+        && let Some((end, _)) = rules
+            .ends()
+            .iter()
+            .rev()
+            .find(|(end, _)| path.starts_with(end))
+    {
+        let note = format!("{} is a mount of its own, without a rule", end.display());
+        answer.notes.push(note);
+    }
     answer.act = format!("{word} {}", path.display());
     if answer.verdict == Verdict::Denied && answer.rule.is_none() {
         answer.to_allow = Some(format!("[files] {word} = [\"{}\"]", path.display()));

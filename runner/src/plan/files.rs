@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::view::own_places;
 use super::{Anchor, Owners, Rights, Row};
-use crate::policy::facts::{Kind, Object};
+use crate::policy::facts::{Kind, MountPoint, Object, mounts};
 use crate::policy::model::{FileRule, Policy, Target, Verb};
 
 /// Nodes of the run's own `/dev`: a rule for one of them needs no mount.
@@ -57,6 +57,15 @@ pub(super) struct Grant {
     pub rights: Rights,
     pub origin: Origin,
     pub directory: bool,
+    /// Mount points below it, where the grant ends: what is mounted there is another tree.
+    pub ends: Vec<PathBuf>,
+}
+
+impl Grant {
+    /// Whether `path` lies in the granted tree.
+    pub fn reaches(&self, path: &Path) -> bool {
+        path.starts_with(&self.path) && !self.ends.iter().any(|end| path.starts_with(end))
+    }
 }
 
 /// What a rule takes away.
@@ -93,6 +102,8 @@ pub(super) struct TakeAway {
 pub(super) struct FileRules {
     pub grants: Vec<Grant>,
     pub taken: Vec<TakeAway>,
+    /// The machine's.
+    pub mounts: Vec<MountPoint>,
 }
 
 /// An anchor and where it comes from.
@@ -106,7 +117,10 @@ pub(super) struct Spot {
 impl FileRules {
     /// The rules of a policy; the first has row 0.
     pub fn collect(policy: &Policy) -> Self {
-        let mut rules = Self::default();
+        let mut rules = Self {
+            mounts: policy.mounts.clone(),
+            ..Self::default()
+        };
         for place in own_places(policy) {
             rules.grants.push(Grant {
                 row: None,
@@ -114,6 +128,7 @@ impl FileRules {
                 rights: place.rights,
                 path: place.path,
                 origin: Origin::Own,
+                ends: Vec::new(),
             });
         }
         let own: Vec<PathBuf> = rules
@@ -124,6 +139,13 @@ impl FileRules {
         for (row, rule) in (0..).zip(&policy.files) {
             for target in &rule.targets {
                 rules.add(row, rule, target, &own);
+            }
+        }
+        // In the host's view `/` is the machine as it is, but for where another grant ends.
+        let ends: Vec<PathBuf> = rules.ends().into_keys().map(Path::to_owned).collect();
+        for grant in &mut rules.grants {
+            if grant.path == Path::new("/") {
+                grant.ends.clone_from(&ends);
             }
         }
         rules
@@ -165,12 +187,20 @@ impl FileRules {
             write: rule.verb == Verb::Write,
             exec: rule.verb == Verb::Exec || (rule.verb == Verb::Write && rule.exec),
         };
+        let ends = match &origin {
+            Origin::Host(object) if object.path != Path::new("/") => {
+                let ends = mounts::below(&self.mounts, object);
+                ends.map(Path::to_owned).collect()
+            }
+            _ => Vec::new(),
+        };
         self.grants.push(Grant {
             row: Some(row),
             path,
             rights,
             origin,
             directory,
+            ends,
         });
     }
 
@@ -178,7 +208,18 @@ impl FileRules {
     pub fn covering<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Grant> {
         self.grants
             .iter()
-            .filter(move |grant| !grant.origin.own() && path.starts_with(&grant.path))
+            .filter(move |grant| !grant.origin.own() && grant.reaches(path))
+    }
+
+    /// Where grants end, each place once, sorted; with the first grant that does.
+    pub fn ends(&self) -> BTreeMap<&Path, &Grant> {
+        let mut ends = BTreeMap::new();
+        for grant in &self.grants {
+            for end in &grant.ends {
+                ends.entry(end.as_path()).or_insert(grant);
+            }
+        }
+        ends
     }
 
     /// Every anchor, sorted by path. `enforced` says which rows that take away hold.
@@ -270,7 +311,9 @@ impl FileRules {
             (grant.is_some(), grant.and_then(|grant| grant.row))
         };
         let (read, read_owner) = first(&|grant| grant.rights.read, closed.read);
-        let (write, write_owner) = first(&|grant| grant.rights.write, closed.write);
+        // Landlock adds up across mounts; a mount is written only by a rule that reaches it.
+        let writes = |grant: &Grant| grant.rights.write && grant.reaches(path);
+        let (write, write_owner) = first(&writes, closed.write);
         let (exec, exec_owner) = first(&|grant| grant.rights.exec, closed.exec);
         (
             Rights { read, write, exec },

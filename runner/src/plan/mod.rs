@@ -140,8 +140,11 @@ pub struct IdMap {
 /// What is mounted.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A clone of what this descriptor names, recursively for a directory.
+    /// A clone of what this descriptor names, without what is mounted below it.
     Bind(Object),
+    /// Something empty over the mount point of what is mounted below a grant and not granted: a
+    /// directory where that is one, else a file.
+    Cover,
     /// A clone of the directory that [`View::create`] has made, opened again below `parent`
     /// without following symbolic links.
     Created {

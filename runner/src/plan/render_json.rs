@@ -120,6 +120,7 @@ fn view(plan: &Plan) -> Value {
                 Source::Bind(_) => "bind",
                 Source::Created { .. } => "created",
                 Source::Generated(_) => "generated",
+                Source::Cover => "cover",
                 Source::Dev => "dev",
                 Source::Tmpfs { .. } => "tmpfs",
                 Source::Devpts => "devpts",

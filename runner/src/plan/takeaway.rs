@@ -9,7 +9,7 @@
 
 use super::files::{FileRules, TakeAway, Taken};
 use super::{Mask, Row};
-use crate::policy::facts::{Kind, Object};
+use crate::policy::facts::{Kind, Object, mounts};
 use crate::policy::model::Verb;
 
 /// `Gap::protection` for something that exists.
@@ -45,10 +45,7 @@ fn judge_one(rules: &FileRules, taken: &TakeAway) -> Outcome {
     match &taken.what {
         Taken::Pattern(pattern) => judge_pattern(rules, pattern, protect),
         Taken::Name(path) => {
-            let mut covering = rules
-                .grants
-                .iter()
-                .filter(|grant| path.starts_with(&grant.path));
+            let mut covering = rules.grants.iter().filter(|grant| grant.reaches(path));
             let given = covering.any(|grant| !protect || grant.rights.write);
             if !given {
                 return Outcome::Holds;
@@ -154,6 +151,14 @@ fn alias<'a>(
     object: &'a Object,
     protect: bool,
 ) -> Option<&'a std::path::Path> {
+    let names = mounts::other_names(&rules.mounts, object, &object.path);
+    let named = rules.grants.iter().find(|grant| {
+        let reached = |name: &std::path::PathBuf| grant.reaches(name);
+        !grant.origin.own() && (!protect || grant.rights.write) && names.iter().any(reached)
+    });
+    if let Some(grant) = named {
+        return Some(&grant.path);
+    }
     let chain = object
         .ancestors
         .iter()
@@ -245,6 +250,18 @@ mod tests {
         let mut elsewhere = directory("/mnt/tickets", 0);
         elsewhere.ino = directory("/srv/tickets", 0).ino;
         add(&mut policy, Verb::Read, Target::Object(elsewhere));
+        assert_eq!(gaps(&plan(policy)), ["file-deny"]);
+    }
+
+    #[test]
+    fn a_bind_mount_of_something_above_makes_a_gap_too() {
+        let mut policy = ticket(file("/srv/tickets/42/payment.json", 0));
+        policy.mounts = crate::policy::facts::mounts::parse(
+            b"1 0 8:0 / / rw\n2 1 8:0 /srv/tickets /mnt/deep/tickets rw\n",
+        );
+        let mut around = directory("/mnt/deep/tickets/42", 0);
+        around.mount = 2;
+        add(&mut policy, Verb::Read, Target::Object(around));
         assert_eq!(gaps(&plan(policy)), ["file-deny"]);
     }
 

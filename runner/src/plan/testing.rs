@@ -68,6 +68,7 @@ pub fn policy() -> Policy {
         workdir: PathBuf::from("/home/anna/work"),
         home: PathBuf::from("/home/agent"),
         caller: anna(),
+        mounts: Vec::new(),
         warnings: Vec::new(),
         defaults: Vec::new(),
         overridden: Vec::new(),
@@ -97,6 +98,7 @@ pub fn object(path: &str, kind: Kind, uid: u32, mode: u32) -> Object {
         nlink: 1,
         dev: 1,
         ino: number(path),
+        mount: 1,
         filesystem: "ext4".to_owned(),
         ancestors: above
             .into_iter()

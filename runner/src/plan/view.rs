@@ -145,11 +145,12 @@ fn generated_files(policy: &Policy) -> Vec<(PathBuf, Generated)> {
 /// What a spot needs beyond its rights.
 pub(super) type IdMapOf<'a> = &'a dyn Fn(&Path) -> Option<IdMap>;
 
-/// Builds the view. `idmap_of` gives the id map of the grants of a path, `unix` the granted
+/// Builds the view. `ends` are the mount points at which grants end, `idmap_of` gives the id map of the grants of a path, `unix` the granted
 /// sockets, `masks` what is hidden.
 pub(super) fn build(
     policy: &Policy,
     spots: &[Spot],
+    ends: &[&Path],
     idmap_of: IdMapOf,
     unix: &[(Object, Row, Option<IdMap>)],
     masks: Vec<Mask>,
@@ -158,7 +159,7 @@ pub(super) fn build(
         policy,
         mounts: Vec::new(),
     };
-    builder.places_and_grants(spots, idmap_of);
+    builder.places_and_grants(spots, ends, idmap_of);
     builder.sockets(unix);
     let files = builder.generated(spots);
     let directories = builder.directories();
@@ -222,18 +223,40 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether the mount that is there already shows this very object.
+    fn around_shows(&self, object: &Object) -> bool {
+        match self.around(&object.path) {
+            Around::Root => false,
+            Around::HostRoot => true,
+            Around::Mount(mount) => shown_mount(&mount.source) == Some(object.mount),
+        }
+    }
+
     /// Whether anything of the host shows at `path` or below.
     fn shows(&self, path: &Path) -> bool {
         self.shows_host(path) || self.mounts.iter().any(|mount| mount.at.starts_with(path))
     }
 
-    fn places_and_grants(&mut self, spots: &[Spot], idmap_of: IdMapOf) {
-        let places = own_places(self.policy);
+    fn places_and_grants(&mut self, spots: &[Spot], ends: &[&Path], idmap_of: IdMapOf) {
+        let mut places = own_places(self.policy);
+        places.retain(|place| place.source.is_some());
+        let granted = |end: &Path| {
+            spots
+                .iter()
+                .any(|spot| is_bound(spot) && spot.anchor.path == end)
+        };
+        for end in ends.iter().filter(|end| !granted(end)) {
+            if !places.iter().any(|place| place.path == **end) {
+                places.push(OwnPlace::new(
+                    &end.to_string_lossy(),
+                    READ,
+                    Some(Source::Cover),
+                ));
+            }
+        }
+        places.sort_by(|a, b| a.path.cmp(&b.path));
         // Both lists are sorted by path, so what encloses is in place before what lies in it.
-        let mut places = places
-            .into_iter()
-            .filter(|place| place.source.is_some())
-            .peekable();
+        let mut places = places.into_iter().peekable();
         for spot in spots {
             while let Some(place) = places.next_if(|place| place.path <= spot.anchor.path) {
                 self.place(place);
@@ -245,6 +268,10 @@ impl Builder<'_> {
 
     fn place(&mut self, place: OwnPlace) {
         let Some(source) = place.source else { return };
+        // Where nothing of the host shows, there is nothing to be covered.
+        if matches!(source, Source::Cover) && !self.shows_host(&place.path) {
+            return;
+        }
         self.mounts.push(Mount {
             devices: matches!(source, Source::Dev | Source::Devpts),
             source,
@@ -267,7 +294,7 @@ impl Builder<'_> {
             Some(Origin::Own) | None => return,
         };
         let rights = anchor.rights;
-        if !(rights.read || rights.write || rights.exec) {
+        if !is_bound(spot) {
             return;
         }
         let owners = anchor.owners;
@@ -294,7 +321,8 @@ impl Builder<'_> {
                 mount.read_only && !mount.no_exec && !mount.devices && mount.idmap.is_none()
             }
             Around::Mount(around) => {
-                matches!(around.source, Source::Bind(_) | Source::Created { .. })
+                shown_mount(&around.source).is_some()
+                    && shown_mount(&around.source) == shown_mount(&mount.source)
                     && around.read_only == mount.read_only
                     && around.no_exec == mount.no_exec
                     && around.devices == mount.devices
@@ -314,7 +342,9 @@ impl Builder<'_> {
                 idmap: *idmap,
                 row: Some(*row),
             };
-            let shown = self.shows_host(&mount.at) && idmap.is_none();
+            self.mounts
+                .retain(|other| other.at != mount.at || !matches!(other.source, Source::Cover));
+            let shown = self.around_shows(object) && idmap.is_none();
             if !shown && !self.mounts.iter().any(|other| other.at == mount.at) {
                 self.mounts.push(mount);
             }
@@ -429,6 +459,21 @@ impl Builder<'_> {
     }
 }
 
+/// Whether something of the host is shown for a spot.
+fn is_bound(spot: &Spot) -> bool {
+    let rights = spot.anchor.rights;
+    let host = matches!(spot.origin, Some(Origin::Host(_) | Origin::Create(_)));
+    host && (rights.read || rights.write || rights.exec)
+}
+
+/// The mount of the host of which a source shows a part: what is mounted below is not in it.
+fn shown_mount(source: &Source) -> Option<u64> {
+    match source {
+        Source::Bind(object) | Source::Created { parent: object, .. } => Some(object.mount),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -531,6 +576,43 @@ mod tests {
         assert!(!mount(&plan, "/usr/local/data").unwrap().read_only);
         let order: Vec<_> = plan.view.mounts.iter().map(|mount| &mount.at).collect();
         assert!(order.is_sorted());
+    }
+
+    #[test]
+    fn what_is_mounted_below_a_grant_is_covered_unless_a_rule_names_it() {
+        let mounted = |verb, named: bool| {
+            let mut policy = policy();
+            policy.mounts = crate::policy::facts::mounts::parse(
+                b"1 0 8:0 / / rw\n2 1 8:1 / /srv/x/sub rw\n3 2 8:2 / /srv/x/sub/deep rw\n\
+                  4 1 8:3 / /srv/y rw\n",
+            );
+            add(&mut policy, verb, Target::Object(directory("/srv/x", 0)));
+            if named {
+                let mut sub = directory("/srv/x/sub", 0);
+                sub.mount = 2;
+                add(&mut policy, Verb::Read, Target::Object(sub));
+            }
+            plan(policy)
+        };
+        let alone = mounted(Verb::Write, false);
+        let cover = mount(&alone, "/srv/x/sub").unwrap();
+        assert!(matches!(cover.source, Source::Cover) && cover.read_only);
+        assert!(mount(&alone, "/srv/x/sub/deep").is_none() && mount(&alone, "/srv/y").is_none());
+        let warned = |plan: &Plan, word: &str| {
+            let mut warnings = plan.policy.warnings.iter();
+            warnings.any(|(_, text)| text.contains(word))
+        };
+        assert!(warned(&alone, "add write = [\"/srv/x/sub\"]"));
+        // Also with the same attributes, and never with the write of what is around it.
+        for verb in [Verb::Read, Verb::Write] {
+            let named = mounted(verb, true);
+            let own = mount(&named, "/srv/x/sub").unwrap();
+            assert!(matches!(own.source, Source::Bind(_)) && own.read_only);
+            assert!(matches!(
+                mount(&named, "/srv/x/sub/deep").unwrap().source,
+                Source::Cover
+            ));
+        }
     }
 
     #[test]

@@ -336,6 +336,8 @@ pub struct Policy {
     pub home: PathBuf,
     /// The real caller.
     pub caller: super::facts::User,
+    /// The machine's mounts.
+    pub mounts: Vec<super::facts::MountPoint>,
     /// Things to say that refuse nothing.
     pub warnings: Vec<(Place, String)>,
     /// Defaults in use.

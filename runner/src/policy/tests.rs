@@ -169,6 +169,67 @@ fn grants_that_hand_over_the_machine_are_refused() {
 }
 
 #[test]
+fn what_decides_over_root_or_a_login_needs_a_reason() {
+    for place in [
+        "/boot/grub",
+        "/etc/ssl",
+        "/usr/lib/modules",
+        "/usr/local/bin",
+        "/usr/local/lib",
+        "/usr/local/sbin",
+        "/usr/share",
+        "/var/spool/cron",
+        "/var/spool/cron/crontabs",
+        "/var/lib/containerd",
+        "/var/lib/docker/volumes",
+        "/var/lib/dpkg",
+        "/var/lib/kubelet",
+        "/var/lib/rpm",
+        "/var/lib/systemd",
+        "/run/systemd/system",
+        "/root/.ssh",
+        "/home/anna/.ssh",
+        "/home/anna/.config",
+        "/home/other/.ssh",
+        "/srv/svc/.ssh",
+    ] {
+        let mut facts = FakeFacts::usual();
+        facts.called_by(1000).dir(place, 0);
+        if place.starts_with("/srv/svc") {
+            facts.own(place, 900);
+        }
+        let bare = format!("[files]\nwrite = [\"{place}\"]");
+        let found = with(&facts, &bare, &[]).expect_err(place).to_string();
+        assert!(found.contains("add dangerous"), "{place}: {found}");
+        let reason = format!("[files]\nwrite = [{{ path = \"{place}\", dangerous = \"x\" }}]");
+        assert!(with(&facts, &reason, &[]).is_ok(), "{place}");
+    }
+}
+
+#[test]
+fn a_bind_mount_gives_no_second_name_to_what_root_trusts() {
+    let mut facts = FakeFacts::usual();
+    facts
+        .called_by(1000)
+        .dir("/srv/bound", 0)
+        .dir("/srv/holds/inside", 0)
+        .put("/srv/sock", facts::Kind::Socket, 0, 0o666, b"")
+        .mount("8:0", "/etc/ssl", "/srv/bound")
+        .mount("8:0", "/run/docker.sock", "/srv/sock")
+        .mount("8:0", "/srv/holds/inside", "/etc/cron.d")
+        .mount("8:1", "/etc/ssl", "/srv/kb");
+    for grant in ["/srv/bound", "/srv/holds"] {
+        let text = format!("[files]\nwrite = [\"{grant}\"]");
+        let found = with(&facts, &text, &[]).expect_err(grant).to_string();
+        assert!(found.contains("belongs to the system (/etc)"), "{found}");
+    }
+    let found = with(&facts, "[network]\nunix = [\"/srv/sock\"]", &[]).unwrap_err();
+    assert!(found.to_string().contains("root in disguise"), "{found}");
+    // The same directory of another file system is another one.
+    assert!(with(&facts, "[files]\nwrite = [\"/srv/kb\"]", &[]).is_ok());
+}
+
+#[test]
 fn a_reason_opens_the_system_and_nothing_else() {
     assert_eq!(
         loads("[files]\nwrite = [{ path = \"/etc/ssl\", dangerous = \"certs\" }]")

@@ -154,9 +154,9 @@ pub fn set_attributes(mount: impl AsFd, set: u64, recursive: bool) -> Result<(),
     )
 }
 
-/// Maps the ids of a detached mount (and of those below it when `recursive`) by a user
-/// namespace. See mount_setattr(2), section "ID-mapped mounts".
-pub fn map_ids(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> Result<(), SysError> {
+/// Maps the ids of a detached mount by a user namespace. See mount_setattr(2), section
+/// "ID-mapped mounts".
+pub fn map_ids(mount: impl AsFd, userns: impl AsFd) -> Result<(), SysError> {
     let userns_fd = userns.as_fd().as_raw_fd() as u64;
     change(
         mount,
@@ -165,7 +165,7 @@ pub fn map_ids(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> Result<(
             userns_fd,
             ..Default::default()
         },
-        recursive,
+        false,
     )
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::walk::{self, Node, Status};
-use super::{FactError, Facts, Kind, Object, User};
+use super::{FactError, Facts, Kind, MountPoint, Object, User};
 
 /// A machine whose files, users and calendar are what a test says.
 #[derive(Clone, Debug)]
@@ -16,6 +16,7 @@ pub struct FakeFacts {
     users: Vec<User>,
     caller: u32,
     today: jiff::civil::Date,
+    mounts: Vec<MountPoint>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,7 +48,9 @@ impl FakeFacts {
             ],
             caller: 0,
             today: jiff::civil::date(2026, 11, 1),
+            mounts: Vec::new(),
         };
+        facts.mount("8:0", "/", "/");
         facts.put("/", Kind::Directory, 0, 0o755, b"");
         facts
     }
@@ -193,6 +196,28 @@ impl FakeFacts {
         self
     }
 
+    /// Mounts the directory `root` of a file system at `at`, whose entries are put there apart.
+    pub fn mount(&mut self, device: &str, root: &str, at: &str) -> &mut Self {
+        self.mounts.push(MountPoint {
+            id: self.mounts.len() as u64 + 1,
+            parent: self.mount_at(Path::new(at)),
+            device: device.to_owned(),
+            root: PathBuf::from(root),
+            at: PathBuf::from(at),
+        });
+        self
+    }
+
+    /// The number of the mount that shows `path`.
+    fn mount_at(&self, path: &Path) -> u64 {
+        let shown = self
+            .mounts
+            .iter()
+            .filter(|mount| path.starts_with(&mount.at));
+        let nearest = shown.max_by_key(|mount| mount.at.components().count());
+        nearest.map_or(0, |mount| mount.id)
+    }
+
     /// Says who calls.
     pub fn called_by(&mut self, uid: u32) -> &mut Self {
         self.caller = uid;
@@ -215,6 +240,7 @@ impl Facts for FakeFacts {
         let arrival = walk::walk(root, path, trusted)?;
         Ok(Object {
             fd: None,
+            mount: self.mount_at(&arrival.path),
             filesystem: self.entries[&arrival.path].filesystem.to_owned(),
             path: arrival.path,
             links: arrival.links,
@@ -236,6 +262,10 @@ impl Facts for FakeFacts {
             }
             _ => Err(FactError::Missing(object.path.clone())),
         }
+    }
+
+    fn mounts(&self) -> io::Result<Vec<MountPoint>> {
+        Ok(self.mounts.clone())
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>, FactError> {

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 pub mod fake;
+pub mod mounts;
 mod system;
 mod walk;
 
@@ -12,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use mounts::MountPoint;
 pub use system::SystemFacts;
 
 /// What kind of object a path names.
@@ -53,6 +55,8 @@ pub struct Object {
     pub dev: u64,
     /// `st_ino`.
     pub ino: u64,
+    /// Number of the mount that it was reached through ([`MountPoint::id`]).
+    pub mount: u64,
     /// File system type name (`ext4`, `tmpfs`, `overlay`, …).
     pub filesystem: String,
     /// The directories of `path` that were passed on the way, `/` first, the parent last.
@@ -127,6 +131,8 @@ pub trait Facts {
     fn read(&self, path: &Path, limit: usize) -> Result<Vec<u8>, FactError> {
         self.read_object(&self.open(path, &[])?, limit)
     }
+    /// Every mount that this process can reach.
+    fn mounts(&self) -> io::Result<Vec<MountPoint>>;
     /// The entries of a directory, by name, sorted.
     fn list(&self, path: &Path) -> Result<Vec<String>, FactError>;
     /// A user by name.

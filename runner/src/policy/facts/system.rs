@@ -15,7 +15,8 @@ use nix::sys::statfs;
 use nix::unistd;
 
 use super::walk::{self, Node, Status};
-use super::{FactError, Facts, Kind, Object, User};
+use super::{FactError, Facts, Kind, MountPoint, Object, User, mounts};
+use crate::sys::statx;
 
 /// The machine that lp-run runs on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +31,7 @@ impl Facts for SystemFacts {
         let root = fcntl::open("/", flags(), Mode::empty()).map_err(|errno| call(errno.into()))?;
         let arrival = walk::walk(Descriptor(root), path, trusted)?;
         let filesystem = filesystem(&arrival.node.0).map_err(call)?;
+        let mount = statx::mount_id(&arrival.node.0).map_err(|error| call(error.source))?;
         Ok(Object {
             fd: Some(Arc::new(arrival.node.0)),
             path: arrival.path,
@@ -41,6 +43,7 @@ impl Facts for SystemFacts {
             nlink: arrival.status.nlink,
             dev: arrival.status.dev,
             ino: arrival.status.ino,
+            mount,
             filesystem,
             ancestors: arrival.ancestors,
         })
@@ -62,6 +65,10 @@ impl Facts for SystemFacts {
             .read_to_end(&mut bytes)
             .map_err(call)?;
         Ok(bytes)
+    }
+
+    fn mounts(&self) -> io::Result<Vec<MountPoint>> {
+        Ok(mounts::parse(&std::fs::read("/proc/self/mountinfo")?))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>, FactError> {

@@ -5,17 +5,18 @@
 use std::path::{Path, PathBuf};
 
 use super::super::error::quote;
-use super::super::facts::Object;
+use super::super::facts::{Object, mounts};
 use super::{CACHE, Resolver, STATE};
 
 /// lp-run's own: settings, running state, kept state.
 const OURS: [&str; 4] = ["/etc/lp-run", "/run/lp-run", "/var/lib/lp-run", CACHE];
-/// Who writes here changes what root or the kernel does next.
-const SYSTEM: [&str; 13] = [
+/// Who writes here changes what root, the kernel or somebody else's login does next.
+const SYSTEM: [&str; 30] = [
     "/etc",
     "/proc",
     "/sys",
     "/boot",
+    "/efi",
     "/dev",
     "/usr",
     "/bin",
@@ -23,8 +24,38 @@ const SYSTEM: [&str; 13] = [
     "/lib",
     "/lib32",
     "/lib64",
+    "/libx32",
+    "/nix",
+    "/run/systemd",
+    "/run/udev",
+    "/run/dbus",
     "/var/spool/cron",
+    "/var/spool/at",
+    "/var/spool/anacron",
+    "/var/lib/apt",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/docker",
+    "/var/lib/dpkg",
+    "/var/lib/kubelet",
+    "/var/lib/pam",
+    "/var/lib/rpm",
+    "/var/lib/snapd",
     "/var/lib/systemd",
+];
+/// The same, in every home: keys that let in, and what a login runs.
+const IN_A_HOME: [&str; 11] = [
+    ".ssh",
+    ".config/systemd",
+    ".config/autostart",
+    ".config/lp-run",
+    ".bashrc",
+    ".bash_profile",
+    ".bash_login",
+    ".profile",
+    ".zshenv",
+    ".zprofile",
+    ".zshrc",
 ];
 /// File systems through which the kernel is set up.
 const KERNEL: [&str; 11] = [
@@ -82,7 +113,32 @@ pub enum Verdict {
 
 impl Resolver<'_> {
     /// Judges a write grant on `path`; `object` is it, or the parent below which it is made.
+    /// What it is called elsewhere counts as much: a bind mount gives a directory a second name.
     pub(super) fn judge_write(&self, path: &Path, object: &Object) -> Verdict {
+        let mut worst = self.judge_named(path, object);
+        for name in mounts::other_names(&self.mounts, object, path) {
+            let verdict = self.judge_named(&name, object);
+            worst = match (&worst, &verdict) {
+                (Verdict::Never(_), _) | (_, Verdict::Fine) => worst,
+                (Verdict::Dangerous(_), Verdict::Dangerous(_)) => worst,
+                _ => verdict,
+            };
+        }
+        worst
+    }
+
+    /// Judges a Unix socket, by each of its names.
+    pub(super) fn judge_socket(&self, socket: &Object) -> Verdict {
+        let others = mounts::other_names(&self.mounts, socket, &socket.path);
+        let shown = quote(&socket.path.to_string_lossy());
+        let what = "is root in disguise; use a narrower service, or add dangerous = \"reason\"";
+        match root_in_disguise(&socket.path) || others.iter().any(|name| root_in_disguise(name)) {
+            true => Verdict::Dangerous(format!("{shown} {what}")),
+            false => Verdict::Fine,
+        }
+    }
+
+    fn judge_named(&self, path: &Path, object: &Object) -> Verdict {
         let shown = quote(&path.to_string_lossy());
         if path == Path::new("/") {
             return Verdict::Never(
@@ -125,6 +181,13 @@ impl Resolver<'_> {
         if self.facts.own_program().starts_with(path) {
             return Verdict::Dangerous(format!("{shown} holds lp-run itself; {INSTEAD}"));
         }
+        if let Some(login) = self.of_a_login(path, object) {
+            let what = format!(
+                "{shown} reaches {}, which decides what a login does; {INSTEAD}",
+                quote(&login.to_string_lossy())
+            );
+            return Verdict::Dangerous(what);
+        }
         if let Some(system) = self.system_directory(path, object) {
             let what = format!("{shown} belongs to the system ({system}); {INSTEAD}");
             return Verdict::Dangerous(what);
@@ -152,6 +215,22 @@ impl Resolver<'_> {
         })
     }
 
+    /// What of a home only its owner should write: in the caller's, root's, the owner's of the
+    /// object, and every one below `/home`.
+    fn of_a_login(&self, path: &Path, object: &Object) -> Option<PathBuf> {
+        let owner = self.facts.user_by_uid(object.uid).map(|user| user.home);
+        let named = path.strip_prefix("/home").ok();
+        let named = named.and_then(|below| below.components().next());
+        let homes = [self.caller.home.clone(), PathBuf::from("/root")]
+            .into_iter()
+            .chain(owner)
+            .chain(named.map(|name| Path::new("/home").join(name)));
+        homes
+            .filter(|home| home != Path::new("/"))
+            .flat_map(|home| IN_A_HOME.map(|inside| home.join(inside)))
+            .find(|place| overlap(path, place))
+    }
+
     /// A home that `path` covers as a whole.
     fn whole_home(&self, path: &Path) -> Option<PathBuf> {
         let homes = [self.caller.home.clone(), PathBuf::from("/root")];
@@ -166,15 +245,11 @@ impl Resolver<'_> {
     }
 }
 
-/// Judges a Unix socket.
-pub fn judge_socket(socket: &Path) -> Verdict {
-    let inside = |place: &&str| socket.starts_with(place);
+/// Whether a socket of this name does what it is told, as root.
+fn root_in_disguise(socket: &Path) -> bool {
     let name = socket.file_name().unwrap_or_default();
-    if ROOT_SOCKETS.iter().any(inside) || ROOT_NAMES.iter().any(|known| name == *known) {
-        let what = "is root in disguise; use a narrower service, or add dangerous = \"reason\"";
-        return Verdict::Dangerous(format!("{} {what}", quote(&socket.to_string_lossy())));
-    }
-    Verdict::Fine
+    ROOT_SOCKETS.iter().any(|place| socket.starts_with(place))
+        || ROOT_NAMES.iter().any(|known| name == *known)
 }
 
 fn overlap(left: &Path, right: &Path) -> bool {

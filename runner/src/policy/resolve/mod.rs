@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::{PolicyErrors, REFUSED, quote};
-use super::facts::{Facts, Kind, Object, User};
+use super::facts::{Facts, Kind, MountPoint, Object, User};
 use super::layers::{self, Layer};
 use super::model::{Command, Identity, Place, Policy, RuleInfo, Task};
 use super::schema::{RuleText, Schema, check_name};
@@ -32,6 +32,7 @@ struct Resolver<'a> {
     layers: &'a [Layer],
     caller: User,
     caller_groups: Vec<u32>,
+    mounts: Vec<MountPoint>,
     /// Owner of the policy itself.
     owner: u32,
     workdir: PathBuf,
@@ -66,11 +67,17 @@ pub fn resolve(
 ) -> Option<Policy> {
     let main = layers.last()?;
     let caller_groups = facts.groups(&caller);
+    let mounts = facts.mounts().unwrap_or_else(|error| {
+        let what = format!("cannot be read ({error}); mount /proc");
+        errors.add_unplaced("/proc/self/mountinfo", what, REFUSED);
+        Vec::new()
+    });
     let mut resolver = Resolver {
         facts,
         layers,
         caller_groups,
         caller,
+        mounts,
         owner: main.source.owner,
         workdir: PathBuf::new(),
         workdir_owner: 0,
@@ -129,6 +136,7 @@ impl Resolver<'_> {
             workdir: self.workdir.clone(),
             home: self.home.clone(),
             caller: self.caller.clone(),
+            mounts: self.mounts.clone(),
             warnings: std::mem::take(&mut self.warnings),
             defaults: std::mem::take(&mut self.defaults),
             overridden: std::mem::take(&mut self.overridden),

@@ -9,7 +9,7 @@ use super::super::facts::{FactError, Kind};
 use super::super::layers::Layer;
 use super::super::model::{Endpoint, ListenRule, NetworkRule, UnixRule};
 use super::super::schema::{NetworkText, UnixText};
-use super::guard::{self, Verdict};
+use super::guard::Verdict;
 use super::rights::Need;
 use super::{Resolver, paths};
 
@@ -151,7 +151,7 @@ impl Resolver<'_> {
                 quote(value)
             ));
         }
-        let verdict = guard::judge_socket(&socket.path);
+        let verdict = self.judge_socket(&socket);
         self.check_dangerous(layer, text.dangerous.as_ref(), verdict)?;
         if self.held(layer) && !self.caller_may(&socket, Need::Connect) {
             return Err(format!(

@@ -56,6 +56,8 @@ pub struct Tree<'a> {
     writable: Vec<&'a Path>,
     /// Other places and files of the run's own.
     own: Vec<&'a Path>,
+    /// What is mounted below a grant and not granted with it.
+    covers: Vec<&'a Path>,
     private: bool,
 }
 
@@ -79,6 +81,13 @@ impl<'a> Tree<'a> {
                 .map(|mount| mount.at.as_path())
                 .chain(files)
                 .collect(),
+            covers: plan
+                .view
+                .mounts
+                .iter()
+                .filter(|mount| matches!(mount.source, Source::Cover))
+                .map(|mount| mount.at.as_path())
+                .collect(),
             private: plan.view.kind == ViewChoice::Private,
         }
     }
@@ -92,6 +101,7 @@ impl<'a> Tree<'a> {
             links: &[],
             writable: Vec::new(),
             own: Vec::new(),
+            covers: Vec::new(),
             private: true,
         }
     }
@@ -101,8 +111,15 @@ impl<'a> Tree<'a> {
         let above = self
             .anchors
             .iter()
-            .filter(|anchor| covers(&anchor.path, anchor.directory, path));
+            .filter(|anchor| covers(&anchor.path, anchor.directory, path))
+            .filter(|anchor| !self.covered(path, &anchor.path));
         above.max_by_key(|anchor| anchor.path.components().count())
+    }
+
+    /// Whether `path` is or lies below a cover that stands in the tree at `top`.
+    fn covered(&self, path: &Path, top: &Path) -> bool {
+        let mut covers = self.covers.iter().filter(|cover| cover.starts_with(top));
+        covers.any(|cover| path.starts_with(cover))
     }
 
     /// The path without `.`, `..` and symbolic links, those of the plan and those that `sight`
@@ -195,7 +212,8 @@ fn judge(
         return if granted || absent { None } else { by(None) };
     }
     let within = |places: &[&Path]| places.iter().any(|place| path.starts_with(place));
-    if within(&tree.writable) || within(&tree.own) {
+    let covered = tree.covered(path, Path::new("/"));
+    if !covered && (within(&tree.writable) || within(&tree.own)) {
         let refused = match attempt.op {
             // Nothing is ever executed in the run's own places.
             Op::Exec => true,
@@ -211,7 +229,7 @@ fn judge(
         return None;
     }
     let parent = path.parent().filter(|_| attempt.op == Op::Write);
-    let there = tree.private
+    let there = (tree.private || covered)
         && (sight.on_host(path)
             || parent.is_some_and(|parent| is_outside(tree, parent) && sight.on_host(parent)));
     there.then_some(Verdict {
@@ -244,6 +262,21 @@ mod tests {
     use crate::plan::{Owners, Rights};
     use crate::policy::facts::{Kind, Object};
 
+    #[test]
+    fn below_a_cover_the_host_has_what_the_agent_does_not_see() {
+        let kb = ["/srv/kb/nfs/a", "/srv/kb/b"];
+        let hidden = ask(true, Op::Open, "/srv/kb/nfs/a", ENOENT, &kb);
+        assert!(hidden.unwrap().hidden);
+        assert!(
+            ask(false, Op::Open, "/srv/kb/nfs/a", ENOENT, &kb)
+                .unwrap()
+                .hidden
+        );
+        assert_eq!(ask(true, Op::Open, "/srv/kb/nfs/none", ENOENT, &kb), None);
+        assert_eq!(ask(true, Op::Open, "/srv/kb/b", ENOENT, &kb), None);
+        assert!(ask(true, Op::Write, "/srv/kb/nfs/new", EROFS, &kb).is_some());
+    }
+
     const EPERM: u32 = libc::EPERM as u32;
     const ENOENT: u32 = libc::ENOENT as u32;
     const EACCES: u32 = libc::EACCES as u32;
@@ -275,6 +308,7 @@ mod tests {
             nlink: 1,
             dev: 0,
             ino: 0,
+            mount: 1,
             filesystem: String::new(),
             ancestors: vec![],
         };
@@ -309,6 +343,7 @@ mod tests {
             links: &links,
             writable: vec![Path::new("/tmp")],
             own: vec![Path::new("/proc"), Path::new("/etc/passwd")],
+            covers: vec![Path::new("/srv/kb/nfs")],
             private,
         };
         let attempt = Attempt {
