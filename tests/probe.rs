@@ -492,6 +492,7 @@ const ACTS: &[Act] = &[
     Act("read-flipping", "LINK GOOD SECRET TIMES", |a| {
         read_flipping(&a.0[0], [&a.0[1], &a.0[2]], a.number(3))
     }),
+    Act("hammer", "FILE ADDRESS STARTED SUCCESS", hammer),
     Act("without", "NUMBER[,NUMBER...] PROGRAM [ARG...]", |a| {
         let numbers: Vec<usize> = a.0[0].split(',').filter_map(|n| n.parse().ok()).collect();
         refuse_calls(&numbers)?;
@@ -673,6 +674,23 @@ fn usage(problem: &str) -> ! {
 
 fn open(path: usize, flags: i32) -> Answer {
     raw(libc::SYS_openat, &[AT_FDCWD, path, flags as usize, 0o644])
+}
+
+/// Opens the file and connects to the address until the end of the process; the first time that
+/// either is not refused makes `SUCCESS` and is the answer.
+fn hammer(a: &Arguments) -> Answer {
+    let create = libc::O_WRONLY | libc::O_CREAT;
+    let (file, address) = (a.path(0), a.address(1));
+    open(a.path(2), create)?;
+    loop {
+        let opened = open(file, libc::O_RDONLY);
+        let connected = connect(&address, libc::SOCK_STREAM, 0);
+        if opened.is_ok() || connected.is_ok() {
+            return open(a.path(3), create);
+        }
+        // The socket of a connect that was refused.
+        raw(libc::SYS_close_range, &[3, usize::MAX >> 32, 0])?;
+    }
 }
 
 fn exec_descriptor(fd: usize) -> Answer {

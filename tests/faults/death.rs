@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! lp-run, the shim or both are killed at each step of the set-up: within a second nothing of the
-//! run lives, no program has run, and the next `gc` finds everything that is left.
+//! lp-run, the shim or both are killed, at each step of the set-up and while the agent works:
+//! within a second nothing of the run lives, until then the rules hold, and the next `gc` finds
+//! everything that is left.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
-use super::{Halted, gone, jail};
+use super::{Halted, appears, descendants, gone, jail};
 use crate::needs;
-use crate::support::{Jail, lp_run, root};
+use crate::support::{Jail, lp_run, probe, root};
 
 const DEBUG: bool = cfg!(debug_assertions);
 
@@ -28,7 +32,6 @@ const STEPS: [&str; 25] = [
     "GateAttached",
     "ProcessGroup",
     "ShimDescriptors",
-    "Limits",
     "Signals",
     "Priority",
     "OomScore",
@@ -38,6 +41,7 @@ const STEPS: [&str; 25] = [
     "StateCanary",
     "GateCanary",
     "CloseDescriptors",
+    "Limits",
     "Seccomp",
     "Judge",
 ];
@@ -81,6 +85,7 @@ fn killed(jail: &Jail, step: &str, victim: Victim) {
     };
     if victim != Victim::LpRun {
         shim.kill();
+        gone(std::slice::from_ref(shim), Duration::from_secs(5)).expect("the shim dies");
     }
     if victim != Victim::Shim {
         halted.lp_run.kill().expect("kill lp-run");
@@ -97,6 +102,95 @@ fn killed(jail: &Jail, step: &str, victim: Victim) {
     }
     assert!(!marker.exists(), "{case}: the program has run");
     clean(jail, pid, &left, &case);
+}
+
+/// A tree that hides and hears no signal, around a probe that hammers what is denied.
+const TREE: &str = "trap '' TERM HUP INT; (setsid sh -c 'sleep 1000 & exec sleep 1000' &);
+                    (setsid setsid sleep 1000 &); \"$@\" & wait";
+
+const WORKING: &str = r#"
+version = 1
+name = "faults-working"
+extends = ["@shell"]
+[files]
+read = ["@DIR@/tree"]
+write = ["@DIR@/work"]
+exec = ["@PROBE@"]
+deny = ["@DIR@/tree/secret"]
+[network]
+allow = ["127.0.0.1:9"]
+"#;
+
+#[test]
+fn killed_while_it_works_the_rules_hold_to_the_last() {
+    needs!(root(), "root");
+    let jail = jail();
+    let server = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let address = server.local_addr().expect("an address").to_string();
+    let folder = jail.path().to_string_lossy().into_owned();
+    let program = probe(["hammer"]).swap_remove(0);
+    let policy = WORKING
+        .replace("@DIR@", &folder)
+        .replace("@PROBE@", &program);
+    let policy = jail.file("policy.toml", policy);
+    let path = |name: &str| jail.path().join(name).to_string_lossy().into_owned();
+    let (started, success) = (path("work/started"), path("work/success"));
+    let act = probe(["hammer", &path("tree/secret"), &address, &started, &success]);
+    for round in 0..20_u64 {
+        let _ = fs::remove_file(&started);
+        let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+        lp_run
+            .arg("--policy")
+            .arg(&policy)
+            .args(["--", "sh", "-c", TREE, "sh"])
+            .args(&act);
+        lp_run.current_dir(jail.path());
+        lp_run
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = lp_run.spawn().expect("start lp-run");
+        appears(started.as_ref());
+        // Not the same moment of the program each time.
+        thread::sleep(Duration::from_millis(round * 37 % 101));
+        let left = left_of(child.id());
+        let mut processes = descendants(child.id());
+        while processes.len() < 6 {
+            thread::sleep(Duration::from_millis(1));
+            processes = descendants(child.id());
+        }
+        let victim = [Victim::LpRun, Victim::Shim, Victim::Both][round as usize % 3];
+        if victim != Victim::LpRun {
+            processes[0].kill();
+        }
+        if victim != Victim::Shim {
+            child.kill().expect("kill lp-run");
+        }
+        if let Err(alive) = gone(&processes, Duration::from_secs(1)) {
+            panic!("{round}, {victim:?}: {alive:?} of {processes:?} live");
+        }
+        let pid = child.id();
+        let status = child.wait().expect("wait for lp-run");
+        if victim == Victim::Shim {
+            assert_eq!(status.code(), Some(121), "{round}: the shim died");
+        }
+        assert!(
+            !jail.path().join("work/success").exists(),
+            "{round}: a rule did not hold"
+        );
+        clean(&jail, pid, &left, &format!("{victim:?} in round {round}"));
+    }
+}
+
+#[test]
+fn the_hammer_notices_a_rule_that_does_not_hold() {
+    needs!(root(), "root");
+    let jail = jail();
+    let path = |name: &str| jail.path().join(name).to_string_lossy().into_owned();
+    let (file, started, success) = (path("tree/secret"), path("started"), path("success"));
+    let bare = jail.bare(&probe(["hammer", &file, "127.0.0.1:9", &started, &success]));
+    assert_eq!(bare.answer(), "ok");
+    assert!(jail.path().join("success").exists());
 }
 
 /// The run's directory below `/run/lp-run` and its cgroup, as lp-run has noted them.

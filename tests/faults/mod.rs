@@ -6,12 +6,19 @@
 // Each layer left out in turn: the start notices, and no program runs.
 mod sabotage;
 
-// lp-run, the shim or both killed at each step of the set-up.
+// lp-run, the shim or both killed at each step of the set-up, and while the agent works.
 mod death;
+
+// A log that cannot be written.
+mod log;
+
+// A host that gives less than was asked for: no cgroup, no memory, no processor, no program.
+mod host;
 
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -110,19 +117,66 @@ impl Halted {
 
     /// Every process below lp-run, the shim first.
     fn descendants(&self) -> Vec<Process> {
-        let mut found = vec![Process::of(self.lp_run.id()).expect("lp-run lives")];
-        let mut next = 0;
-        while let Some(parent) = found.get(next).map(|process| process.pid) {
-            let children = format!("/proc/{parent}/task/{parent}/children");
-            let children = fs::read_to_string(children).unwrap_or_default();
-            let pids = children
-                .split_whitespace()
-                .filter_map(|pid| pid.parse().ok());
-            found.extend(pids.filter_map(Process::of));
-            next += 1;
-        }
-        found.remove(0);
-        found
+        descendants(self.lp_run.id())
+    }
+}
+
+/// Every process below another.
+fn descendants(of: u32) -> Vec<Process> {
+    let mut found: Vec<Process> = Process::of(of).into_iter().collect();
+    let mut next = 0;
+    while let Some(parent) = found.get(next).map(|process| process.pid) {
+        let children = format!("/proc/{parent}/task/{parent}/children");
+        let children = fs::read_to_string(children).unwrap_or_default();
+        let pids = children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok());
+        found.extend(pids.filter_map(Process::of));
+        next += 1;
+    }
+    found.split_off(1.min(found.len()))
+}
+
+/// The folder of a process's cgroup of version 2.
+fn cgroup(pid: u32) -> PathBuf {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("read a cgroup");
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let path = path.expect("a cgroup of version 2");
+    let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    let places = mounts
+        .into_iter()
+        .map(|root| PathBuf::from(format!("{root}{path}")));
+    let mut there = places.filter(|place| place.is_dir());
+    there.next().expect("the cgroup's folder")
+}
+
+/// Takes one program off a cgroup.
+fn detach(cgroup: &Path, hook: &str) {
+    let cgroup = cgroup.to_str().expect("UTF-8");
+    let shown = bpftool(&["cgroup", "show", cgroup]);
+    let line = shown.lines().find(|line| line.contains(hook));
+    let line = line.unwrap_or_else(|| panic!("{hook} is not in {shown}"));
+    let mut words = line.split_whitespace();
+    let (id, kind) = (words.next().expect("id"), words.next().expect("type"));
+    bpftool(&["cgroup", "detach", cgroup, kind, "id", id]);
+}
+
+fn bpftool(words: &[&str]) -> String {
+    let output = Command::new("bpftool").args(words).output();
+    let output = output.expect("start bpftool");
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until something is there.
+fn appears(path: &Path) {
+    let start = Instant::now();
+    while !path.exists() {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "{path:?} does not appear"
+        );
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

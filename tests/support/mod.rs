@@ -161,6 +161,16 @@ impl Outcome {
         self.stdout.trim_end()
     }
 
+    /// What lp-run said, with its lines joined again where it broke them.
+    pub fn said(&self) -> String {
+        let joined = self.stderr.split("\nlp-run:   ").collect::<Vec<_>>();
+        joined
+            .iter()
+            .map(|part| part.trim_start())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
     /// The report's row of a rule, by its place or id.
     pub fn rule(&self, id: &str) -> &Value {
         self.rows("rules")

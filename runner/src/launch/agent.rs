@@ -60,10 +60,9 @@ impl<C: Confinement> Agent<'_, C> {
             setpgid(Pid::from_raw(0), Pid::from_raw(0)),
         )?;
         self.standard_descriptors()?;
-        // While still root: raising a limit, lowering a nice value.
-        applied(Step::Limits, confinement.limits())?;
         call(Step::Signals, process::reset_signals())?;
         umask(UMASK);
+        // While still root: lowering a nice value.
         call(Step::Priority, process::reset_priority())?;
         at(Step::OomScore, self.oom_score())?;
         applied(Step::Identity, confinement.identity())?;
@@ -78,6 +77,8 @@ impl<C: Confinement> Agent<'_, C> {
         }
         // Before the filter, which may refuse close_range.
         self.close_descriptors()?;
+        // What was open until now is lp-run's own, and no business of a limit on open files.
+        applied(Step::Limits, confinement.limits())?;
         // Last, because the steps above need calls that it refuses.
         applied(Step::Seccomp, confinement.seccomp(&mut evidence))?;
         call(

@@ -46,8 +46,6 @@ pub enum Step {
     ProcessGroup,
     /// Standard descriptors in place.
     StandardDescriptors,
-    /// Resource limits.
-    Limits,
     /// Signal mask and dispositions.
     Signals,
     /// umask, scheduling class, nice.
@@ -64,6 +62,8 @@ pub enum Step {
     GateCanary,
     /// Close-on-exec from descriptor 3 on.
     CloseDescriptors,
+    /// Resource limits.
+    Limits,
     /// The seccomp filter, with its self-test.
     Seccomp,
     /// Waits for kernel state `live`.
@@ -92,7 +92,6 @@ impl Step {
         Self::GateAttached,
         Self::ProcessGroup,
         Self::StandardDescriptors,
-        Self::Limits,
         Self::Signals,
         Self::Priority,
         Self::OomScore,
@@ -101,6 +100,7 @@ impl Step {
         Self::Landlock,
         Self::GateCanary,
         Self::CloseDescriptors,
+        Self::Limits,
         Self::Seccomp,
         Self::GateLive,
         Self::Exec,

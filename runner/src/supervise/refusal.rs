@@ -89,9 +89,11 @@ impl RunError {
     /// The exit status and the reason for the report.
     pub fn exit(&self) -> Exit {
         let reason = match self {
-            Self::NotRoot | Self::Gaps | Self::Log(_) | Self::Watch(WatchError::Load(_)) => {
-                Reason::CannotEnforce
-            }
+            Self::NotRoot
+            | Self::Gaps
+            | Self::Log(_)
+            | Self::Cgroup(_)
+            | Self::Watch(WatchError::Load(_)) => Reason::CannotEnforce,
             Self::Policy(errors) => match errors.exit_code() {
                 126 => Reason::NotExecutable,
                 127 => Reason::NotFound,

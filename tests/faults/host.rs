@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A host that gives less than was asked for: refused before the start, or noticed while the
+//! agent runs; in each case nothing runs without its rules.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{appears, cgroup, descendants, detach};
+use crate::needs;
+use crate::support::{Jail, Outcome, lp_run, probe, root};
+
+const POLICY: &str = r#"
+version = 1
+name = "faults-host"
+extends = ["@shell"]
+[files]
+write = ["@DIR@/work"]
+exec = ["@PROBE@"]
+[network]
+allow = ["127.0.0.1:9"]
+"#;
+
+fn policy() -> String {
+    POLICY.replace("@PROBE@", &probe(["tcp"])[0])
+}
+
+fn jail() -> Jail {
+    let jail = Jail::shared();
+    jail.folder("work");
+    jail
+}
+
+/// Runs a program that says that it ran, after a shell has changed lp-run's surroundings.
+fn after(change: &str) -> Outcome {
+    let mut lp_run = Command::new("unshare");
+    let script = format!("{change}; exec \"$@\"");
+    lp_run.args([
+        "--mount",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+        env!("CARGO_BIN_EXE_lp-run"),
+    ]);
+    jail().run_as(lp_run, &policy(), &[], &["sh", "-c", "echo it ran"])
+}
+
+#[test]
+fn without_a_cgroup_to_write_nothing_starts() {
+    needs!(root(), "root");
+    let v2 = "$(findmnt -n -t cgroup2 -o TARGET | head -1)";
+    for (change, said) in [
+        (format!("mount -o remount,bind,ro {v2}"), "cgroup"),
+        (format!("umount -l {v2}"), "cgroup"),
+    ] {
+        let outcome = after(&change);
+        assert_eq!(
+            (outcome.code(), outcome.answer()),
+            (123, ""),
+            "{change}: {outcome:?}"
+        );
+        assert!(
+            outcome.said().contains(said),
+            "{change}: {}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
+fn without_memory_it_ends_clearly_or_runs_as_ever() {
+    needs!(root(), "root");
+    let mut refused = 0;
+    for megabytes in [8, 16, 24, 32, 48, 64, 96, 128] {
+        let outcome = after(&format!("ulimit -v {}", megabytes * 1024));
+        let whole = outcome.code() == 0 && outcome.answer() == "it ran";
+        let none = outcome.code() != 0 && outcome.stdout.is_empty();
+        assert!(whole || none, "{megabytes}: {outcome:?}");
+        refused += u32::from(none);
+    }
+    assert!(refused > 0, "the limit was never felt");
+    assert_eq!(lp_run(jail().path(), &["gc"]).code(), 0);
+}
+
+#[test]
+fn without_descriptors_nothing_starts_and_the_number_is_named() {
+    needs!(root(), "root");
+    let outcome = after("ulimit -n 16");
+    assert_ne!(outcome.code(), 0, "{outcome:?}");
+    assert_eq!(outcome.stdout, "", "{outcome:?}");
+    assert!(
+        outcome.said().contains("Too many open files"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn a_program_that_root_detaches_ends_the_agent() {
+    needs!(root(), "root");
+    let jail = jail();
+    let text = policy().replace("@DIR@", &jail.path().to_string_lossy());
+    let policy = jail.file("policy.toml", text);
+    let started = jail.path().join("work/started");
+    let report = jail.path().join("report.json");
+    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+    lp_run
+        .arg("--policy")
+        .arg(policy)
+        .arg("--report")
+        .arg(&report);
+    let script = format!(
+        "trap '' TERM; : > {}; while :; do sleep 1; done",
+        started.display()
+    );
+    lp_run
+        .args(["--", "sh", "-c", &script])
+        .current_dir(jail.path());
+    lp_run
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = lp_run.spawn().expect("start lp-run");
+    appears(&started);
+    let agent = &descendants(child.id())[1];
+    let (place, start) = (cgroup(agent.pid), Instant::now());
+    detach(&place, "connect6");
+    let status = child.wait().expect("wait for lp-run");
+    let took = start.elapsed();
+    assert_eq!(status.code(), Some(121));
+    assert!(
+        took < Duration::from_secs(3),
+        "noticed and ended after {took:?}"
+    );
+    let report = std::fs::read(report).expect("a report");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    assert_eq!(report["exit"]["reason"], "protection-lost");
+}
+
+#[test]
+fn while_lp_run_stands_still_the_kernel_decides_and_counts() {
+    needs!(root(), "root");
+    let jail = jail();
+    let server = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let address = server.local_addr().expect("an address").to_string();
+    let text = policy().replace("@DIR@", &jail.path().to_string_lossy());
+    let policy = jail.file("policy.toml", text);
+    let [started, done, report] =
+        ["work/started", "work/done", "report.json"].map(|name| jail.path().join(name));
+    let program = &probe(["tcp"])[0];
+    let script = format!(
+        ": > {}; sleep 1; i=0; while [ $i -lt 50 ]; do {program} tcp {address}; \
+         {program} tcp 127.0.0.1:9; i=$((i+1)); done; : > {}",
+        started.display(),
+        done.display()
+    );
+    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+    lp_run
+        .arg("--policy")
+        .arg(policy)
+        .arg("--report")
+        .arg(&report);
+    lp_run
+        .args(["--", "sh", "-c", &script])
+        .current_dir(jail.path());
+    lp_run
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let child = lp_run.spawn().expect("start lp-run");
+    appears(&started);
+    let pid = Pid::from_raw(child.id() as i32);
+    kill(pid, Signal::SIGSTOP).expect("stop lp-run");
+    appears(&done);
+    thread::sleep(Duration::from_secs(1));
+    kill(pid, Signal::SIGCONT).expect("continue lp-run");
+    let output = child.wait_with_output().expect("wait for lp-run");
+    let answers = String::from_utf8_lossy(&output.stdout).into_owned();
+    let count = |answer| answers.lines().filter(|line| *line == answer).count();
+    assert_eq!(
+        (count("EPERM"), count("ECONNREFUSED")),
+        (50, 50),
+        "{answers}"
+    );
+    let report = std::fs::read(report).expect("a report");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    let denial = report["denials"].as_array().expect("denials").iter();
+    let denial = denial
+        .filter(|row| row["target"] == address.as_str())
+        .collect::<Vec<_>>();
+    assert_eq!(
+        (denial.len(), &denial[0]["count"]),
+        (1, &50.into()),
+        "{report}"
+    );
+    let rules = report["rules"].as_array().expect("rules").iter();
+    let rule = rules
+        .filter(|row| row["kind"] == "network")
+        .collect::<Vec<_>>();
+    assert_eq!(rule[0]["allowed"], 50, "{report}");
+}
+
+#[test]
+fn a_small_limit_of_open_files_is_the_agents_alone() {
+    needs!(root(), "root");
+    let limited = format!("{}\n[limits]\nopen_files = 16\n", policy());
+    let outcome = jail().run(&limited, &["sh", "-c", "ulimit -n"]);
+    assert_eq!((outcome.code(), outcome.answer()), (0, "16"), "{outcome:?}");
+}
