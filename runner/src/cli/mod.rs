@@ -186,7 +186,7 @@ mod tests {
                   --plan
                       Print what would be enforced for this command, start nothing
                   --report <FILE>
-                      Write the run report (JSON) to FILE
+                      Write the run report (JSON) to FILE, outside every write grant
                   --audit <FILE>
                       Write audit events (JSON Lines) to FILE as well
                   --timeout <DURATION>
