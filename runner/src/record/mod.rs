@@ -15,6 +15,7 @@ pub mod run_id;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod self_dir;
+pub mod spool;
 pub mod summary;
 pub mod terminal;
 pub mod usage;

@@ -19,7 +19,8 @@ use crate::plan::{Plan, RuleKind};
 use crate::policy::facts::User;
 use crate::policy::model::{Policy, RuleInfo};
 
-use rows::{denial_row, others_row, protection_row, rule_row};
+pub(super) use rows::others_row;
+use rows::{denial_row, protection_row, rule_row};
 
 /// Name of the schema.
 pub const SCHEMA: &str = "lp-run.report/1";

@@ -13,8 +13,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::{DenialRow, Report, RuleRow};
+use super::report::{DenialRow, Report, RuleRow, others_row};
 use super::run_id;
+use super::spool::{Bounds, make_room};
 
 /// Name of the schema.
 pub const SCHEMA: &str = "lp-run.usage/1";
@@ -22,6 +23,9 @@ pub const SCHEMA: &str = "lp-run.usage/1";
 pub const SPOOL: &str = "/var/lib/lp-run/spool";
 /// Largest record that is read back.
 const MAX_RECORD: u64 = 4 << 20;
+/// Most bytes of targets in one record: an agent chooses them, and must not push the records of
+/// other runs out of the spool.
+const MAX_TARGETS: usize = 256 << 10;
 
 /// What one run used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +56,11 @@ pub struct UsageRecord {
     pub degraded: Vec<String>,
     /// Every rule with its counters.
     pub rules: Vec<RuleUse>,
-    /// As in the report.
+    /// As in the report; what would make the record too large is summed.
     pub denials: Vec<DenialRow>,
+    /// How many older records had to go for this one.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 /// A rule's counters.
@@ -99,13 +106,14 @@ impl UsageRecord {
                 .map(|row| row.name.clone())
                 .collect(),
             rules: report.rules.iter().map(rule_use).collect(),
-            denials: report.denials.clone(),
+            denials: bounded(&report.denials),
+            dropped: 0,
         }
     }
 
     /// Writes the record as `RUN.json` (mode 0600) into `spool`, in one step; the spool is
-    /// made (0700) when it is missing.
-    pub fn write(&self, spool: &Path) -> io::Result<PathBuf> {
+    /// made (0700) when it is missing, and older records go when `bounds` say so.
+    pub fn write(&mut self, spool: &Path, bounds: Bounds) -> io::Result<PathBuf> {
         if !run_id::valid(&self.run) {
             return Err(io::Error::other("not a run's id"));
         }
@@ -113,6 +121,8 @@ impl UsageRecord {
             .recursive(true)
             .mode(0o700)
             .create(spool)?;
+        let coming = serde_json::to_vec(self)?.len() as u64;
+        self.dropped = make_room(spool, coming, bounds)?;
         let temporary = spool.join(format!(".{}", self.run));
         let path = spool.join(format!("{}.json", self.run));
         let written = write_new(&temporary, &serde_json::to_vec(self)?)
@@ -160,6 +170,22 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
+/// The first denials, and what they leave no room for in one row.
+fn bounded(denials: &[DenialRow]) -> Vec<DenialRow> {
+    let mut room = MAX_TARGETS;
+    let fits = denials.iter().take_while(|row| {
+        let left = room.checked_sub(row.target.len());
+        room = left.unwrap_or(0);
+        left.is_some()
+    });
+    let mut kept: Vec<DenialRow> = fits.cloned().collect();
+    let rest = &denials[kept.len()..];
+    if !rest.is_empty() {
+        kept.push(others_row(rest.iter().map(|row| row.count).sum()));
+    }
+    kept
+}
+
 fn rule_use(row: &RuleRow) -> RuleUse {
     let authored = row.id != row.key;
     RuleUse {
@@ -184,6 +210,7 @@ mod tests {
 
     use super::*;
     use crate::record::report::tests::{finished, refused};
+    use crate::record::spool::BOUNDS;
 
     #[test]
     fn rules_are_keyed_by_id_else_by_kind_and_text() {
@@ -208,7 +235,7 @@ mod tests {
         let spool = dir.path().join("lib/spool");
         let mut first = UsageRecord::of(&refused());
         first.run = "aaaaaaaa".to_owned();
-        let older = first.write(&spool).unwrap();
+        let older = first.write(&spool, BOUNDS).unwrap();
         let hour_ago = SystemTime::now() - std::time::Duration::from_secs(3600);
         File::options()
             .write(true)
@@ -216,8 +243,8 @@ mod tests {
             .unwrap()
             .set_modified(hour_ago)
             .unwrap();
-        let record = UsageRecord::of(&finished());
-        let path = record.write(&spool).unwrap();
+        let mut record = UsageRecord::of(&finished());
+        let path = record.write(&spool, BOUNDS).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&spool).unwrap().mode() & 0o777, 0o700);
         assert_eq!(latest(&spool).unwrap(), Some(record));
@@ -225,11 +252,46 @@ mod tests {
     }
 
     #[test]
+    fn a_record_says_how_many_went_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let bounds = Bounds {
+            records: 8,
+            bytes: 1 << 20,
+        };
+        let mut dropped = Vec::new();
+        for letter in 'a'..='l' {
+            let mut record = UsageRecord::of(&finished());
+            record.run = letter.to_string().repeat(8);
+            let path = record.write(dir.path(), bounds).unwrap();
+            dropped.push(read(&path).unwrap().dropped);
+        }
+        assert_eq!(dropped, [0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 2, 0]);
+    }
+
+    #[test]
+    fn an_agents_long_targets_are_bounded_and_summed() {
+        let mut report = finished();
+        let row = report.denials[0].clone();
+        report.denials = (0..1000)
+            .map(|_| DenialRow {
+                target: "x".repeat(4096),
+                count: 2,
+                ..row.clone()
+            })
+            .collect();
+        let record = UsageRecord::of(&report);
+        assert_eq!(record.denials.len(), 65);
+        let last = record.denials.last().unwrap();
+        assert_eq!((last.kind.as_str(), last.count), ("others", 2 * 936));
+        assert!(serde_json::to_vec(&record).unwrap().len() < 1 << 20);
+    }
+
+    #[test]
     fn a_run_that_is_no_name_makes_no_file() {
         let dir = tempfile::tempdir().unwrap();
         let mut record = UsageRecord::of(&finished());
         record.run = "../../x".to_owned();
-        record.write(dir.path()).unwrap_err();
+        record.write(dir.path(), BOUNDS).unwrap_err();
         assert_eq!(latest(dir.path()).unwrap(), None);
     }
 

@@ -14,6 +14,7 @@ use crate::policy::facts::User;
 use crate::record::event::{Denial, Exit, Reason, Usage};
 use crate::record::report::{CountsRow, EventsRow, Outline, Report};
 use crate::record::report_file::{ReportFile, ReportFileError};
+use crate::record::spool::BOUNDS;
 use crate::record::summary::{plural, summary};
 use crate::record::usage::UsageRecord;
 use crate::record::{run_id, usage};
@@ -195,11 +196,17 @@ impl<'a> Desk<'a> {
 
     /// The record for the usage store. A host that cannot keep it says so, and the run counts.
     fn spool(&self, report: &Report) {
-        if let Err(error) = UsageRecord::of(report).write(Path::new(usage::SPOOL)) {
-            self.request
-                .terminal
-                .note(&format!("the usage record is not kept: {error}"));
-        }
+        let mut record = UsageRecord::of(report);
+        let said = match record.write(Path::new(usage::SPOOL), BOUNDS) {
+            Ok(_) if record.dropped == 0 => return,
+            Ok(_) => format!(
+                "{} is full: the oldest {} went",
+                usage::SPOOL,
+                plural(record.dropped, "usage record")
+            ),
+            Err(error) => format!("the usage record is not kept: {error}"),
+        };
+        self.request.terminal.note(&said);
     }
 
     /// Writes the report; one that was asked for and cannot be written is a failure, also of a

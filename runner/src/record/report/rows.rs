@@ -57,7 +57,7 @@ pub(super) fn denial_row(denial: &Denial, plan: &Plan) -> DenialRow {
     }
 }
 
-pub(super) fn others_row(count: u64) -> DenialRow {
+pub(in crate::record) fn others_row(count: u64) -> DenialRow {
     DenialRow {
         kind: "others".to_owned(),
         target: OTHERS.to_owned(),
