@@ -158,6 +158,44 @@ fn a_link_that_the_agent_made_hides_no_attempt() {
     }
 }
 
+#[test]
+fn a_quiet_refusal_is_counted_and_told_nowhere() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    jail.file("store/secret", "x");
+    let policy = "version = 1\nname = \"quiet\"\nextends = [\"@shell\"]\n\n[files]\n\
+        read = [\"@DIR@/store\"]\ndeny = [{ path = \"@DIR@/store/secret\", quiet = @QUIET@ }]\n\n\
+        [network]\nallow = [\"127.0.0.9:9\"]\ndeny = [{ to = \"127.0.0.2\", quiet = @QUIET@ }]\n";
+    // More addresses than the kernel tells apart.
+    let script = "cat store/secret; cat store/secret
+                  for p in $(seq 1 1100); do : 3<>/dev/tcp/127.0.0.2/$p; done; sleep 1.5
+                  cat $LP_RUN_SELF/denials.txt >&3";
+    let script = format!("{{ {script}; }} 3>&1 2>/dev/null");
+    let log = jail.folder("log").join("audit.jsonl");
+    let log_text = log.to_str().expect("UTF-8");
+    let options = ["--fail-on-denied", "--audit", log_text];
+    for (quiet, code) in [("true", 0), ("false", 120)] {
+        let _ = fs::remove_file(&log);
+        let policy = policy.replace("@QUIET@", quiet);
+        let outcome = jail.run_with(&policy, &options, &["bash", "-c", &script]);
+        assert_eq!(outcome.code(), code, "{outcome:?}");
+        for (rule, denied) in [("files.deny[0]", 2), ("network.deny[0]", 1100)] {
+            assert_eq!(outcome.rule(rule)["denied"], denied, "{outcome:?}");
+        }
+        let logged = fs::read_to_string(&log).expect("a log");
+        let silent = quiet == "true";
+        assert_eq!(logged.contains("\"deny\""), !silent, "{logged}");
+        assert_eq!(outcome.stdout.is_empty(), silent, "{outcome:?}");
+        assert_eq!(outcome.stderr.is_empty(), silent, "{outcome:?}");
+        let sums: u64 = outcome
+            .denials("")
+            .iter()
+            .filter_map(|row| row["count"].as_u64())
+            .sum();
+        assert_eq!(sums, 1102, "{outcome:?}");
+    }
+}
+
 /// Opens `count` names that are nowhere, then waits until lp-run has looked at them.
 fn missing(count: u32, pause: f32) -> String {
     format!(

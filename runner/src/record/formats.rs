@@ -71,9 +71,10 @@ fn markdown(report: &Report) -> String {
             cell(&row.detail)
         );
     }
-    if !report.denials.is_empty() {
+    let mut loud = report.denials.iter().filter(|row| !row.quiet).peekable();
+    if loud.peek().is_some() {
         out.push_str("| denied | target | program | rule | times |\n|---|---|---|---|---:|\n");
-        for row in &report.denials {
+        for row in loud {
             let rule = row.rule.as_deref().map_or("no rule".to_owned(), code);
             let (kind, target, comm) = (cell(&row.kind), code(&row.target), code(&row.comm));
             let _ = writeln!(
@@ -245,7 +246,6 @@ mod tests {
             | denied | target | program | rule | times |
             |---|---|---|---|---:|
             | connect | <code>127.0.0.1:9090</code> | <code>curl</code> | no rule | 1 |
-            | connect | <code>10.20.9.1:443</code> | <code>curl</code> | <code>network.deny&#91;0&#93;</code> | 2 |
             | open | <code>/srv/kb/a&#92;x0ab</code> | <code>cat</code> | no rule | 1 |
 
             | rule | grants | allowed | refused |

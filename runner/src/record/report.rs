@@ -315,18 +315,31 @@ impl Report {
         self
     }
 
-    /// Adds the refusals; `others` is how many were not told apart, or not told at all.
-    pub fn with_denials(mut self, denials: &[Denial], others: u64, plan: &Plan) -> Self {
-        let mut sorted: Vec<&Denial> = denials.iter().collect();
-        sorted.sort_by(|a, b| (a.first, &a.target, a.op).cmp(&(b.first, &b.target, b.op)));
-        let (shown, rest) = sorted.split_at(sorted.len().min(MAX_DENIALS));
-        self.denials = shown
+    /// Adds the refusals; `others` is how many were not told apart, or not told at all, `quiet`
+    /// how many more of them quiet rules made.
+    pub fn with_denials(
+        mut self,
+        denials: &[Denial],
+        others: u64,
+        quiet: u64,
+        plan: &Plan,
+    ) -> Self {
+        let mut rows: Vec<(&Denial, DenialRow)> = denials
             .iter()
-            .map(|denial| denial_row(denial, plan))
+            .map(|denial| (denial, denial_row(denial, plan)))
             .collect();
-        let others = others + rest.iter().map(|denial| denial.count).sum::<u64>();
-        if others > 0 {
-            self.denials.push(others_row(others));
+        let order = |denial: &Denial| (denial.first, denial.target.clone(), denial.op);
+        // What is quiet takes nobody's room.
+        rows.sort_by_cached_key(|(denial, row)| (row.quiet, order(denial)));
+        let rest = rows.split_off(rows.len().min(MAX_DENIALS));
+        rows.sort_by_cached_key(|(denial, _)| order(denial));
+        self.denials = rows.into_iter().map(|(_, row)| row).collect();
+        for (sum, is_quiet) in [(others, false), (quiet, true)] {
+            let rest = rest.iter().filter(|(_, row)| row.quiet == is_quiet);
+            let sum = sum + rest.map(|(_, row)| row.count).sum::<u64>();
+            if sum > 0 {
+                self.denials.push(others_row(sum, is_quiet));
+            }
         }
         self
     }

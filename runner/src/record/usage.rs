@@ -180,8 +180,12 @@ fn bounded(denials: &[DenialRow]) -> Vec<DenialRow> {
     });
     let mut kept: Vec<DenialRow> = fits.cloned().collect();
     let rest = &denials[kept.len()..];
-    if !rest.is_empty() {
-        kept.push(others_row(rest.iter().map(|row| row.count).sum()));
+    for quiet in [false, true] {
+        let count = rest.iter().filter(|row| row.quiet == quiet);
+        let count = count.map(|row| row.count).sum();
+        if count > 0 {
+            kept.push(others_row(count, quiet));
+        }
     }
     kept
 }

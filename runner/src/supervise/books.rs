@@ -63,7 +63,7 @@ impl<'a> Books<'a> {
     }
 
     /// Denials with their counts so far: a new one is written everywhere, a known one only
-    /// updates what the log sums up.
+    /// updates what the log sums up. What a quiet rule refused is nobody's news.
     pub fn denied(&mut self, denials: &[Denial], now: Timestamp) -> Result<(), AuditError> {
         let mut result = Ok(());
         for denial in denials {
@@ -71,16 +71,17 @@ impl<'a> Books<'a> {
                 .row
                 .and_then(|row| self.plan.rules.get(row as usize))
                 .map(|rule| &rule.info);
+            if rule.is_some_and(|rule| rule.quiet) {
+                continue;
+            }
             if self.seen.insert(key(denial)) {
                 // What the view hides stays hidden from the agent: only the operator learns that
                 // it exists.
                 if let Some(told) = self.told.as_mut().filter(|_| !denial.hidden) {
                     told.note(denial, rule);
                 }
-                if !rule.is_some_and(|rule| rule.quiet) {
-                    let line = denial_line(denial, rule.map(rule_id));
-                    self.terminal.denied(&line);
-                }
+                let line = denial_line(denial, rule.map(rule_id));
+                self.terminal.denied(&line);
             }
             let written = self.audit.denial(denial, rule.map(rule_id), now);
             result = result.and(written);

@@ -123,7 +123,7 @@ impl<'a> Desk<'a> {
         let mut report = self
             .outlined(exit, detail, Some(agent_uid))
             .with_plan(&plan, Some(&usage))
-            .with_denials(&denials, tallies.others(), &plan)
+            .with_denials(&denials, tallies.others(), tallies.quiet, &plan)
             .with_events(EventsRow {
                 seen: tallies.sent,
                 lost: tallies.lost,

@@ -16,6 +16,8 @@ pub struct Kernel<'a> {
     sight: HostAndView,
     /// By counter row: whether the rule takes access to files away.
     takes_away: Vec<bool>,
+    /// By counter row: whether the rule's refusals are counted and not shown.
+    quiet: Vec<bool>,
     /// Why files are not counted, when they are not.
     uncounted: Option<String>,
 }
@@ -38,6 +40,7 @@ impl<'a> Kernel<'a> {
             files,
             tree: Tree::of(plan),
             sight,
+            quiet: plan.rules.iter().map(|rule| rule.info.quiet).collect(),
             takes_away: plan
                 .rules
                 .iter()
@@ -104,17 +107,32 @@ impl<'a> Kernel<'a> {
 
     /// What the tables and the ring had no room for, after the last event: also those of which
     /// no event told.
-    pub fn last_tallies(&self) -> Result<Tallies, WatchError> {
-        let mut tallies = self.tallies()?;
+    pub fn last_tallies(&self, denials: &[Denial], usage: &[Usage]) -> Result<Tallies, WatchError> {
+        let mut tallies = self.tallies(denials, usage)?;
         if let Some(files) = &self.files {
             tallies.unjudged += files.unjudged()?;
         }
         Ok(tallies)
     }
 
-    /// What the tables and the ring had no room for so far.
-    pub fn tallies(&self) -> Result<Tallies, WatchError> {
+    /// What the tables and the ring had no room for so far; `denials` and `usage` are those of
+    /// the same moment.
+    pub fn tallies(&self, denials: &[Denial], usage: &[Usage]) -> Result<Tallies, WatchError> {
         let mut tallies = self.run.tallies()?;
+        // A rule's counter knows all of its refusals, the table the first targets.
+        let by_quiet: u64 = usage
+            .iter()
+            .zip(&self.quiet)
+            .filter(|(_, quiet)| **quiet)
+            .filter_map(|(usage, _)| usage.denied)
+            .sum();
+        let told: u64 = denials
+            .iter()
+            .filter(|denial| is_quiet(&self.quiet, denial))
+            .map(|denial| denial.count)
+            .sum();
+        tallies.quiet = by_quiet.saturating_sub(told).min(tallies.other_addresses);
+        tallies.other_addresses -= tallies.quiet;
         if let Some(files) = &self.files {
             tallies.other_paths += files.failures.others()?;
         }
@@ -139,4 +157,11 @@ impl<'a> Kernel<'a> {
     pub fn uncounted(&self) -> Option<&str> {
         self.uncounted.as_deref()
     }
+}
+
+fn is_quiet(quiet: &[bool], denial: &Denial) -> bool {
+    denial
+        .row
+        .and_then(|row| quiet.get(row as usize))
+        .is_some_and(|quiet| *quiet)
 }

@@ -110,8 +110,9 @@ fn look(kernel: &mut Kernel<'_>, books: &mut Books<'_>) -> Result<(), Lost> {
     kernel.verify()?;
     let denials = kernel.denials()?;
     books.denied(&denials, now)?;
-    books.used(&kernel.usage(&denials)?, now)?;
-    let tallies = kernel.tallies()?;
+    let usage = kernel.usage(&denials)?;
+    books.used(&usage, now)?;
+    let tallies = kernel.tallies(&denials, &usage)?;
     books.lost(&tallies, now)?;
     books.tick(now)?;
     Ok(())

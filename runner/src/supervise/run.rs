@@ -385,7 +385,7 @@ fn tally(
     while kernel.drain(usize::MAX).1 {}
     let denials = kernel.denials()?;
     let usage = kernel.usage(&denials)?;
-    let tallies = kernel.last_tallies()?;
+    let tallies = kernel.last_tallies(&denials, &usage)?;
     // A log that fails now has nobody left to stop; `failed` in its last line tells of it.
     let _ = books
         .denied(&denials, now)

@@ -25,8 +25,10 @@ pub struct Tallies {
     pub sent: u64,
     /// Events that found no room in it. Counters and denials are not touched by that.
     pub lost: u64,
-    /// Refusals of addresses beyond the bounded table.
+    /// Refusals of addresses beyond the bounded table, but those by quiet rules.
     pub other_addresses: u64,
+    /// Refusals by quiet rules beyond the bounded table.
+    pub quiet: u64,
     /// Refusals of paths beyond the bounded table.
     pub other_paths: u64,
     /// Attempts on paths that were not there for the agent, of which nobody could tell whether

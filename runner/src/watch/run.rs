@@ -274,6 +274,7 @@ impl Run {
             sent: tally.sent,
             lost: tally.lost,
             other_addresses: tally.other_addresses,
+            quiet: 0,
             other_paths: tally.other_paths,
             unjudged: tally.other_missing,
         })

@@ -57,7 +57,7 @@ pub(super) fn denial_row(denial: &Denial, plan: &Plan) -> DenialRow {
     }
 }
 
-pub(in crate::record) fn others_row(count: u64) -> DenialRow {
+pub(in crate::record) fn others_row(count: u64, quiet: bool) -> DenialRow {
     DenialRow {
         kind: "others".to_owned(),
         target: OTHERS.to_owned(),
@@ -68,6 +68,6 @@ pub(in crate::record) fn others_row(count: u64) -> DenialRow {
         first: None,
         hidden: false,
         as_typed: false,
-        quiet: false,
+        quiet,
     }
 }

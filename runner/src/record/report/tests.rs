@@ -32,7 +32,7 @@ pub(in crate::record) fn finished() -> Report {
     };
     Report::new(&samples::outline(&caller, exit, None))
         .with_plan(&plan, Some(&samples::usage()))
-        .with_denials(&samples::denials(), 0, &plan)
+        .with_denials(&samples::denials(), 0, 0, &plan)
         .with_events(EventsRow {
             seen: 4,
             lost: 0,
@@ -83,7 +83,7 @@ fn denials_are_bounded_and_the_rest_is_summed_exactly() {
             ..samples::denials()[0].clone()
         })
         .collect();
-    let report = refused().with_denials(&many, 10, &plan);
+    let report = refused().with_denials(&many, 10, 0, &plan);
     assert_eq!(report.denials.len(), MAX_DENIALS + 1);
     let last = report.denials.last().unwrap();
     assert_eq!(
@@ -91,6 +91,28 @@ fn denials_are_bounded_and_the_rest_is_summed_exactly() {
         ("others", OTHERS, 25)
     );
     assert_eq!(report.refusals(), (MAX_DENIALS as u64 + 5) * 3 + 10);
+}
+
+#[test]
+fn what_is_quiet_takes_no_room_and_stays_quiet_when_it_is_summed() {
+    let plan = samples::plan();
+    let [hidden, _, quiet] = <[Denial; 3]>::try_from(samples::denials()).unwrap();
+    let mut many: Vec<_> = (0..MAX_DENIALS + 4)
+        .map(|index| Denial {
+            target: format!("10.20.9.1:{index}").into_bytes(),
+            ..quiet.clone()
+        })
+        .collect();
+    many.push(hidden);
+    let report = refused().with_denials(&many, 0, 7, &plan);
+    assert_eq!(report.refusals(), 1);
+    let sums: Vec<_> = report
+        .denials
+        .iter()
+        .filter(|row| row.kind == "others")
+        .map(|row| (row.count, row.quiet))
+        .collect();
+    assert_eq!(sums, [(5 * 2 + 7, true)]);
 }
 
 #[test]
@@ -121,7 +143,7 @@ fn a_target_of_any_bytes_is_valid_json() {
         target: b"\xff\n\"\x1b]0;x\x07".to_vec(),
         ..samples::denials()[0].clone()
     };
-    let report = refused().with_denials(&[hostile], 0, &samples::plan());
+    let report = refused().with_denials(&[hostile], 0, 0, &samples::plan());
     let value: Value = serde_json::from_slice(&report.to_json()).unwrap();
     assert_eq!(value["denials"][0]["target"], r#"\xff\x0a"\x1b]0;x\x07"#);
 }
