@@ -126,3 +126,73 @@ fn a_pipe_is_no_log() {
     );
     assert_eq!(lp_run(jail.path(), &["gc"]).code(), 0);
 }
+
+#[test]
+fn a_log_that_ends_with_the_first_line_ends_the_agent() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let log = jail.folder("log");
+    let room = format!(
+        "mount -t tmpfs -o size=4k,mode=700 tmpfs {0}; head -c 3600 /dev/zero | tr '\\0' ' ' > {0}/x
+         echo >> {0}/x; mv {0}/x {0}/audit.jsonl; chmod 600 {0}/audit.jsonl; exec \"$@\"",
+        log.display()
+    );
+    let mut lp_run = Command::new("unshare");
+    lp_run.args([
+        "--mount",
+        "sh",
+        "-c",
+        &room,
+        "sh",
+        env!("CARGO_BIN_EXE_lp-run"),
+    ]);
+    let policy = POLICY.replace("@ON_FAILURE@", "stop");
+    let outcome = jail.run_as(lp_run, &policy, &[], &["sh", "-c", "sleep 3; echo the end"]);
+    assert_eq!((outcome.code(), outcome.answer()), (121, ""), "{outcome:?}");
+    assert_eq!(reason(&outcome), "audit-failed");
+}
+
+#[test]
+fn a_report_without_room_is_said_and_the_status_is_the_programs() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let full = jail.folder("full");
+    let mount = format!(
+        "mount -t tmpfs -o size=8k tmpfs {0}; dd if=/dev/zero of={0}/x bs=4k count=2 2>/dev/null
+         exec \"$@\"",
+        full.display()
+    );
+    let policy = jail.file(
+        "p.toml",
+        "version = 1\nname = \"p\"\nextends = [\"@shell\"]\n",
+    );
+    let report = full.join("report.json").to_string_lossy().into_owned();
+    let policy = policy.to_string_lossy().into_owned();
+    let lp_run = env!("CARGO_BIN_EXE_lp-run");
+    let outcome = jail.bare(&[
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        &mount,
+        "sh",
+        lp_run,
+        "--policy",
+        &policy,
+        "--report",
+        &report,
+        "--",
+        "sh",
+        "-c",
+        "echo it ran; exit 3",
+    ]);
+    assert_eq!(
+        (outcome.code(), outcome.answer()),
+        (3, "it ran"),
+        "{outcome:?}"
+    );
+    assert!(
+        outcome.said().contains("No space left on device"),
+        "{outcome:?}"
+    );
+}

@@ -209,19 +209,16 @@ impl<'a> Desk<'a> {
         self.request.terminal.note(&said);
     }
 
-    /// Writes the report; one that was asked for and cannot be written is a failure, also of a
-    /// run that went well.
+    /// Writes the report. The exit status stays that of the run: 125 would say that the program
+    /// has not run.
     fn write(&mut self, report: &Report, code: u8) -> u8 {
         let Some(file) = self.report.take() else {
             return code;
         };
-        match file.write(report) {
-            Ok(()) => code,
-            Err(error) => {
-                self.request.terminal.error(&with_causes(&error));
-                if code == 0 { 125 } else { code }
-            }
+        if let Err(error) = file.write(report) {
+            self.request.terminal.error(&with_causes(&error));
         }
+        code
     }
 }
 

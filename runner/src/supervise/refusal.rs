@@ -15,7 +15,8 @@ use crate::record::log_file::LogFileError;
 use crate::record::report_file::ReportFileError;
 use crate::watch::WatchError;
 
-/// Why a run did not happen. With each of these not one instruction of the program has run.
+/// Why a run did not happen. But for the last, with each of these not one instruction of the
+/// program has run.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// lp-run is not root.
@@ -78,6 +79,9 @@ pub enum RunError {
         #[source]
         source: std::io::Error,
     },
+    /// Any of these when the program ran already: it was ended.
+    #[error(transparent)]
+    WhileRunning(Box<Self>),
 }
 
 impl RunError {
@@ -92,6 +96,7 @@ impl RunError {
             Self::NotRoot
             | Self::Gaps
             | Self::Log(_)
+            | Self::Audit(_)
             | Self::Cgroup(_)
             | Self::Watch(WatchError::Load(_)) => Reason::CannotEnforce,
             Self::Policy(errors) => match errors.exit_code() {
@@ -102,6 +107,10 @@ impl RunError {
             Self::Compile(_) | Self::InGrant { .. } => Reason::Refused,
             Self::Enforce(error) if error.host_lacks_it() => Reason::CannotEnforce,
             Self::Launch(error) => error.reason(),
+            Self::WhileRunning(error) => match **error {
+                Self::Audit(_) => Reason::AuditFailed,
+                _ => Reason::ProtectionLost,
+            },
             _ => Reason::Internal,
         };
         let code = match reason {
@@ -109,6 +118,7 @@ impl RunError {
             Reason::CannotEnforce => 123,
             Reason::NotExecutable => 126,
             Reason::NotFound => 127,
+            Reason::AuditFailed | Reason::ProtectionLost => 121,
             _ => 125,
         };
         Exit {

@@ -324,9 +324,22 @@ fn start_and_follow(
     };
     let mut keeper = Keeper::new(plan, prepared, &cgroup.agent, objects);
     let launched = launch::start(launch, &mut keeper)?;
-    let mut kernel = keeper.into_kernel(launched.shim_pid()).ok_or_else(|| {
+    let kernel = keeper.into_kernel(launched.shim_pid()).ok_or_else(|| {
         RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())
     })?;
+    to_its_end(request, plan, prepared, launched, kernel, books)
+        .map_err(|error| RunError::WhileRunning(Box::new(error)))
+}
+
+/// The program runs: an error lets go of it, and its first process takes everything down.
+fn to_its_end(
+    request: &RunRequest,
+    plan: &Plan,
+    prepared: &Prepared,
+    launched: launch::Launched,
+    mut kernel: Kernel<'_>,
+    books: &mut Books<'_>,
+) -> Result<Finished, RunError> {
     write_exec(books, plan, launched.agent_pid())?;
     let ending = follow(request, plan, launched, &mut kernel, books)?;
     tally(&ending, &mut kernel, books, prepared.identity.uid)
