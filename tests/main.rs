@@ -26,5 +26,8 @@ mod attacks;
 // The policies that are shipped, with the programs that they are for.
 mod policies;
 
+// A store on the host's disk.
+mod disk;
+
 // A layer left out, a process killed: what must hold when something fails in the middle.
 mod faults;

@@ -14,7 +14,7 @@ use nix::sys::stat::{self, SFlag};
 use super::identity::Identity;
 use super::idmap::Namespaces;
 use super::view::{Item, PreparedView, Private};
-use super::{EnforceError, tree};
+use super::{EnforceError, disk, tree};
 use crate::plan::{Generated, Mask, Mount, Plan, Rights, Row, Source};
 use crate::policy::facts::{Kind, Object};
 use crate::policy::model::ViewChoice;
@@ -186,9 +186,21 @@ impl<'a> Builder<'a> {
                 self.allow(&fd, Private::Tree(rights(wanted)))?;
                 (fd, agent)
             }
+            Source::Disk { size, mode } => {
+                let fd = disk::ext4(*size, *mode, agent, attributes & !mount::READ_ONLY).map_err(
+                    |source| EnforceError::Disk {
+                        path: at.to_owned(),
+                        source,
+                    },
+                )?;
+                self.allow(&fd, Private::Tree(rights(wanted)))?;
+                (fd, agent)
+            }
         };
         self.push(at, fd, place, Some(owner), attributes, wanted.row);
-        if let (Source::Tmpfs { size, .. }, Some(item)) = (&wanted.source, self.items.last_mut()) {
+        if let (Source::Tmpfs { size, .. } | Source::Disk { size, .. }, Some(item)) =
+            (&wanted.source, self.items.last_mut())
+        {
             item.bytes = Some(*size);
         }
         Ok(())

@@ -40,6 +40,15 @@ pub enum EnforceError {
         #[source]
         source: SysError,
     },
+    /// A store on the host's disk could not be made.
+    #[error("make the disk store `{path}`")]
+    Disk {
+        /// Where the agent would see it.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: super::disk::DiskError,
+    },
     /// A place for a mount, link or file does not exist and cannot be made.
     #[error("make a place for `{path}`{}", for_rule(.rule))]
     Place {
@@ -103,7 +112,11 @@ impl EnforceError {
     pub fn host_lacks_it(&self) -> bool {
         matches!(
             self,
-            Self::OpenGap(_) | Self::IdMap { .. } | Self::NoUid { .. } | Self::Landlock { .. }
+            Self::OpenGap(_)
+                | Self::IdMap { .. }
+                | Self::Disk { .. }
+                | Self::NoUid { .. }
+                | Self::Landlock { .. }
         )
     }
 }

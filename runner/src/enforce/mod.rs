@@ -10,6 +10,7 @@
 mod builder;
 pub mod canary;
 pub mod cgroup;
+mod disk;
 mod error;
 pub mod identity;
 pub mod idmap;

@@ -102,7 +102,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
             wall_time: None,
             open_files: Some(100),
             file_size: Some(1 << 20),
-            tmp: 1 << 20,
+            tmp: crate::policy::model::Store::Tmpfs(1 << 20),
             shm: 1 << 20,
             stop_signal: 15,
             stop_grace: Duration::from_secs(1),

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::sys::SysError;
 
 pub use cgroup::placement;
-pub use probe::Depth;
+pub use probe::{Depth, mkfs};
 pub use trial::lsm_line;
 
 /// Whether something is there, and how that is known.
@@ -107,6 +107,8 @@ pub struct Host {
     pub bpf_lsm: Capability,
     /// `/sys/kernel/security/lsm`, as far as it can be read.
     pub lsm_list: String,
+    /// An ext4 in a file can be made and mounted: `mkfs.ext4` and loop devices.
+    pub disk_store: Capability,
     /// Controllers of cgroup v2 that are available below `cgroup`.
     pub controllers: Vec<String>,
     /// The environment label of `/etc/lp-run/host.toml`, if any.
@@ -137,6 +139,7 @@ impl Host {
             open_tracepoints: Capability::Yes,
             bpf_lsm: Capability::Yes,
             lsm_list: "lockdown,capability,landlock,bpf".to_owned(),
+            disk_store: Capability::Yes,
             controllers: vec!["memory".to_owned(), "pids".to_owned(), "cpu".to_owned()],
             environment: None,
             uid_block: (2_000_000_000, 65_536),

@@ -50,6 +50,7 @@ impl Host {
             cgroup_bpf: trial::cgroup_bpf(placement.as_deref(), doctor),
             open_tracepoints: trial::open_tracepoints(doctor),
             bpf_lsm: trial::bpf_lsm(&lsm_list, doctor),
+            disk_store: disk_store(doctor),
             controllers: placement
                 .as_deref()
                 .map(cgroup::controllers)
@@ -180,6 +181,37 @@ fn mounts(tried: bool) -> Capability {
         false => build(),
     };
     Capability::of(result, Need::Privilege("CAP_SYS_ADMIN"))
+}
+
+/// Where `mkfs.ext4` is, whatever `PATH` says.
+pub fn mkfs() -> Option<&'static Path> {
+    let places = [
+        "/usr/sbin/mkfs.ext4",
+        "/sbin/mkfs.ext4",
+        "/usr/bin/mkfs.ext4",
+    ];
+    places
+        .map(Path::new)
+        .into_iter()
+        .find(|path| path.is_file())
+}
+
+fn disk_store(tried: bool) -> Capability {
+    if mkfs().is_none() {
+        return Capability::no("mkfs.ext4 is missing", "install e2fsprogs");
+    }
+    let control = Path::new("/dev/loop-control");
+    let usable = match tried {
+        true => File::options().read(true).write(true).open(control).is_ok(),
+        false => control.exists(),
+    };
+    match usable {
+        true => Capability::Yes,
+        false => Capability::no(
+            "loop devices cannot be used",
+            "use a kernel with CONFIG_BLK_DEV_LOOP, and give /dev/loop-control to the container",
+        ),
+    }
 }
 
 /// The active LSMs; before a run only where the list is at hand.

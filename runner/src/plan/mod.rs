@@ -166,6 +166,13 @@ pub enum Source {
         /// Permission bits of its root.
         mode: u32,
     },
+    /// A fresh ext4 on the host's disk, owned by the agent.
+    Disk {
+        /// Bytes.
+        size: u64,
+        /// Permission bits of its root.
+        mode: u32,
+    },
     /// A new devpts instance.
     Devpts,
     /// `proc` with `hidepid=invisible`, mounted from inside the pid namespace.

@@ -9,7 +9,7 @@ use super::syscalls::{Profile, Syscalls};
 use super::takeaway::{FILE_DENY, FILE_DENY_PATTERN};
 use super::{Gap, Namespace, Network, Protection, State};
 use crate::host::{Capability, Host};
-use crate::policy::model::{Policy, RuleInfo, UserChoice, Verb, ViewChoice};
+use crate::policy::model::{Policy, RuleInfo, Store, UserChoice, Verb, ViewChoice};
 
 /// Names that may be accepted to miss.
 pub const DEGRADABLE: &[&str] = &[
@@ -386,7 +386,22 @@ impl Judge<'_> {
 
     fn limits(&mut self, policy: &Policy) {
         let limits = &policy.limits;
-        if limits.open_files.is_some() || limits.file_size.is_some() {
+        let rlimits = limits.open_files.is_some() || limits.file_size.is_some();
+        if let Store::Disk(_) = limits.tmp {
+            let host = self.host;
+            self.require("resource-limits", &host.disk_store);
+            // There is nothing weaker to put in its place.
+            if let Some(gap) = self.gaps.last_mut()
+                && !host.disk_store.yes()
+            {
+                gap.acceptable = false;
+            }
+            let (mechanism, detail) = match rlimits {
+                true => ("rlimit, ext4", "open_files, file_size, sizes of stores"),
+                false => ("ext4", "sizes of stores"),
+            };
+            self.needed("resource-limits", mechanism, detail);
+        } else if rlimits {
             self.needed(
                 "resource-limits",
                 "rlimit",
@@ -492,6 +507,14 @@ mod tests {
             take(&mut host);
             assert_eq!(open(&plan_on(working(), &host)), [expected]);
         }
+        let mut host = Host::emulated(7);
+        host.disk_store = NO;
+        assert_eq!(open(&plan_on(working(), &host)), [""; 0]);
+        let mut on_disk = working();
+        on_disk.limits.tmp = Store::Disk(1 << 30);
+        let plan = plan_on(on_disk, &host);
+        assert_eq!(open(&plan), ["resource-limits"]);
+        assert!(!plan.gaps[0].acceptable, "there is nothing weaker");
         let mut host = Host::emulated(7);
         host.network_namespace = NO;
         assert_eq!(open(&plan_on(working(), &host)), [""; 0]);

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::{Namespace, Plan, Rights, Rule, RuleKind, State, syscalls};
-use crate::policy::model::{HomeChoice, Target, UserChoice, ViewChoice};
+use crate::policy::model::{HomeChoice, Store, Target, UserChoice, ViewChoice};
 
 pub use super::render_json::json;
 
@@ -262,7 +262,10 @@ fn limits(plan: &Plan, page: &mut Page) {
     page.entry("syscalls", &format!("{profile} profile: {count} refusals"));
     let limits = &plan.policy.limits;
     let mut words = vec![
-        format!("tmp={}", bytes(limits.tmp)),
+        match limits.tmp {
+            Store::Tmpfs(size) => format!("tmp={}", bytes(size)),
+            Store::Disk(size) => format!("tmp=disk:{}", bytes(size)),
+        },
         format!("shm={}", bytes(limits.shm)),
     ];
     words.extend(

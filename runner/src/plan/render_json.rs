@@ -8,7 +8,7 @@ use lp_run_common::network::{Candidate, PROTOCOL_TCP, PROTOCOL_UDP, VERDICT_ALLO
 use serde_json::{Value, json};
 
 use super::{Plan, Prefix, Row, Source, syscalls};
-use crate::policy::model::{HomeChoice, Policy, UserChoice, ViewChoice};
+use crate::policy::model::{HomeChoice, Policy, Store, UserChoice, ViewChoice};
 
 /// The whole plan.
 pub fn json(plan: &Plan) -> Value {
@@ -123,6 +123,7 @@ fn view(plan: &Plan) -> Value {
                 Source::Cover => "cover",
                 Source::Dev => "dev",
                 Source::Tmpfs { .. } => "tmpfs",
+                Source::Disk { .. } => "disk",
                 Source::Devpts => "devpts",
                 Source::Proc => "proc",
             },
@@ -195,7 +196,10 @@ fn limits(policy: &Policy) -> Value {
         "wall_time": limits.wall_time.map(|time| time.as_secs()),
         "open_files": limits.open_files,
         "file_size": limits.file_size,
-        "tmp": limits.tmp,
+        "tmp": match limits.tmp {
+            Store::Tmpfs(size) => json!({"store": "tmpfs", "size": size}),
+            Store::Disk(size) => json!({"store": "disk", "size": size}),
+        },
         "shm": limits.shm,
         "stop_signal": limits.stop_signal,
         "stop_grace": limits.stop_grace.as_secs(),

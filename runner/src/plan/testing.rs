@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::policy::facts::{Ancestor, Kind, Object, User};
 use crate::policy::model::{
     Audit, Endpoint, FileRule, HomeChoice, Identity, Limits, ListenRule, NetworkRule, Place,
-    Policy, Protocol, RuleInfo, Target, Task, UnixRule, UserChoice, Verb, ViewChoice,
+    Policy, Protocol, RuleInfo, Store, Target, Task, UnixRule, UserChoice, Verb, ViewChoice,
 };
 
 /// The caller of every test policy.
@@ -51,7 +51,7 @@ pub fn policy() -> Policy {
             wall_time: None,
             open_files: None,
             file_size: None,
-            tmp: 512 << 20,
+            tmp: Store::Tmpfs(512 << 20),
             shm: 64 << 20,
             stop_signal: 15,
             stop_grace: Duration::from_secs(10),

@@ -12,7 +12,7 @@ use super::files::{Origin, Spot};
 use super::generated;
 use super::{Generated, IdMap, Mask, Mount, Rights, Row, Source, View};
 use crate::policy::facts::{Kind, Object};
-use crate::policy::model::{HomeChoice, Policy, Target, Verb, ViewChoice};
+use crate::policy::model::{HomeChoice, Policy, Store, Target, Verb, ViewChoice};
 
 /// Where the agent reads what was denied: the run's own directory.
 pub const SELF_DIR: &str = "/run/lp-run/self";
@@ -60,6 +60,7 @@ const READ_WRITE: Rights = Rights {
 pub(super) fn own_places(policy: &Policy) -> Vec<OwnPlace> {
     let limits = &policy.limits;
     let tmpfs = |size, mode| Some(Source::Tmpfs { size, mode });
+    let tmp = || Some(stored(limits.tmp, 0o1777));
     let mut places = vec![
         // A device node works on a read-only mount; only names cannot change there.
         OwnPlace {
@@ -69,8 +70,8 @@ pub(super) fn own_places(policy: &Policy) -> Vec<OwnPlace> {
         OwnPlace::new("/dev/pts", READ_WRITE, Some(Source::Devpts)),
         OwnPlace::new("/dev/shm", READ_WRITE, tmpfs(limits.shm, 0o1777)),
         OwnPlace::new("/proc", READ, Some(Source::Proc)),
-        OwnPlace::new("/tmp", READ_WRITE, tmpfs(limits.tmp, 0o1777)),
-        OwnPlace::new("/var/tmp", READ_WRITE, tmpfs(limits.tmp, 0o1777)),
+        OwnPlace::new("/tmp", READ_WRITE, tmp()),
+        OwnPlace::new("/var/tmp", READ_WRITE, tmp()),
     ];
     if policy.identity.view == ViewChoice::Host {
         places.push(OwnPlace::new("/run", READ, tmpfs(RUN_BYTES, 0o755)));
@@ -108,8 +109,8 @@ pub(super) fn own_places(policy: &Policy) -> Vec<OwnPlace> {
 }
 
 /// A private directory: a part of the place around it where that has the same attributes,
-/// else a tmpfs of its own.
-fn add_private(places: &mut Vec<OwnPlace>, path: &Path, exec: bool, size: u64) {
+/// else a store of its own.
+fn add_private(places: &mut Vec<OwnPlace>, path: &Path, exec: bool, store: Store) {
     if let Some(same) = places.iter_mut().find(|place| place.path == path) {
         same.no_exec &= !exec;
         return;
@@ -123,10 +124,17 @@ fn add_private(places: &mut Vec<OwnPlace>, path: &Path, exec: bool, size: u64) {
         path: path.to_owned(),
         rights: READ_WRITE,
         directory: true,
-        source: (!inside).then_some(Source::Tmpfs { size, mode: 0o700 }),
+        source: (!inside).then(|| stored(store, 0o700)),
         read_only: false,
         no_exec: !exec,
     });
+}
+
+fn stored(store: Store, mode: u32) -> Source {
+    match store {
+        Store::Tmpfs(size) => Source::Tmpfs { size, mode },
+        Store::Disk(size) => Source::Disk { size, mode },
+    }
 }
 
 /// Bytes of the `/run` that covers the host's: room for mount points.

@@ -204,6 +204,15 @@ pub struct Identity {
     pub view: ViewChoice,
 }
 
+/// What a private place lies on, and its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In memory.
+    Tmpfs(u64),
+    /// On the host's disk.
+    Disk(u64),
+}
+
 /// `[limits]`, as far as this version enforces them.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -213,8 +222,8 @@ pub struct Limits {
     pub open_files: Option<u64>,
     /// `RLIMIT_FSIZE`, bytes.
     pub file_size: Option<u64>,
-    /// Bytes of the private `/tmp` (and `/var/tmp`, `${HOME}` when temp).
-    pub tmp: u64,
+    /// The private `/tmp` (and `/var/tmp`, `${HOME}` when temp).
+    pub tmp: Store,
     /// Bytes of the private `/dev/shm`.
     pub shm: u64,
     /// Signal number that asks the agent to end.

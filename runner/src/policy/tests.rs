@@ -54,7 +54,10 @@ fn the_shortest_policy_has_every_default() {
     let policy = loads("");
     assert_eq!(policy.identity.user, UserChoice::Dynamic);
     assert_eq!(policy.home, PathBuf::from("/home/agent"));
-    assert_eq!(policy.limits.tmp, 512 << 20);
+    assert_eq!(
+        policy.limits.tmp,
+        crate::policy::model::Store::Tmpfs(512 << 20)
+    );
     let defaults: Vec<_> = policy
         .defaults
         .iter()

@@ -14,6 +14,7 @@ pub mod fault;
 #[cfg(test)]
 pub mod fork;
 pub mod landlock;
+pub mod loop_device;
 pub mod loopback;
 pub mod message;
 pub mod mount;

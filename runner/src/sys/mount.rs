@@ -139,6 +139,14 @@ pub fn mount_filesystem(context: impl AsFd, attributes: u64) -> Result<OwnedFd, 
     descriptor("fsmount", result)
 }
 
+/// The root of a mount as a directory that can be worked in.
+pub fn reopen_directory(mount: impl AsFd) -> Result<OwnedFd, SysError> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: an open descriptor and a NUL-terminated string.
+    let result = unsafe { libc::openat(mount.as_fd().as_raw_fd(), c".".as_ptr(), flags) };
+    descriptor("openat", result.into())
+}
+
 /// Adds attributes to a mount, and to those below it when `recursive`; the propagation of a
 /// changed mount becomes private, so that later mounts of the host do not appear in it.
 /// See mount_setattr(2).

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::error::{nearest, quote};
-use super::super::model::{Audit, Degrade, FileRule, Limits, Verb};
+use super::super::model::{Audit, Degrade, FileRule, Limits, Store, Verb};
 use super::super::quantity;
 use super::super::tree::At;
 use super::{Resolver, paths};
@@ -29,7 +29,9 @@ const ACCEPTABLE: [&str; 8] = [
     "audit",
 ];
 /// Bytes of the private `/tmp`.
-const TMP: u64 = 512 << 20;
+const TMP: Store = Store::Tmpfs(512 << 20);
+/// The smallest ext4 that is of any use.
+const LEAST_DISK: u64 = 8 << 20;
 /// Bytes of the private `/dev/shm`.
 const SHM: u64 = 64 << 20;
 /// Between the request to end and the kill.
@@ -123,7 +125,7 @@ impl Resolver<'_> {
         let file_size = self.scalar(|schema| schema.limits.file_size.as_ref());
         let file_size = file_size.and_then(|text| self.measured(&text, quantity::size));
         let tmp = self.scalar(|schema| schema.limits.tmp.as_ref());
-        let tmp = self.or_default("limits.tmp", "tmpfs:512M", tmp, tmp_size, TMP);
+        let tmp = self.or_default("limits.tmp", "tmpfs:512M", tmp, store, TMP);
         let shm = self.scalar(|schema| schema.limits.shm.as_ref());
         let shm = self.or_default("limits.shm", "64M", shm, quantity::size, SHM);
         let signal = self.scalar(|schema| schema.limits.stop_signal.as_ref());
@@ -328,12 +330,17 @@ pub fn covers(rule: &FileRule, path: &Path) -> bool {
     })
 }
 
-fn tmp_size(text: &str) -> Result<u64, String> {
+fn store(text: &str) -> Result<Store, String> {
     match text.split_once(':') {
-        Some(("tmpfs", size)) => quantity::size(size),
-        Some(("disk", _)) => Err("is not in this version; write \"tmpfs:SIZE\"".to_owned()),
-        Some(_) => Err("is no kind of store; write \"tmpfs:512M\"".to_owned()),
-        None => quantity::size(text),
+        Some(("tmpfs", size)) => quantity::size(size).map(Store::Tmpfs),
+        Some(("disk", size)) => match quantity::size(size)? {
+            size if size < LEAST_DISK => {
+                Err("is too small for a file system; write at least \"disk:8M\"".to_owned())
+            }
+            size => Ok(Store::Disk(size)),
+        },
+        Some(_) => Err("is no kind of store; write \"tmpfs:512M\" or \"disk:10G\"".to_owned()),
+        None => quantity::size(text).map(Store::Tmpfs),
     }
 }
 

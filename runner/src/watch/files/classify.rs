@@ -65,8 +65,9 @@ impl<'a> Tree<'a> {
     /// The plan's.
     pub fn of(plan: &'a Plan) -> Self {
         let mounts = plan.view.mounts.iter().filter(|mount| mount.row.is_none());
-        let (writable, own): (Vec<_>, Vec<_>) = mounts
-            .partition(|mount| matches!(mount.source, Source::Tmpfs { .. }) && !mount.read_only);
+        let (writable, own): (Vec<_>, Vec<_>) = mounts.partition(|mount| {
+            matches!(mount.source, Source::Tmpfs { .. } | Source::Disk { .. }) && !mount.read_only
+        });
         let files = plan.view.files.iter().map(|file| file.0.as_path());
         Self {
             anchors: &plan.anchors,
