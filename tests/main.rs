@@ -31,3 +31,6 @@ mod disk;
 
 // A layer left out, a process killed: what must hold when something fails in the middle.
 mod faults;
+
+// A terminal with a shell and its jobs, pipelines, sockets and descriptors.
+mod terminal;

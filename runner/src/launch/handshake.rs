@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What parent, shim and agent say to each other while the run is built, and what the shim
-//! says later.
+//! What parent, shim and agent say to each other while the run is built, and what parent and
+//! shim say later.
 //!
 //! The shim talks over a socket pair that keeps messages apart and can carry a descriptor
 //! (sockets made inside the run's network namespace travel this way); the agent writes to a
@@ -24,6 +24,9 @@ const KIND_SIGNALED: u32 = 4;
 const KIND_CONFINED: u32 = 5;
 const KIND_EVIDENCE: u32 = 6;
 const KIND_EXECUTING: u32 = 7;
+const KIND_STOPPED: u32 = 8;
+const KIND_SIGNAL: u32 = 9;
+const KIND_CONTINUE: u32 = 10;
 
 /// A set-up step that failed in shim or agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,20 @@ pub enum FromShim {
     Agent(OwnedFd),
     /// The agent's process is over.
     Ended(Ended),
+    /// This signal stopped the agent's process.
+    Stopped(i32),
+}
+
+/// What the parent asks of the shim once the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToShim {
+    /// A signal to the agent's process group.
+    Signal(i32),
+    /// Make it the foreground group of the run's terminal, or a background one, and continue it.
+    Continue {
+        /// Whether it may read the terminal.
+        foreground: bool,
+    },
 }
 
 /// What the agent says before it becomes the program.
@@ -149,6 +166,38 @@ pub fn shim_ended(socket: BorrowedFd<'_>, ended: Ended) -> Result<(), SysError> 
     message::send(socket, &encode([kind, 0, value as u32, 0]), None)
 }
 
+/// The shim reports a stop of the agent. Without waiting: an agent that is stopped and continued
+/// all the time must not hold the shim up, and a parent with that much to read knows already.
+pub fn shim_stopped(socket: BorrowedFd<'_>, signal: i32) {
+    let _ = message::send_at_once(socket, &encode([KIND_STOPPED, 0, signal as u32, 0]));
+}
+
+/// The parent asks the shim for something.
+pub fn ask_shim(socket: BorrowedFd<'_>, request: ToShim) -> Result<(), SysError> {
+    let (kind, value) = match request {
+        ToShim::Signal(signal) => (KIND_SIGNAL, signal as u32),
+        ToShim::Continue { foreground } => (KIND_CONTINUE, u32::from(foreground)),
+    };
+    message::send(socket, &encode([kind, 0, value, 0]), None)
+}
+
+/// The shim reads one request of the parent; `None`: it is gone.
+pub fn receive_from_parent(socket: BorrowedFd<'_>) -> Result<Option<ToShim>, HandshakeError> {
+    let mut bytes = [0; 16];
+    let (length, _) = message::receive(socket, &mut bytes).map_err(HandshakeError::Channel)?;
+    if length == 0 {
+        return Ok(None);
+    }
+    let [kind, _, value, _] = decode(&bytes).unwrap_or_default();
+    match kind {
+        KIND_SIGNAL => Ok(Some(ToShim::Signal(value as i32))),
+        KIND_CONTINUE => Ok(Some(ToShim::Continue {
+            foreground: value != 0,
+        })),
+        _ => Err(HandshakeError::Garbled { kind, length }),
+    }
+}
+
 /// The parent reads one message of the shim; `None`: it is gone.
 pub fn receive_from_shim(socket: BorrowedFd<'_>) -> Result<Option<FromShim>, HandshakeError> {
     let mut bytes = [0; MESSAGE_BYTES];
@@ -165,6 +214,7 @@ pub fn receive_from_shim(socket: BorrowedFd<'_>) -> Result<Option<FromShim>, Han
         (KIND_AGENT, Some(pidfd)) => Some(FromShim::Agent(pidfd)),
         (KIND_EXITED, None) => Some(FromShim::Ended(Ended::Exited(value))),
         (KIND_SIGNALED, None) => Some(FromShim::Ended(Ended::Signaled(value))),
+        (KIND_STOPPED, None) => Some(FromShim::Stopped(value)),
         _ => None,
     };
     message.map(Some).ok_or(HandshakeError::Garbled {
@@ -293,6 +343,34 @@ mod tests {
         assert!(matches!(next(), Some(FromAgent::Evidence(it)) if it == evidence));
         assert!(matches!(next(), Some(FromAgent::Executing)));
         assert!(next().is_none());
+    }
+
+    #[test]
+    fn what_the_parent_asks_arrives_and_a_stop_comes_back() {
+        let (parent, shim) = pair();
+        let requests = [
+            ToShim::Signal(libc::SIGINT),
+            ToShim::Continue { foreground: true },
+            ToShim::Continue { foreground: false },
+        ];
+        for request in requests {
+            ask_shim(parent.as_fd(), request).expect("send");
+            let got = receive_from_parent(shim.as_fd()).expect("receive");
+            assert_eq!(got, Some(request));
+        }
+        message::send(parent.as_fd(), &[0; 16], None).expect("send");
+        assert!(receive_from_parent(shim.as_fd()).is_err());
+        shim_stopped(shim.as_fd(), libc::SIGTTIN);
+        let got = receive_from_shim(parent.as_fd()).expect("receive");
+        assert!(matches!(got, Some(FromShim::Stopped(libc::SIGTTIN))));
+    }
+
+    #[test]
+    fn a_parent_that_does_not_listen_does_not_hold_the_shim_up() {
+        let (_parent, shim) = pair();
+        for _ in 0..10_000 {
+            shim_stopped(shim.as_fd(), libc::SIGTSTP);
+        }
     }
 
     #[test]

@@ -7,9 +7,11 @@
 
 mod agent;
 pub mod confinement;
+mod console;
 mod done;
 pub mod error;
 pub mod handshake;
+mod job;
 mod relay;
 pub mod running;
 mod shim;
@@ -17,6 +19,7 @@ pub mod signals;
 mod start;
 pub mod stdio;
 pub mod step;
+mod stream;
 mod terminal;
 #[cfg(test)]
 mod tests;

@@ -4,34 +4,30 @@
 //! how many servers are told to stop.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, SFlag, fstat};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use nix::sys::stat::Mode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::console::Console;
 use super::stdio::{Relayed, Route, Stdio, reopen};
-use super::terminal::{OwnTerminal, RawMode};
-use crate::sys::readiness::watch;
-use crate::sys::{SysError, descriptor, message, terminal};
-
-/// Most bytes on the way in one direction.
-const BUFFER_BYTES: usize = 64 * 1024;
+use super::stream::{Kind, Progress, Stream};
+use super::terminal::OwnTerminal;
+use crate::sys::descriptor;
 
 /// The relays of a run. Dropping them ends them and restores the terminal.
 #[derive(Debug)]
 pub(super) struct Relays {
+    /// The operator's terminal, where the run has one.
+    pub console: Option<Console>,
     inputs: Vec<JoinHandle<()>>,
     outputs: Vec<JoinHandle<()>>,
-    moved: Arc<AtomicU64>,
-    raw: Option<RawMode>,
+    progress: Arc<Progress>,
 }
 
 impl Relays {
@@ -39,10 +35,10 @@ impl Relays {
     pub fn start(stdio: Stdio) -> io::Result<Self> {
         let Relayed { routes, terminal } = stdio.relayed();
         let mut relays = Self {
+            console: None,
             inputs: Vec::new(),
             outputs: Vec::new(),
-            moved: Arc::default(),
-            raw: None,
+            progress: Arc::default(),
         };
         for route in routes {
             relays.add_route(route)?;
@@ -60,18 +56,18 @@ impl Relays {
         let mut delivered = true;
         for mut output in std::mem::take(&mut self.outputs) {
             loop {
-                let before = self.moved.load(Ordering::Relaxed);
+                let before = self.progress.moved();
                 if timeout(patience, &mut output).await.is_ok() {
                     break;
                 }
-                if self.moved.load(Ordering::Relaxed) == before {
+                if self.progress.moved() == before {
                     output.abort();
                     delivered = false;
                     break;
                 }
             }
         }
-        self.raw = None;
+        self.console = None;
         delivered
     }
 
@@ -82,19 +78,20 @@ impl Relays {
             outside,
             inside,
         } = route;
-        let socket = is_socket(&outside);
-        let outside = if socket { outside } else { reopen(outside) };
-        let outside = Pipe::new(outside, socket)?;
-        let inside = Pipe::new(inside, false)?;
-        let moved = Arc::clone(&self.moved);
+        let outside = match Kind::of_given(&outside) {
+            Kind::Socket => Stream::new(outside, Kind::Socket)?,
+            kind => Stream::new(reopen(outside), kind)?,
+        };
+        let inside = Stream::new(inside, Kind::Own)?;
+        let progress = Arc::clone(&self.progress);
         if number == 0 {
             self.inputs.push(tokio::spawn(async move {
-                outside.copy_to(&inside, &moved).await;
+                outside.copy_to(&inside, &progress).await;
                 let_go(given);
             }));
         } else {
             self.outputs.push(tokio::spawn(async move {
-                inside.copy_to(&outside, &moved).await;
+                inside.copy_to(&outside, &progress).await;
                 // stderr stays: lp-run itself may have something to say.
                 if number == 1 {
                     let_go(given);
@@ -105,29 +102,17 @@ impl Relays {
     }
 
     fn add_terminal(&mut self, own: OwnTerminal) -> io::Result<()> {
-        let reads = own.reads && own.in_foreground();
-        if reads {
-            self.raw = Some(own.raw()?);
-        }
-        let master = Arc::new(Pipe::new(own.master, false)?);
-        let operator = Arc::new(Pipe::new(own.operator, false)?);
-        if reads {
-            let (from, to, moved) = (operator.clone(), master.clone(), self.moved.clone());
-            self.inputs
-                .push(tokio::spawn(async move { from.copy_to(&to, &moved).await }));
-        }
         let mut resized = signal(SignalKind::window_change())?;
-        let (from, to) = (operator.clone(), master.clone());
+        let console = Console::new(own, Arc::clone(&self.progress))?;
+        self.inputs.push(tokio::spawn(console.keyboard()));
+        self.outputs.push(tokio::spawn(console.screen()));
+        let resize = console.resizer();
         self.inputs.push(tokio::spawn(async move {
             while resized.recv().await.is_some() {
-                // A terminal that is gone has no size any more.
-                let _ = terminal::copy_window_size(from.as_fd(), to.as_fd());
+                resize();
             }
         }));
-        let moved = self.moved.clone();
-        self.outputs.push(tokio::spawn(async move {
-            master.copy_to(&operator, &moved).await
-        }));
+        self.console = Some(console);
         Ok(())
     }
 }
@@ -147,91 +132,4 @@ fn let_go(given: RawFd) {
         // Where this fails the peer sees the end later, when lp-run exits.
         let _ = descriptor::duplicate_onto(null.as_fd(), given);
     }
-}
-
-fn is_socket(fd: &OwnedFd) -> bool {
-    let mode = fstat(fd).map_or(0, |stat| stat.st_mode);
-    SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFSOCK
-}
-
-/// One end of a relay.
-#[derive(Debug)]
-struct Pipe {
-    fd: AsyncFd<OwnedFd>,
-    /// Read and written without waiting by a flag of the call: its description is shared with
-    /// the caller and keeps its own flags.
-    socket: bool,
-}
-
-impl Pipe {
-    fn new(fd: OwnedFd, socket: bool) -> io::Result<Self> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        Ok(Self {
-            fd: watch(fd, interest)?,
-            socket,
-        })
-    }
-
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.fd.get_ref().as_fd()
-    }
-
-    /// Copies until one side ends. The caller drops both ends then, and so each side learns of
-    /// the other's end.
-    async fn copy_to(&self, to: &Self, moved: &AtomicU64) {
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            let count = tokio::select! {
-                count = self.read(&mut buffer) => count,
-                // Nobody reads any more: no sense in taking more from the source.
-                () = to.closed() => return,
-            };
-            let Ok(count @ 1..) = count else { return };
-            if to.write_all(&buffer[..count]).await.is_err() {
-                return;
-            }
-            moved.fetch_add(count as u64, Ordering::Relaxed);
-        }
-    }
-
-    async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.fd
-            .async_io(Interest::READABLE, |fd| {
-                let result = if self.socket {
-                    message::receive_stream(fd.as_fd(), buffer)
-                } else {
-                    descriptor::read(fd.as_raw_fd(), buffer)
-                };
-                result.map_err(into_io)
-            })
-            .await
-    }
-
-    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let count = self
-                .fd
-                .async_io(Interest::WRITABLE, |fd| {
-                    let result = if self.socket {
-                        message::send_stream(fd.as_fd(), bytes)
-                    } else {
-                        descriptor::write(fd.as_raw_fd(), bytes)
-                    };
-                    result.map_err(into_io)
-                })
-                .await?;
-            bytes = &bytes[count..];
-        }
-        Ok(())
-    }
-
-    /// Waits until the reader of this pipe is gone.
-    async fn closed(&self) {
-        // An error of the wait itself ends the copy too.
-        let _ = self.fd.ready(Interest::ERROR).await;
-    }
-}
-
-fn into_io(error: SysError) -> io::Error {
-    error.source
 }

@@ -30,6 +30,10 @@ pub struct Launched {
     pub(super) agent: OwnedFd,
     /// A short program may have come and gone by now.
     pub(super) over: Option<Ended>,
+    /// Or have been stopped.
+    pub(super) stopped: Option<i32>,
+    /// Whether it has started in the foreground of its terminal.
+    pub(super) in_front: bool,
     pub(super) shim: Child,
     pub(super) ends: Ends,
     pub(super) stdio: Stdio,
@@ -57,9 +61,10 @@ impl Launched {
             death,
             kill,
             events,
+            freeze,
             ..
         } = self.ends;
-        let running = Running {
+        let mut running = Running {
             agent: self.agent,
             shim_pid: self.shim.pid,
             shim: watch(self.shim.pidfd, Interest::READABLE)?,
@@ -67,9 +72,13 @@ impl Launched {
             _death: death,
             kill,
             events,
+            freeze,
             relays,
             over: self.over.map(End::Program),
+            stopped: self.stopped,
+            in_front: self.in_front,
         };
+        running.catch_up();
         Ok((running, signals))
     }
 }
@@ -98,35 +107,54 @@ pub struct Running {
     agent: OwnedFd,
     shim_pid: i32,
     shim: AsyncFd<OwnedFd>,
-    control: AsyncFd<OwnedFd>,
+    pub(super) control: AsyncFd<OwnedFd>,
     /// As long as this is open, lp-run lives for the shim.
     _death: OwnedFd,
     kill: OwnedFd,
     events: OwnedFd,
-    relays: Relays,
+    pub(super) freeze: OwnedFd,
+    pub(super) relays: Relays,
     over: Option<End>,
+    /// The program was stopped by this signal, and nothing came of it yet.
+    pub(super) stopped: Option<i32>,
+    /// Whether the program is in the foreground of its terminal.
+    pub(super) in_front: bool,
 }
 
 impl Running {
-    /// Waits for the end of the program's main process. May be dropped and called again; after
-    /// the end it answers at once.
+    /// Waits for the end of the program's main process, and does what its stops ask for. May be
+    /// dropped and called again; after the end it answers at once.
     pub async fn ended(&mut self) -> End {
-        if let Some(end) = self.over {
-            return end;
+        loop {
+            if let Some(end) = self.over {
+                return end;
+            }
+            if let Some(signal) = self.stopped {
+                self.suspend(signal).await;
+                self.stopped = None;
+            }
+            match self.hear().await {
+                Heard::Stopped(signal) => self.stopped = Some(signal),
+                Heard::End(end) => self.over = Some(end),
+            }
         }
-        let end = tokio::select! {
+    }
+
+    async fn hear(&self) -> Heard {
+        tokio::select! {
             biased;
-            end = message(&self.control) => end,
+            heard = message(&self.control) => heard,
             _ = self.shim.readable() => {
-                // The last message may have come with the end.
-                match receive_from_shim(self.control.get_ref().as_fd()) {
-                    Ok(Some(FromShim::Ended(ended))) => End::Program(ended),
-                    _ => End::ShimDied,
+                // The last messages may have come with the end.
+                loop {
+                    match receive_from_shim(self.control.get_ref().as_fd()) {
+                        Ok(Some(FromShim::Ended(ended))) => break Heard::End(End::Program(ended)),
+                        Ok(Some(_)) => (),
+                        _ => break Heard::End(End::ShimDied),
+                    }
                 }
             }
-        };
-        self.over = Some(end);
-        end
+        }
     }
 
     /// Sends `signal` to the program's main process. One that is gone is no error.
@@ -190,17 +218,24 @@ impl Running {
     }
 }
 
-async fn message(control: &AsyncFd<OwnedFd>) -> End {
+/// What the shim says of a program that runs.
+enum Heard {
+    Stopped(i32),
+    End(End),
+}
+
+async fn message(control: &AsyncFd<OwnedFd>) -> Heard {
     loop {
         let Ok(mut guard) = control.readable().await else {
-            return End::ShimDied;
+            return Heard::End(End::ShimDied);
         };
         match receive_from_shim(control.get_ref().as_fd()) {
-            Ok(Some(FromShim::Ended(ended))) => return End::Program(ended),
+            Ok(Some(FromShim::Ended(ended))) => return Heard::End(End::Program(ended)),
+            Ok(Some(FromShim::Stopped(signal))) => return Heard::Stopped(signal),
             Ok(Some(_)) => (),
-            Ok(None) => return End::ShimDied,
+            Ok(None) => return Heard::End(End::ShimDied),
             Err(error) if error.would_block() => guard.clear_ready(),
-            Err(_) => return End::ShimDied,
+            Err(_) => return Heard::End(End::ShimDied),
         }
     }
 }

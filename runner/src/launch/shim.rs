@@ -13,12 +13,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{Pid, setpgid, setsid, tcsetpgrp};
+use nix::unistd::{Pid, getpgrp, setpgid, setsid, tcsetpgrp};
 
 use super::agent::Agent;
 use super::confinement::Confinement;
 use super::done::{applied, at, call};
-use super::handshake::{self, Failure};
+use super::handshake::{self, Failure, ToShim};
 use super::step::Step;
 use crate::sys::clone::{Child, clone3};
 use crate::sys::process::{Waited, wait_any};
@@ -45,6 +45,8 @@ pub(super) struct Shim<'a, C> {
     pub kill: BorrowedFd<'a>,
     /// Slave of the run's pty.
     pub terminal: Option<BorrowedFd<'a>>,
+    /// Whether the agent starts in the foreground of that terminal.
+    pub foreground: bool,
     /// `/dev/null`, for descriptors 0 to 2.
     pub null: BorrowedFd<'a>,
     /// Whether the network namespace is new.
@@ -83,7 +85,7 @@ impl<C: Confinement> Shim<'_, C> {
             Step::CloneAgent,
             clone3(0, self.agent_cgroup, || self.agent.run()),
         )?;
-        self.foreground(agent.pid)?;
+        self.own_group(agent.pid)?;
         self.let_go(&agent, &signals)?;
         call(
             Step::CloneAgent,
@@ -109,13 +111,24 @@ impl<C: Confinement> Shim<'_, C> {
     }
 
     /// Shim and agent both make the group, so that it exists whoever comes first.
-    fn foreground(&self, agent: i32) -> Result<(), Failure> {
-        let agent = Pid::from_raw(agent);
-        at(Step::ProcessGroup, setpgid(agent, agent))?;
-        match self.terminal {
-            Some(terminal) => at(Step::Foreground, tcsetpgrp(terminal, agent)),
-            None => Ok(()),
-        }
+    fn own_group(&self, agent: i32) -> Result<(), Failure> {
+        let pid = Pid::from_raw(agent);
+        at(Step::ProcessGroup, setpgid(pid, pid))?;
+        at(Step::Foreground, self.give_terminal(agent, self.foreground))
+    }
+
+    /// Makes the agent's group the terminal's foreground group, or the shim's own, which never
+    /// reads: then the agent is stopped where it would read, as in any background.
+    fn give_terminal(&self, agent: i32, foreground: bool) -> nix::Result<()> {
+        let Some(terminal) = self.terminal else {
+            return Ok(());
+        };
+        let group = match foreground {
+            true => Pid::from_raw(agent),
+            false => getpgrp(),
+        };
+        // SIGTTOU is blocked here: a leader in the background may do this.
+        tcsetpgrp(terminal, group)
     }
 
     /// Closes all that the shim no longer needs: also the ends that belong to the agent, or
@@ -158,6 +171,7 @@ impl<C: Confinement> Shim<'_, C> {
             let mut fds = [
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.death, PollFlags::POLLIN),
+                PollFd::new(self.control, PollFlags::POLLIN),
             ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => (),
@@ -166,11 +180,34 @@ impl<C: Confinement> Shim<'_, C> {
             if fds[1].any().unwrap_or(true) {
                 return self.take_down();
             }
+            if fds[2].any().unwrap_or(true) && !self.serve(agent, agent_is_over) {
+                return self.take_down();
+            }
             while let Ok(Some(_)) = signals.read_signal() {}
             match self.reap(agent, &mut agent_is_over) {
                 Waited::NoChild if agent_is_over => return 0,
                 _ => (),
             }
+        }
+    }
+
+    /// Does what the parent asks; `false`: it is gone.
+    fn serve(&self, agent: &Child, agent_is_over: bool) -> bool {
+        loop {
+            let signal = match handshake::receive_from_parent(self.control) {
+                // Its number may be another's by now.
+                Ok(Some(_)) if agent_is_over => continue,
+                Ok(Some(ToShim::Signal(signal))) => signal,
+                Ok(Some(ToShim::Continue { foreground })) => {
+                    // A terminal that was hung up belongs to nobody.
+                    let _ = self.give_terminal(agent.pid, foreground);
+                    libc::SIGCONT
+                }
+                Ok(None) => return false,
+                Err(error) => return error.would_block(),
+            };
+            // A group that its leader has left is gone, or nobody's business.
+            let _ = process::signal_group(agent.pid, signal);
         }
     }
 
@@ -188,10 +225,8 @@ impl<C: Confinement> Shim<'_, C> {
                         }
                     }
                 }
-                // There is no job control yet: a program stopped from its own keyboard could
-                // not be continued by anybody.
-                Ok(Waited::Stopped(pid, libc::SIGTSTP)) if pid == agent.pid => {
-                    let _ = process::pidfd_send_signal(agent.pidfd.as_fd(), libc::SIGCONT);
+                Ok(Waited::Stopped(pid, signal)) if pid == agent.pid => {
+                    handshake::shim_stopped(self.control, signal);
                 }
                 Ok(Waited::Stopped(..)) => (),
                 Ok(answer) => return answer,

@@ -11,8 +11,10 @@ use tokio::signal::unix::{self, SignalKind};
 
 use crate::sys::process::is_ignored;
 
-/// What is handed on.
-const FORWARDED: [Signal; 6] = [
+/// What is handed on. SIGTSTP and SIGCONT go with the rest: who stops lp-run means the program.
+const FORWARDED: [Signal; 8] = [
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,

@@ -84,7 +84,8 @@ pub fn start<C: Confinement>(
     })?;
     outlive_the_agent();
     reached(Step::Channels);
-    let shim = clone_shim(&launch, &ends, shim_ends)?;
+    let in_front = launch.stdio.foreground();
+    let shim = clone_shim(&launch, &ends, shim_ends, in_front)?;
     reached(Step::CloneShim);
     launch.stdio.release_agent_side();
     let mut start = Start {
@@ -94,13 +95,17 @@ pub fn start<C: Confinement>(
         agent: None,
         executing: false,
         over: None,
+        stopped: None,
     };
     match start.until_exec(keeper) {
         Ok((agent, over)) => {
+            let stopped = start.stopped;
             let stdio = launch.stdio;
             Ok(Launched {
                 agent,
                 over,
+                stopped,
+                in_front,
                 shim,
                 ends,
                 stdio,
@@ -133,6 +138,8 @@ pub(super) struct Ends {
     pub kill: OwnedFd,
     /// `cgroup.events` of `RUN/agent`.
     pub events: OwnedFd,
+    /// `cgroup.freeze` of `RUN/agent`.
+    pub freeze: OwnedFd,
     status: OwnedFd,
     gate: OwnedFd,
 }
@@ -159,6 +166,7 @@ fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> 
         |name: &str, flags| openat(agent_cgroup, name, flags | OFlag::O_CLOEXEC, Mode::empty());
     let kill = file("cgroup.kill", OFlag::O_WRONLY).map_err(named("open cgroup.kill"))?;
     let events = file("cgroup.events", OFlag::O_RDONLY).map_err(named("open cgroup.events"))?;
+    let freeze = file("cgroup.freeze", OFlag::O_WRONLY).map_err(named("open cgroup.freeze"))?;
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(named("open /dev/null"))?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -168,6 +176,7 @@ fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> 
         death,
         kill,
         events,
+        freeze,
         status,
         gate,
     };
@@ -184,11 +193,12 @@ fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> 
 
 impl Ends {
     /// What no other process may hold.
-    fn numbers(&self) -> [RawFd; 5] {
+    fn numbers(&self) -> [RawFd; 6] {
         [
             &self.control,
             &self.death,
             &self.events,
+            &self.freeze,
             &self.status,
             &self.gate,
         ]
@@ -208,6 +218,7 @@ fn clone_shim<C: Confinement>(
     launch: &Launch<'_, C>,
     ends: &Ends,
     shim_ends: ShimEnds,
+    in_front: bool,
 ) -> Result<Child, LaunchError> {
     let mut parent_only = ends.numbers().to_vec();
     parent_only.extend(launch.stdio.parent_only());
@@ -233,6 +244,7 @@ fn clone_shim<C: Confinement>(
         },
         kill: ends.kill.as_fd(),
         terminal: launch.stdio.slave(),
+        foreground: in_front,
         null: shim_ends.null.as_fd(),
         own_network: launch.own_network,
     };
@@ -260,6 +272,8 @@ struct Start<'a, C> {
     executing: bool,
     /// The program ended before this process saw it start.
     over: Option<Ended>,
+    /// The program was stopped before anybody listened.
+    stopped: Option<i32>,
 }
 
 /// What the parent hears next.
@@ -350,6 +364,10 @@ impl<C: Confinement> Start<'_, C> {
             }
             Some(FromShim::Failed(failure)) => Err(self.failed(failure)),
             Some(FromShim::Ended(ended)) => self.agent_ended(ended),
+            Some(FromShim::Stopped(signal)) => {
+                self.stopped = Some(signal);
+                Ok(())
+            }
             None => Err(LaunchError::Died {
                 who: "the run's first process",
                 ended: None,

@@ -170,6 +170,11 @@ impl Stdio {
         self.slave.as_ref().map(AsFd::as_fd)
     }
 
+    /// Whether the program starts in the foreground of its pty.
+    pub(super) fn foreground(&self) -> bool {
+        self.terminal.as_ref().is_some_and(OwnTerminal::eager)
+    }
+
     /// After the fork: without this no end would ever be seen.
     pub(super) fn release_agent_side(&mut self) {
         self.agent = [None, None, None];
@@ -185,7 +190,7 @@ impl Stdio {
     }
 
     fn hand_over(&mut self, number: RawFd, fd: RawFd, copy: OwnedFd) -> Result<(), StdioError> {
-        let opened = open_for_agent(number, &copy);
+        let opened = open_for_agent(&copy);
         opened.map_err(|errno| StdioError::Call {
             fd,
             source: named("fchmod")(errno),
@@ -270,18 +275,19 @@ fn class_of(stat: &FileStat) -> Class {
     }
 }
 
-/// Lets the agent open an anonymous pipe of the caller's again (`/dev/stdout`), in its own
-/// direction only. Nobody else gains: such a pipe has no name, and the `/proc` of another
+/// Lets the agent open an anonymous pipe of the caller's again (`/dev/stdout`, `/dev/fd/63` of a
+/// process substitution), in its own direction only. Nobody else gains: such a pipe has no name, and the `/proc` of another
 /// user's process cannot be entered.
-fn open_for_agent(number: RawFd, fd: &OwnedFd) -> nix::Result<()> {
+fn open_for_agent(fd: &OwnedFd) -> nix::Result<()> {
     if fstatfs(fd)?.filesystem_type() != PIPEFS {
         return Ok(());
     }
     let mode = Mode::from_bits_truncate(fstat(fd)?.st_mode);
-    let more = if number == 0 {
-        Mode::S_IROTH
-    } else {
-        Mode::S_IWOTH
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    let more = match flags & OFlag::O_ACCMODE {
+        OFlag::O_RDONLY => Mode::S_IROTH,
+        OFlag::O_WRONLY => Mode::S_IWOTH,
+        _ => Mode::S_IROTH | Mode::S_IWOTH,
     };
     fchmod(fd, mode | more)
 }
@@ -311,7 +317,13 @@ fn keepable(fd: RawFd) -> Result<RawFd, StdioError> {
     }
     let copy = duplicate(fd)?;
     match classify(&copy).map_err(|source| StdioError::Call { fd, source })? {
-        Class::HandOver => Ok(fd),
+        Class::HandOver => {
+            open_for_agent(&copy).map_err(|errno| StdioError::Call {
+                fd,
+                source: named("fchmod")(errno),
+            })?;
+            Ok(fd)
+        }
         Class::Socket => Err(StdioError::Refused {
             fd,
             kind: "a socket",

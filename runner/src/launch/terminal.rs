@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A pty of the run's own, in place of the operator's terminal: what the program does to its
-//! terminal stays in it. The operator's is in raw mode meanwhile, so that ^C and ^\ reach the
-//! program as bytes, and is restored however the run ends (but by SIGKILL of lp-run).
+//! terminal stays in it. The operator's is in raw mode while the program has it, so that ^C, ^\
+//! and ^Z reach the program as bytes, and is restored however that ends (but by SIGKILL of
+//! lp-run).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, fchmod};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
@@ -34,10 +36,10 @@ pub(super) struct OwnTerminal {
     pub master: OwnedFd,
     /// The operator's terminal: a description of its own where that can be had.
     pub operator: OwnedFd,
-    /// Whether the program's stdin is the terminal.
-    pub reads: bool,
     /// Whether all that is written to the operator's terminal comes through the pty.
-    alone: bool,
+    pub alone: bool,
+    /// Whether stdin and stdout are the terminal.
+    eager: bool,
 }
 
 impl OwnTerminal {
@@ -49,7 +51,8 @@ impl OwnTerminal {
         devpts: Option<BorrowedFd<'_>>,
     ) -> Result<(Self, OwnedFd), TerminalError> {
         let [input, output, errors] = given;
-        let (reads, alone) = (input.is_some(), output.is_some() && errors.is_some());
+        let alone = output.is_some();
+        let eager = input.is_some() && output.is_some();
         let operator = output.or(errors).or(input);
         let no_terminal =
             || failed("find the operator's terminal")(named("isatty")(nix::Error::ENOTTY));
@@ -74,8 +77,8 @@ impl OwnTerminal {
             Self {
                 master,
                 operator,
-                reads,
                 alone,
+                eager,
             },
             slave,
         ))
@@ -86,25 +89,31 @@ impl OwnTerminal {
         [self.master.as_raw_fd(), self.operator.as_raw_fd()]
     }
 
-    /// Whether this process may read and set the operator's terminal: not from the background,
-    /// where the kernel would stop it.
-    pub fn in_foreground(&self) -> bool {
-        tcgetpgrp(&self.operator).map_or(true, |group| group == getpgrp())
+    /// Whether the program starts with the terminal: it reads and writes it, and nobody else
+    /// has it now.
+    pub fn eager(&self) -> bool {
+        self.eager && in_foreground(self.operator.as_fd())
     }
+}
 
-    /// Puts the operator's terminal into raw mode.
-    pub fn raw(&self) -> nix::Result<RawMode> {
-        let saved = tcgetattr(&self.operator)?;
-        let mut raw = saved.clone();
-        cfmakeraw(&mut raw);
-        if !self.alone {
-            // Others in the pipeline write to the terminal without our pty in between.
-            raw.output_flags |= saved.output_flags & (OutputFlags::OPOST | OutputFlags::ONLCR);
-        }
-        let terminal = self.operator.try_clone().map_err(|_| nix::Error::EMFILE)?;
-        tcsetattr(&terminal, SetArg::TCSADRAIN, &raw)?;
-        Ok(RawMode { terminal, saved })
+/// Whether this process may read and set `terminal`: not from its background, where the kernel
+/// would stop it. A terminal that is not the controlling one stops nobody.
+pub(super) fn in_foreground(terminal: BorrowedFd<'_>) -> bool {
+    match tcgetpgrp(terminal) {
+        Ok(group) => group == getpgrp(),
+        Err(errno) => errno == Errno::ENOTTY,
     }
+}
+
+/// Whether `terminal` is the controlling terminal of this process.
+pub(super) fn is_controlling(terminal: BorrowedFd<'_>) -> bool {
+    tcgetpgrp(terminal).is_ok()
+}
+
+/// Whether `terminal` makes CR LF of each LF that is written to it.
+pub(super) fn ends_lines(terminal: BorrowedFd<'_>) -> bool {
+    let both = OutputFlags::OPOST | OutputFlags::ONLCR;
+    tcgetattr(terminal).is_ok_and(|settings| settings.output_flags.contains(both))
 }
 
 /// The operator's terminal in raw mode; restored when this goes.
@@ -112,12 +121,43 @@ impl OwnTerminal {
 pub(super) struct RawMode {
     terminal: OwnedFd,
     saved: Termios,
+    raw: Termios,
+}
+
+impl RawMode {
+    /// Enters raw mode. `alone`: all that is written to the terminal comes through the pty.
+    pub fn enter(terminal: BorrowedFd<'_>, alone: bool) -> nix::Result<Self> {
+        let saved = tcgetattr(terminal)?;
+        let mut raw = saved.clone();
+        cfmakeraw(&mut raw);
+        if !alone {
+            // Others in the pipeline write to the terminal without our pty in between.
+            raw.output_flags |= saved.output_flags & (OutputFlags::OPOST | OutputFlags::ONLCR);
+        }
+        let terminal = terminal
+            .try_clone_to_owned()
+            .map_err(|_| nix::Error::EMFILE)?;
+        let mut mode = Self {
+            terminal,
+            saved,
+            raw,
+        };
+        tcsetattr(&mode.terminal, SetArg::TCSADRAIN, &mode.raw)?;
+        // What the terminal has made of it.
+        mode.raw = tcgetattr(&mode.terminal)?;
+        Ok(mode)
+    }
 }
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        // Not TCSADRAIN: a terminal stopped with ^S would keep lp-run from ending.
-        let _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.saved);
+        // Settings that are not ours any more are those of who has the terminal now: a pager in
+        // the same pipeline, or the shell that took it back.
+        let ours = tcgetattr(&self.terminal).is_ok_and(|now| now == self.raw);
+        if ours && in_foreground(self.terminal.as_fd()) {
+            // Not TCSADRAIN: a terminal stopped with ^S would keep lp-run from ending.
+            let _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.saved);
+        }
     }
 }
 

@@ -623,6 +623,27 @@ fn a_terminal_is_replaced_by_one_of_the_runs_own() {
 }
 
 #[test]
+fn a_panic_restores_the_terminal_but_never_over_the_settings_of_another() {
+    let operator = Operator::new();
+    let before = tcgetattr(&operator.slave).expect("settings");
+    let enter = || terminal::RawMode::enter(operator.slave.as_fd(), true).expect("raw mode");
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _raw = enter();
+        assert_ne!(tcgetattr(&operator.slave).expect("settings"), before);
+        panic!("on purpose");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(tcgetattr(&operator.slave).expect("settings"), before);
+    let raw = enter();
+    let mut others = before.clone();
+    others.local_flags.remove(LocalFlags::ECHO);
+    let now = nix::sys::termios::SetArg::TCSANOW;
+    nix::sys::termios::tcsetattr(&operator.slave, now, &others).expect("set");
+    drop(raw);
+    assert_eq!(tcgetattr(&operator.slave).expect("settings"), others);
+}
+
+#[test]
 fn the_agents_pipes_can_be_opened_again_by_their_name() {
     if !root() {
         return;

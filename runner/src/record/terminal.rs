@@ -4,6 +4,8 @@
 
 use std::io::{IsTerminal, Write};
 
+use nix::sys::termios::OutputFlags;
+
 /// Widest line, the prefix included.
 pub const COLUMNS: usize = 80;
 /// In front of every line.
@@ -198,10 +200,13 @@ fn wide(character: char) -> bool {
 }
 
 /// In one write, so that lines of the agent do not come between; a closed stderr is nobody's
-/// fault and ends nothing.
+/// fault and ends nothing. While the terminal is in raw mode for the program, it starts no line
+/// by itself.
 fn print_lines(lines: &[String]) {
-    let mut text = lines.join("\n");
-    text.push('\n');
+    let settings = nix::sys::termios::tcgetattr(std::io::stderr());
+    let raw = settings.is_ok_and(|it| !it.output_flags.contains(OutputFlags::OPOST));
+    let end = if raw { "\r\n" } else { "\n" };
+    let text: String = lines.iter().flat_map(|line| [line, end]).collect();
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 

@@ -63,7 +63,7 @@ pub async fn follow(
         let checked = tokio::select! {
             end = running.ended() => break end,
             signal = signals.next() => {
-                watchdog.signalled(signal, &running);
+                watchdog.signalled(signal, &mut running);
                 Ok(())
             }
             () = watchdog.due() => {
@@ -78,7 +78,10 @@ pub async fn follow(
                 }
                 books.first_denials(&fresh, Timestamp::now()).map_err(Lost::from)
             }
-            _ = tick.tick() => look(kernel, books),
+            _ = tick.tick() => {
+                watchdog.look_at_terminal(&running);
+                look(kernel, books)
+            }
         };
         if let Err(lost) = checked {
             watchdog.lost(&lost, &running);
@@ -123,6 +126,8 @@ struct Watchdog {
     stop: Stop,
     deadline: Option<Instant>,
     kill: Option<Instant>,
+    /// SIGHUP came.
+    hung_up: bool,
     cause: Option<Reason>,
     detail: Option<String>,
 }
@@ -137,6 +142,7 @@ impl Watchdog {
             stop,
             deadline,
             kill: None,
+            hung_up: false,
             cause: None,
             detail: None,
         }
@@ -159,18 +165,43 @@ impl Watchdog {
         }
     }
 
-    /// A signal from outside is handed on. SIGTERM also starts the grace; the second kills.
-    fn signalled(&mut self, signal: i32, running: &Running) {
-        // A program that is gone hears nothing; its end is on the way.
-        let _ = running.signal(signal);
-        if signal != libc::SIGTERM {
-            return;
+    /// A signal from outside is handed on: what a keyboard or a closed terminal sends to the
+    /// program's group, as they would, the rest to its main process. SIGTERM and a terminal that
+    /// was closed also start the grace; the second SIGTERM kills.
+    fn signalled(&mut self, signal: i32, running: &mut Running) {
+        match signal {
+            libc::SIGCONT => return running.continued(),
+            libc::SIGINT | libc::SIGQUIT | libc::SIGTSTP | libc::SIGHUP => {
+                running.signal_group(signal);
+            }
+            // A program that is gone hears nothing; its end is on the way.
+            _ => drop(running.signal(signal)),
         }
-        if self.kill.is_some() {
-            self.kill_now(running);
-        } else {
-            self.kill = Instant::now().checked_add(self.stop.grace);
+        match signal {
+            libc::SIGTERM if self.kill.is_some() => self.kill_now(running),
+            libc::SIGTERM => self.start_grace(running),
+            libc::SIGHUP => {
+                self.hung_up = true;
+                self.look_at_terminal(running);
+            }
+            _ => (),
         }
+    }
+
+    /// After a SIGHUP that tells of a closed terminal the program has to end, as there is nobody
+    /// left to end it. The kernel sends the signal before it takes the terminal away.
+    fn look_at_terminal(&mut self, running: &Running) {
+        if self.hung_up && self.kill.is_none() && running.terminal_is_gone() {
+            self.start_grace(running);
+        }
+    }
+
+    fn start_grace(&mut self, running: &Running) {
+        // One that is stopped would not hear the signal.
+        running.signal_group(libc::SIGCONT);
+        self.kill = self
+            .kill
+            .or_else(|| Instant::now().checked_add(self.stop.grace));
     }
 
     /// Asks the program to end and starts the grace.
@@ -180,9 +211,7 @@ impl Watchdog {
             self.detail = detail;
         }
         let _ = running.signal(self.stop.signal);
-        self.kill = self
-            .kill
-            .or_else(|| Instant::now().checked_add(self.stop.grace));
+        self.start_grace(running);
     }
 
     fn kill_now(&mut self, running: &Running) {

@@ -51,6 +51,11 @@ pub fn send(
     }
 }
 
+/// Sends `bytes` as one message, or fails with `EAGAIN` where that would wait for room.
+pub fn send_at_once(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), SysError> {
+    send_stream(socket, bytes).map(drop)
+}
+
 /// Receives one message into `bytes`, without waiting; a descriptor that came with it is
 /// close-on-exec. 0 bytes: the other side is gone.
 pub fn receive(

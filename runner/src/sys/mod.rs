@@ -25,6 +25,7 @@ pub mod readiness;
 pub mod seccomp;
 pub mod socket;
 pub mod statx;
+pub mod stop;
 pub mod terminal;
 pub mod tracefs;
 pub mod trial;

@@ -134,6 +134,15 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), SysEr
     }
 }
 
+/// Sends `signal` to every process of the group `leader`.
+pub fn signal_group(leader: i32, signal: i32) -> Result<(), SysError> {
+    // SAFETY: kill(2) touches no memory; 0 and 1 would mean something else than a group.
+    match unsafe { libc::kill(-leader.max(2), signal) } {
+        0 => Ok(()),
+        _ => Err(SysError::last("kill")),
+    }
+}
+
 /// A descriptor of the process with id `pid` (`pidfd_open(2)`, close-on-exec).
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
     // SAFETY: the call touches no memory.

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A run is a job of the operator's shell, as any program is.
+
+use super::POLICY;
+use super::shell::{Shell, until_runs};
+use crate::needs;
+use crate::support::{Jail, root};
+
+/// Waits for a file of the test's folder, says so, and reads a line.
+const WAITS: &str = "sh -c 'echo u\"\"p; until [ -e go ]; do sleep 0.05; done; echo wor\"\"king; \
+                     read line; echo \"got:$line\"'";
+
+#[test]
+fn a_stopped_program_gives_the_terminal_back_and_goes_on_where_it_was() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    shell.enter("$LP -- cat");
+    for round in ["first", "second", "third"] {
+        shell.until_touched(true);
+        shell.enter(round);
+        shell.sees(&format!("{round}\r\n{round}\r\n"));
+        shell.stop_job();
+        shell.enter("fg");
+    }
+    shell.until_touched(true);
+    shell.enter("last");
+    shell.sees("last\r\nlast\r\n");
+    shell.type_keys("\x04");
+    shell.prompt();
+    shell.is_untouched();
+    shell.status(0);
+}
+
+#[test]
+fn in_the_background_output_goes_on_and_reading_stops() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    shell.enter(&format!("$LP -- {WAITS}"));
+    shell.sees("up\r\n");
+    shell.stop_job();
+    shell.enter("bg");
+    shell.prompt();
+    jail.file("go", "");
+    shell.sees("working");
+    shell.until_a_job_is_stopped();
+    shell.is_untouched();
+    shell.enter("fg");
+    shell.until_touched(true);
+    shell.enter("words");
+    shell.sees("got:words");
+    shell.prompt();
+    shell.is_untouched();
+    shell.status(0);
+}
+
+#[test]
+fn started_in_the_background_it_stops_only_when_it_reads() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    jail.file("go", "");
+    shell.enter(&format!("$LP -- {WAITS} &"));
+    shell.sees("up\r\n");
+    shell.sees("working\r\n");
+    shell.until_a_job_is_stopped();
+    shell.is_untouched();
+    shell.enter("fg");
+    shell.until_touched(true);
+    shell.enter("words");
+    shell.sees("got:words");
+    shell.prompt();
+    shell.is_untouched();
+}
+
+#[test]
+fn brought_to_the_front_while_it_runs_it_reads() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    shell.enter(&format!("$LP -- {WAITS} &"));
+    shell.sees("up\r\n");
+    // The shell sends no signal to a job that runs already.
+    shell.enter("fg");
+    jail.file("go", "");
+    shell.sees("working");
+    shell.until_touched(true);
+    shell.enter("words");
+    shell.sees("got:words");
+    shell.prompt();
+    shell.is_untouched();
+}
+
+#[test]
+fn who_sets_up_the_terminal_from_the_background_waits_for_it() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    shell.enter("$LP -- sh -c 'stty -echo; echo si\"\"lent' &");
+    shell.until_a_job_is_stopped();
+    shell.is_untouched();
+    shell.enter("fg");
+    shell.sees("silent");
+    shell.prompt();
+    shell.is_untouched();
+}
+
+#[test]
+fn a_shell_inside_has_jobs_of_its_own() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    shell.enter("$LP -- bash --norc --noprofile --noediting -i");
+    shell.sees("$ ");
+    shell.enter("PS1='INS''IDE> '");
+    shell.sees("INSIDE> ");
+    shell.enter("cat");
+    shell.enter("one");
+    shell.sees("one\r\none");
+    shell.type_keys("\x1a");
+    shell.sees("Stopped");
+    shell.sees("INSIDE> ");
+    shell.enter("fg");
+    shell.sees("cat\r\n");
+    shell.enter("two");
+    shell.sees("two\r\n");
+    shell.sees("two\r\n");
+    shell.type_keys("\x04");
+    shell.sees("INSIDE> ");
+    // The whole of it, as `suspend` asks for.
+    shell.enter("suspend -f");
+    shell.sees("Stopped");
+    shell.prompt();
+    shell.is_untouched();
+    shell.enter("fg");
+    shell.enter("");
+    shell.sees("INSIDE> ");
+    shell.enter("exit 5");
+    shell.prompt();
+    shell.is_untouched();
+    shell.status(5);
+}
+
+#[test]
+fn a_stop_from_outside_is_a_stop_of_the_job() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    shell.enter("$LP -- sh -c 'echo u\"\"p; kill -STOP $$; echo on\"\"ward'");
+    shell.sees("up");
+    shell.sees("Stopped");
+    shell.prompt();
+    shell.is_untouched();
+    shell.enter("fg");
+    shell.sees("onward");
+    shell.prompt();
+    shell.status(0);
+}
+
+#[test]
+fn nothing_of_a_stopped_run_goes_on_and_its_time_is_over_when_it_does() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let policy = POLICY.to_owned() + "write = [\"@DIR@/out\"]\n";
+    jail.folder("out");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(jail.path().join("out"), open).expect("open the folder");
+    let mut shell = Shell::start(&jail, &policy);
+    // What it has left running writes as long as it may.
+    let script = "(while :; do echo x >> out/count; sleep 0.02; done) & \
+                  until [ -s out/count ]; do sleep 0.02; done; kill -STOP $$; sleep 60";
+    shell.enter(&format!("$LP --timeout 4s -- sh -c '{script}'"));
+    shell.sees("Stopped");
+    shell.prompt();
+    let count = || std::fs::metadata(jail.path().join("out/count")).map_or(0, |file| file.len());
+    let before = count();
+    shell.enter("sleep 4; echo sle''pt");
+    shell.sees("slept");
+    assert_eq!(count(), before, "frozen");
+    shell.prompt();
+    shell.enter("fg");
+    shell.prompt();
+    shell.status(124);
+    shell.is_untouched();
+}
+
+#[test]
+fn the_keyboards_signals_reach_the_program() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    // The shell that waits for a child hears the key because it is in its group.
+    let script = "sh -c 'sleep 4711; true'";
+    for (key, status) in [("\x03", 130), ("\x1c", 131)] {
+        shell.enter(&format!("$LP -- {script}"));
+        until_runs("sleep 4711");
+        shell.type_keys(key);
+        shell.prompt();
+        shell.status(status);
+        shell.is_untouched();
+    }
+    // Without a terminal of the run's own they come as signals.
+    shell.enter(&format!("$LP -- {script} < /dev/null > /dev/null 2>&1"));
+    until_runs("sleep 4711");
+    shell.type_keys("\x03");
+    shell.prompt();
+    shell.status(130);
+}
+
+#[test]
+fn a_signal_to_lp_run_in_the_background_reaches_the_program() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    shell.enter("$LP -- sh -c 'trap \"echo caught; exit 9\" INT; echo u\"\"p; while :; do sleep 0.05; done' &");
+    shell.sees("up");
+    shell.enter("kill -INT %1");
+    shell.sees("caught");
+    shell.enter("wait %1");
+    shell.status(9);
+}
