@@ -26,6 +26,9 @@ mod attacks;
 // The policies that are shipped, with the programs that they are for.
 mod policies;
 
+// The language kits, with real compilers and runtimes.
+mod kits;
+
 // A store on the host's disk.
 mod disk;
 

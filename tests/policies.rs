@@ -17,18 +17,20 @@ use crate::needs;
 use crate::support::{Jail, Outcome, lp_run, root};
 
 /// An owner that no test runs as.
-const OWNER: u32 = 1000;
+pub const OWNER: u32 = 1000;
 
 /// A work directory, and beside it a shipped policy: no policy may lie where its agent writes.
-struct Bench {
+pub struct Bench {
     jail: Jail,
     policy: String,
     report: String,
-    work: PathBuf,
+    /// Where its commands run.
+    pub work: PathBuf,
 }
 
 impl Bench {
-    fn new(policy: &str) -> Self {
+    /// An empty work directory for `policies/POLICY.toml`.
+    pub fn new(policy: &str) -> Self {
         let jail = Jail::new();
         let name = format!("{policy}.toml");
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -57,7 +59,7 @@ impl Bench {
     }
 
     /// Runs a bash script; each of its lines is tried, whatever came of the one before.
-    fn bash(&self, options: &[&str], script: &str) -> Outcome {
+    pub fn bash(&self, options: &[&str], script: &str) -> Outcome {
         self.run(options, &["bash", "-c", script])
     }
 
@@ -76,7 +78,7 @@ impl Bench {
 }
 
 /// Starts a program of the test's own preparation, without a sandbox.
-fn prepare(folder: &Path, script: &str) {
+pub fn prepare(folder: &Path, script: &str) {
     let status = Command::new("sh")
         .args(["-ec", script])
         .current_dir(folder)
@@ -84,7 +86,8 @@ fn prepare(folder: &Path, script: &str) {
     assert!(status.expect("start sh").success(), "{script}");
 }
 
-fn exists(program: &str) -> bool {
+/// Whether the system has a program.
+pub fn exists(program: &str) -> bool {
     Path::new("/usr/bin").join(program).exists()
 }
 
@@ -100,7 +103,8 @@ fn denied(outcome: &Outcome, target: &str) -> u64 {
     rows.iter().filter_map(|row| row["count"].as_u64()).sum()
 }
 
-fn assert_refused(outcome: &Outcome, target: &str, errno: &str) {
+/// One refusal of a target, counted once.
+pub fn assert_refused(outcome: &Outcome, target: &str, errno: &str) {
     let rows = outcome.denials(target);
     assert_eq!(rows.len(), 1, "{target}: {outcome:#?}");
     assert_eq!(rows[0]["errno"], errno, "{target}: {outcome:#?}");

@@ -133,7 +133,7 @@ fn every_shipped_policy_loads() {
 fn the_kits_load_on_the_real_machine() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("p.toml");
-    let text = "version = 1\nname = \"p\"\nextends = [\"@shell\", \"@git\", \"@python\"]\n\
+    let text = "version = 1\nname = \"p\"\nextends = [\"@shell\", \"@git\", \"@python\", \"@node\", \"@rust\"]\n\
                 [files]\nexec = [\"${COMMAND}\"]\nwrite = [\"${WORKDIR}\"]\n";
     std::fs::write(&file, text).expect("written");
     let work = tempfile::tempdir().expect("a directory");

@@ -32,8 +32,16 @@ pub const KITS: &[Kit] = &[
         text: include_str!("../../../policies/kits/git.toml"),
     },
     Kit {
+        name: "@node",
+        text: include_str!("../../../policies/kits/node.toml"),
+    },
+    Kit {
         name: "@python",
         text: include_str!("../../../policies/kits/python.toml"),
+    },
+    Kit {
+        name: "@rust",
+        text: include_str!("../../../policies/kits/rust.toml"),
     },
     Kit {
         name: "@shell",

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Language kits, tested with the programs that they are for, under the policy for coding agents
+//! and in a work directory that belongs to neither root nor the agent.
+
+use std::fs;
+use std::path::Path;
+
+use crate::needs;
+use crate::policies::{Bench, OWNER, assert_refused, exists, prepare};
+use crate::support::root;
+
+fn bench(files: &[(&str, &str)]) -> Bench {
+    let bench = Bench::new("coding-agent");
+    for (name, text) in files {
+        let path = bench.work.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
+        fs::write(path, text).expect("write a file");
+    }
+    prepare(&bench.work, &format!("chown -R {OWNER}:{OWNER} ."));
+    bench
+}
+
+fn cargo() -> bool {
+    let own = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo/bin/cargo"));
+    exists("cargo") || own.is_some_and(|cargo| cargo.exists())
+}
+
+#[test]
+fn a_coding_agent_builds_and_tests_a_crate_with_a_vendored_dependency() {
+    needs!(root() && cargo() && exists("cc"), "root, cargo and cc");
+    let bench = bench(&[
+        (
+            "Cargo.toml",
+            "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
+             [dependencies]\nanswer = \"1\"\n",
+        ),
+        (
+            "src/main.rs",
+            "fn main() { println!(\"built {}\", answer::answer()); }\n\
+             #[test]\nfn holds() { assert_eq!(answer::answer(), 42); }\n",
+        ),
+        // A build script runs what was just built.
+        ("build.rs", "fn main() { println!(\"cargo::warning=\"); }\n"),
+        (
+            ".cargo/config.toml",
+            "[source.crates-io]\nreplace-with = \"vendored\"\n\
+             [source.vendored]\ndirectory = \"vendor\"\n",
+        ),
+        (
+            "vendor/answer/Cargo.toml",
+            "[package]\nname = \"answer\"\nversion = \"1.0.0\"\nedition = \"2021\"\n",
+        ),
+        (
+            "vendor/answer/src/lib.rs",
+            "pub fn answer() -> u32 { 42 }\n",
+        ),
+        ("vendor/answer/.cargo-checksum.json", "{\"files\":{}}"),
+        (
+            "plain/Cargo.toml",
+            "[package]\nname = \"plain\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n",
+        ),
+        ("plain/src/main.rs", "fn main() { println!(\"plain\"); }\n"),
+    ]);
+    let outcome = bench.bash(
+        &[],
+        "(cd plain && cargo run -q)
+         cargo build -q && ./target/debug/app
+         cargo test -q 2>&1 | grep -c 'test result: ok. 1 passed'
+         touch \"$CARGO_HOME/credentials.toml\" 2>/dev/null || echo closed
+         ls \"$CARGO_HOME\" | grep -vx -e bin -e git -e registry
+         exec 3<>/dev/tcp/127.0.0.1/9",
+    );
+    assert_eq!(
+        outcome.stdout, "plain\nbuilt 42\n1\nclosed\n",
+        "{outcome:#?}"
+    );
+    assert_refused(&outcome, "127.0.0.1:9", "EPERM");
+}
+
+/// Threads, pipes, sockets of its own, who and where it is: each of these has failed somewhere.
+const NODE: &str = "
+const os = require('os'), { spawn, fork } = require('child_process');
+const { Worker, isMainThread, parentPort } = require('worker_threads');
+if (process.argv[2] === 'child') {
+  process.send(process.argv[3]);
+} else if (!isMainThread) {
+  parentPort.postMessage('worker');
+} else {
+  (async () => {
+    const user = os.userInfo();
+    console.log(user.username, user.homedir === os.homedir(), os.homedir() === process.env.HOME);
+    await new Promise(done => new Worker(__filename).once('message', m => { console.log(m); done(); }));
+    await new Promise(done => {
+      const cat = spawn('cat', { stdio: 'pipe' });
+      cat.stdout.on('data', data => console.log(String(data)));
+      cat.on('close', done);
+      cat.stdin.end('pipes');
+    });
+    await new Promise(done => fork(__filename, ['child', 'fork']).once('message', m => { console.log(m); done(); }));
+    const refused = await new Promise(done => require('net').connect(9, '127.0.0.1').on('error', done));
+    console.log(refused.code);
+  })();
+}
+";
+
+#[test]
+fn a_coding_agent_runs_node_and_its_own_tests() {
+    let tools = ["node", "npm"].map(exists);
+    needs!(root() && tools == [true; 2], "root, node and npm");
+    let bench = bench(&[
+        ("all.js", NODE),
+        (
+            "package.json",
+            "{\"name\":\"app\",\"version\":\"1.0.0\",\"scripts\":{\"test\":\"node --test\"}}",
+        ),
+        (
+            "sum.test.js",
+            "require('node:test')('sum', () => require('assert').equal(1 + 1, 2));\n",
+        ),
+    ]);
+    let outcome = bench.bash(&[], "node all.js\nnpm test 2>&1 | grep -c '^# pass 1'");
+    assert_eq!(
+        outcome.stdout, "agent true true\nworker\npipes\nfork\nEPERM\n1\n",
+        "{outcome:#?}"
+    );
+    assert_refused(&outcome, "127.0.0.1:9", "EPERM");
+}
