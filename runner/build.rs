@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
+use sha2::{Digest, Sha256};
+
 fn main() {
     if let Err(error) = object() {
         // One sentence, not the backtrace of a build script that gave up.
@@ -20,8 +22,18 @@ fn object() -> anyhow::Result<()> {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     let built = xtask::ebpf::build(root, &target_dir(&out))?;
-    fs::copy(built, out.join("lp-run.bpf.o"))?;
+    let bytes = fs::read(built)?;
+    fs::write(out.join("lp-run.bpf.o"), &bytes)?;
+    println!("cargo::rustc-env=LP_RUN_OBJECT={}", name(&bytes));
     Ok(())
+}
+
+/// What runs that share one loaded object have in common: its bytes, and the release that knows
+/// how it is shared.
+fn name(object: &[u8]) -> String {
+    let digest = Sha256::digest(object);
+    let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{digest}", env!("CARGO_PKG_VERSION").replace('.', "-"))
 }
 
 /// `ebpf` in cargo's target folder, which all profiles share: their object is the same, and its

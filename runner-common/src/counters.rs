@@ -2,9 +2,12 @@
 //! Counters that are only read: one row a rule, per CPU, added to atomically.
 
 use crate::plain_data;
+use crate::run::MAX_RUNS;
 
 /// How many rule rows all runs of one set of maps have together.
-pub const MAX_ROWS: u32 = 4096;
+pub const MAX_ROWS: u32 = 16384;
+/// How many of them one run may have.
+pub const MAX_ROWS_PER_RUN: u32 = 4096;
 
 /// One rule's counters on one CPU. User space adds the CPUs up, takes the smallest `first`
 /// that is not 0 and the largest `last`.
@@ -45,12 +48,11 @@ pub struct DenialRow {
     pub comm: [u8; 16],
 }
 
-/// How many distinct denied targets `DENIED_ADDRESSES` and `DENIED_PATHS` hold, for all runs of
-/// one set of maps.
-pub const MAX_DENIED: u32 = 8192;
-/// How many of them one run may take (a few more under load on several CPUs); the rest is
-/// summed in its [`Tally`].
+/// How many of the distinct targets in `DENIED_ADDRESSES`, and in `DENIED_PATHS`, one run may
+/// take (a few more under load on several CPUs); the rest is summed in its [`Tally`].
 pub const MAX_DENIED_PER_RUN: u64 = 1000;
+/// How many each of the two holds: room for every run's own, whatever the others do.
+pub const MAX_DENIED: u32 = MAX_RUNS * 1024;
 
 /// What a run could not be told one by one. Index in `TALLIES`: the run's slot.
 #[repr(C)]

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What travels through the ring buffer `EVENTS`. An event is sent for the first refusal of
-//! each distinct target; repeats are only counted. A reservation that fails adds one to
-//! `LOST[slot]`; enforcement and counters never depend on it.
+//! What travels through a run's ring buffer, which `EVENTS` leads to. An event is sent for the
+//! first refusal of each distinct target; repeats are only counted. A reservation that fails
+//! adds one to `Tally::lost`; enforcement and counters never depend on it.
 
 use crate::files::{BASE_BYTES, TYPED_BYTES};
 use crate::plain_data;
 
-/// Size of the ring buffer in bytes (a power of two, a multiple of the page size).
+/// Size of each ring buffer in bytes (a power of two, a multiple of the page size).
 pub const RING_BYTES: u32 = 1 << 20;
 
 /// `EventHeader::kind`: a [`NetworkEvent`].
@@ -39,8 +39,8 @@ pub const OP_EXEC: u32 = 18;
 pub struct EventHeader {
     /// One of the `KIND_` constants; decides the layout.
     pub kind: u32,
-    /// The run's slot.
-    pub slot: u32,
+    /// `RunRow::generation` of the run.
+    pub generation: u32,
     /// `bpf_ktime_get_boot_ns`.
     pub time: u64,
     /// One of the `OP_` constants.

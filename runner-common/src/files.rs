@@ -2,9 +2,12 @@
 //! Files as the counting programs see them: an anchor is the inode object of a granted path.
 
 use crate::plain_data;
+use crate::run::MAX_RUNS;
 
 /// Most anchors of all runs of one set of maps.
-pub const MAX_ANCHORS: u32 = 8192;
+pub const MAX_ANCHORS: u32 = 65536;
+/// Most anchors of one run.
+pub const MAX_ANCHORS_PER_RUN: usize = 4096;
 /// Longest typed path in an event, NUL included (`PATH_MAX`).
 pub const TYPED_BYTES: usize = 4096;
 /// Room behind the typed path for the names of the base directory; what does not fit is cut
@@ -16,11 +19,11 @@ pub const NAME_BYTES: usize = 256;
 /// that is counted in `FileTotals::unfinished`, and the counts are then known to be short.
 pub const MAX_CLIMB: u32 = 4096;
 
-/// Most distinct missing paths (`ENOENT`) of all runs of one set of maps.
-pub const MAX_MISSING: u32 = 65536;
-/// Most distinct missing paths of one run at a time. User space removes those that mean nothing
-/// before it is full; what comes faster is summed in its `Tally`.
-pub const MAX_MISSING_PER_RUN: u64 = 8192;
+/// Most distinct missing paths (`ENOENT`) of one run at a time. User space removes those that mean
+/// nothing before it is full; what comes faster is summed in its `Tally`.
+pub const MAX_MISSING_PER_RUN: u64 = 4000;
+/// Most distinct missing paths: room for every run's own, whatever the others do.
+pub const MAX_MISSING: u32 = MAX_RUNS * 4096;
 
 /// `FileEvent::flags`: the typed path could not be read, it is empty in the event.
 pub const TYPED_UNREADABLE: u32 = 1 << 0;
@@ -139,8 +142,8 @@ pub struct AnchorRow {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DeniedPath {
-    /// The run's slot.
-    pub slot: u32,
+    /// `RunRow::generation`.
+    pub generation: u32,
     /// One of the `events::OP_` constants.
     pub op: u32,
     /// Positive errno.

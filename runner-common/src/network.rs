@@ -6,6 +6,7 @@
 //! its ancestors, refusals first. One lookup decides.
 
 use crate::plain_data;
+use crate::run::MAX_RUNS;
 
 /// TCP (MPTCP included), as a bit of `Candidate::protocols`.
 pub const PROTOCOL_TCP: u8 = 1;
@@ -19,8 +20,10 @@ pub const VERDICT_DENY: u8 = 2;
 
 /// Most candidates of one prefix; a policy that needs more is refused.
 pub const MAX_CANDIDATES: usize = 16;
-/// Most prefixes of all runs of one set of maps.
-pub const MAX_PREFIXES: u32 = 16384;
+/// Most prefixes of one run in each trie.
+pub const MAX_PREFIXES_PER_RUN: u32 = 16384;
+/// Most prefixes: room for every run's own. The tries take memory only for what is in them.
+pub const MAX_PREFIXES: u32 = MAX_RUNS * MAX_PREFIXES_PER_RUN;
 
 /// Key data of the tries `DESTINATIONS` (outbound) and `LISTENERS` (bind and inbound).
 /// The prefix length is 32 (the generation) plus that of the address.
@@ -66,8 +69,8 @@ pub struct Candidates {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DeniedAddress {
-    /// The run's slot.
-    pub slot: u32,
+    /// `RunRow::generation`.
+    pub generation: u32,
     /// One of the `events::OP_` constants.
     pub op: u32,
     /// Counter row of the rule that refused, or `run::NO_ROW`: the default did.
@@ -85,8 +88,8 @@ pub struct DeniedAddress {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SocketRow {
-    /// The run's slot plus one; 0 is no run.
-    pub slot_plus_one: u32,
+    /// `RunRow::generation` of the run.
+    pub generation: u32,
     /// Counter row of the rule that the connect or bind verdict used, or `run::NO_ROW`.
     pub row: u32,
     /// Process (tgid) that made the socket.
@@ -97,7 +100,7 @@ pub struct SocketRow {
     pub comm: [u8; 16],
 }
 
-/// Key of `UDP_PEERS`: who has sent to a UDP port that a `listen` rule grants. Only these may
+/// Key of a run's table of peers, which `UDP_PEERS` leads to: who has sent to a UDP port that a `listen` rule grants. Only these may
 /// be answered from it. The value is the `bpf_ktime_get_boot_ns` of the last packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -112,7 +115,7 @@ pub struct UdpPeer {
     pub address: [u8; 16],
 }
 
-/// Most peers remembered by all runs of one set of maps; the least recent is forgotten.
+/// Most peers that one run remembers; the least recent is forgotten.
 pub const MAX_UDP_PEERS: u32 = 8192;
 /// How long a peer may be answered after its last packet, in nanoseconds.
 pub const UDP_PEER_AGE: u64 = 180_000_000_000;

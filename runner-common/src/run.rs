@@ -4,8 +4,8 @@
 
 use crate::plain_data;
 
-/// How many runs one set of maps can hold.
-pub const MAX_RUNS: u32 = 64;
+/// How many runs one set of maps can hold at once.
+pub const MAX_RUNS: u32 = 128;
 
 /// At how many levels of the cgroup hierarchy runs may be placed at the same time.
 pub const MAX_LEVELS: usize = 4;
@@ -26,6 +26,9 @@ pub const STATE_LIVE: u32 = 18;
 pub const FLAG_OWN_NETWORK: u32 = 1 << 0;
 /// `RunRow::flags`: successful opens and execs are counted.
 pub const FLAG_COUNT_FILES: u32 = 1 << 1;
+/// `RunRow::flags`: the slot is leased. User space looks at it: set on a slot that nobody holds,
+/// it says that the run died and that its entries are still in the maps.
+pub const FLAG_LEASED: u32 = 1 << 2;
 
 /// In place of a counter row: no rule.
 pub const NO_ROW: u32 = u32::MAX;
@@ -36,8 +39,10 @@ pub const NO_ROW: u32 = u32::MAX;
 pub struct RunRow {
     /// One of the `STATE_` constants.
     pub state: u32,
-    /// The first half of each key of the run's flat maps: rules of another generation do not
-    /// exist for it. Never 0 for a live run.
+    /// The first part of each key of the run's flat maps: entries of another generation do not
+    /// exist for it. Never 0 for a run; always the slot modulo [`MAX_RUNS`], so that no two
+    /// runs that live at once have the same. It stays when the run is over, for the next one
+    /// to count on from.
     pub generation: u32,
     /// `FLAG_` bits.
     pub flags: u32,
@@ -62,8 +67,9 @@ pub struct RunRow {
 pub struct RunRef {
     /// The slot in `RUNS` plus one; 0 (a fresh storage) is no run and refuses.
     pub slot_plus_one: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// `RunRow::generation` of the run: whatever outlives its run must not be taken for part
+    /// of the next one in the same slot.
+    pub generation: u32,
 }
 
 plain_data!(RunRow = 40, RunRef = 8);

@@ -50,8 +50,9 @@ impl Who {
 /// sends an event if it is the first of its kind. `errno` is what the caller sees, 0 where a
 /// packet vanishes; `family` is that of the socket.
 #[inline(always)]
-pub fn refused(target: &DeniedAddress, errno: u32, family: u16, who: &Who) {
-    emit_refused(&raw const *target, &raw const *who, errno, family.into());
+pub fn refused(scope: &Scope, target: &DeniedAddress, errno: u32, family: u16, who: &Who) {
+    let (target, who) = (&raw const *target, &raw const *who);
+    emit_refused(scope.slot, target, who, errno, family.into());
 }
 
 /// [`refused`] as a global function: the verifier walks it once, and not once for each way that
@@ -59,6 +60,7 @@ pub fn refused(target: &DeniedAddress, errno: u32, family: u16, who: &Who) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn emit_refused(
+    slot: u32,
     target: *const DeniedAddress,
     who: *const Who,
     errno: u32,
@@ -71,13 +73,10 @@ extern "C" fn emit_refused(
     // or the compiler would not make the copy.
     // SAFETY: not null, and the verifier checks at each call that they lead to such values.
     let (target, who) = unsafe { (&target.read_volatile(), &*who) };
-    let Some(row) = RUNS.get(target.slot) else {
+    let Some(row) = RUNS.get(slot) else {
         return 0;
     };
-    let scope = Scope {
-        slot: target.slot,
-        row,
-    };
+    let scope = Scope { slot, row };
     record(&scope, target, errno, family as u16, who);
     1
 }
@@ -135,7 +134,10 @@ fn event(scope: &Scope, target: &DeniedAddress, errno: u32, family: u16, who: &W
     let Some(tally) = TALLIES.get_ptr_mut(scope.slot) else {
         return;
     };
-    let Some(mut entry) = EVENTS.reserve_untyped::<NetworkEvent>(0) else {
+    let entry = EVENTS
+        .get(scope.slot)
+        .and_then(|ring| ring.reserve_untyped::<NetworkEvent>(0));
+    let Some(mut entry) = entry else {
         // SAFETY: a field of a map value.
         add(unsafe { &raw mut (*tally).lost }, 1);
         return;
@@ -143,7 +145,7 @@ fn event(scope: &Scope, target: &DeniedAddress, errno: u32, family: u16, who: &W
     entry.write(NetworkEvent {
         header: EventHeader {
             kind: KIND_NETWORK,
-            slot: scope.slot,
+            generation: target.generation,
             time,
             op: target.op,
             errno,

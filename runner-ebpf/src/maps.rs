@@ -8,7 +8,9 @@ use aya_ebpf::bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_T
     reason = "the storage of Linux 6.2 that replaces it does not exist on 6.1"
 )]
 use aya_ebpf::btf_maps::CgroupStorage;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{
+    Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf,
+};
 use aya_ebpf::macros::btf_map;
 use lp_run_common::counters::{CounterRow, DenialRow, MAX_DENIED, MAX_ROWS, Tally};
 use lp_run_common::events::{NetworkEvent, RING_BYTES};
@@ -45,30 +47,42 @@ pub static COUNTERS: PerCpuArray<CounterRow, { MAX_ROWS as usize }> = PerCpuArra
 #[btf_map]
 pub static CANARIES: Array<u64, { (MAX_RUNS * HOOKS) as usize }> = Array::new();
 
+/// Takes memory only for entries that are there: most runs need few of those that they may have.
+pub const GROWING: usize = BPF_F_NO_PREALLOC as usize;
+
 /// Each distinct refused address.
 #[btf_map]
-pub static DENIED_ADDRESSES: HashMap<DeniedAddress, DenialRow, { MAX_DENIED as usize }> =
+pub static DENIED_ADDRESSES: HashMap<DeniedAddress, DenialRow, { MAX_DENIED as usize }, GROWING> =
     HashMap::new();
 
 /// What found no room, by slot.
 #[btf_map]
 pub static TALLIES: Array<Tally, { MAX_RUNS as usize }> = Array::new();
 
-/// First refusals, for user space to read as they happen.
+/// First refusals, for user space to read as they happen: a ring of its own for each slot, made
+/// when the slot is first leased. A ring has one reader, and a run that floods its own loses
+/// nobody else's events.
 #[btf_map]
-pub static EVENTS: RingBuf<NetworkEvent, { RING_BYTES as usize }> = RingBuf::new();
+pub static EVENTS: ArrayOfMaps<
+    RingBuf<NetworkEvent, { RING_BYTES as usize }>,
+    { MAX_RUNS as usize },
+> = ArrayOfMaps::new();
 
-/// Cgroup id of each run, with its slot, for programs that see every process.
+/// Cgroup id of each run whose files are counted, for programs that see every process.
 #[btf_map]
-pub static SCOPE: HashMap<u64, u32, { MAX_RUNS as usize }> = HashMap::new();
+pub static SCOPE: HashMap<u64, RunRef, { MAX_RUNS as usize }> = HashMap::new();
 
 /// Levels of the cgroup hierarchy at which there are runs, ended by 0.
 #[btf_map]
 pub static LEVELS: Array<[u32; MAX_LEVELS], 1> = Array::new();
 
-/// Who may be answered from a granted UDP port.
+/// Who may be answered from a granted UDP port: a table of its own for each slot whose run
+/// grants one. Without a table nobody is answered.
 #[btf_map]
-pub static UDP_PEERS: LruHashMap<UdpPeer, u64, { MAX_UDP_PEERS as usize }> = LruHashMap::new();
+pub static UDP_PEERS: ArrayOfMaps<
+    LruHashMap<UdpPeer, u64, { MAX_UDP_PEERS as usize }>,
+    { MAX_RUNS as usize },
+> = ArrayOfMaps::new();
 
 /// What each socket of a run is.
 #[btf_map]

@@ -4,7 +4,7 @@
 
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use lp_run_common::run::{
-    FLAG_OWN_NETWORK, RunRow, STATE_CANARY, STATE_LIVE, STATE_NONE, STATE_SETUP,
+    FLAG_OWN_NETWORK, RunRef, RunRow, STATE_CANARY, STATE_LIVE, STATE_NONE, STATE_SETUP,
 };
 
 use crate::maps::{LEVELS, RUN, RUNS, SCOPE};
@@ -31,19 +31,15 @@ pub enum Stage {
 }
 
 /// The run that the running cgroup program is attached to. A storage that user space has not
-/// set yet, a slot out of range and an unknown state all refuse.
+/// set yet, a slot out of range, one that a later run has leased and an unknown state all
+/// refuse.
 #[inline(always)]
 pub fn attached() -> Stage {
     // SAFETY: the helper never returns null in a cgroup program that uses the map.
-    let slot_plus_one = unsafe { (*RUN.get_ptr_mut()).slot_plus_one };
-    if slot_plus_one == 0 {
-        return Stage::Refuse;
-    }
-    let slot = slot_plus_one - 1;
-    let Some(row) = RUNS.get(slot) else {
+    let run = unsafe { &*RUN.get_ptr_mut() };
+    let Some(scope) = leads_to(run) else {
         return Stage::Refuse;
     };
-    let scope = Scope { slot, row };
     match scope.state() {
         STATE_SETUP => Stage::Setup,
         STATE_CANARY => Stage::Canary(scope),
@@ -63,13 +59,21 @@ pub fn current() -> Option<Scope> {
         }
         // SAFETY: the helper takes no pointer; it gives 0 where the task is not that deep.
         let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(*level as i32) };
-        // SAFETY: the value is copied at once.
-        if let Some(slot) = unsafe { SCOPE.get(cgroup) } {
-            let slot = *slot;
-            return RUNS.get(slot).map(|row| Scope { slot, row });
+        // SAFETY: the value is read at once.
+        if let Some(run) = unsafe { SCOPE.get(cgroup) } {
+            return leads_to(run);
         }
     }
     None
+}
+
+/// The run behind a reference, if it is still the one in its slot.
+#[inline(always)]
+fn leads_to(run: &RunRef) -> Option<Scope> {
+    // A slot plus one of 0 becomes an index that is out of range.
+    let slot = run.slot_plus_one.wrapping_sub(1);
+    let row = RUNS.get(slot)?;
+    (row.generation == run.generation).then_some(Scope { slot, row })
 }
 
 impl Scope {

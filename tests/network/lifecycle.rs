@@ -135,8 +135,7 @@ fn the_kernel_holds_the_line_when_the_run_is_dropped() {
     needs!(root(), "root");
     let Layer { run, cgroup, jail } = &mut Layer::live(host(Vec::new(), Vec::new()));
     serve_tcp("127.0.0.1:8080");
-    let replacement = Objects::load()
-        .expect("load the object")
+    let replacement = acquire(&own(false))
         .start(own(false), open_cgroup(&other(cgroup)).expect("open"), 3)
         .expect("start another run");
     // All descriptors of the first run are closed; its cgroup keeps the programs.

@@ -11,7 +11,7 @@ mod lifecycle;
 
 use std::fs;
 use std::net::{IpAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -44,7 +44,7 @@ impl Layer {
     pub fn setup(rules: Rules) -> Self {
         let jail = Jail::new();
         // First what can fail, so that nothing is left behind when it does.
-        let objects = Objects::load().expect("load the object");
+        let objects = acquire(&rules);
         let cgroup = new_cgroup();
         let started = open_cgroup(&cgroup).and_then(|directory| objects.start(rules, directory, 2));
         let run = started.unwrap_or_else(|error| {
@@ -134,6 +134,12 @@ impl Drop for Layer {
     fn drop(&mut self) {
         remove_cgroup(&self.cgroup);
     }
+}
+
+/// The object that the runs of this machine share, with room for a run with these rules.
+pub fn acquire(rules: &Rules) -> Objects {
+    Objects::acquire(Path::new(lp_run::control::STATE_DIR), rules.counted.len())
+        .expect("acquire the object")
 }
 
 /// A probe that runs beside the test.

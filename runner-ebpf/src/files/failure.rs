@@ -67,7 +67,7 @@ pub fn note(scope: &Scope, attempt: Attempt) {
         base(attempt)
     };
     let key = DeniedPath {
-        slot: scope.slot,
+        generation: scope.row.generation,
         op: attempt.op,
         errno: attempt.errno,
         reserved: 0,
@@ -181,7 +181,7 @@ fn describe(event: &mut FileEvent, key: &DeniedPath, time: u64) -> DenialRow {
     event.hash = key.hash;
     event.header = EventHeader {
         kind: KIND_FILE,
-        slot: key.slot,
+        generation: key.generation,
         time,
         op: key.op,
         errno: key.errno,
@@ -328,7 +328,10 @@ fn send(scope: &Scope, event: &FileEvent) -> bool {
     let start = (&raw const *event).cast::<u8>();
     // SAFETY: `length` bytes of text follow the head.
     let bytes = unsafe { core::slice::from_raw_parts(start, HEAD + length) };
-    let sent = EVENTS.output_untyped::<[u8]>(bytes, 0);
+    let sent = EVENTS
+        .get(scope.slot)
+        .ok_or(0)
+        .and_then(|ring| ring.output_untyped::<[u8]>(bytes, 0));
     if let Some(tally) = TALLIES.get_ptr_mut(scope.slot) {
         // SAFETY: fields of a map value.
         add(

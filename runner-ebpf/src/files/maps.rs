@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The maps of the file programs alone.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lp_run_common::counters::{DenialRow, MAX_DENIED};
@@ -11,7 +10,7 @@ use lp_run_common::files::{
 };
 use lp_run_common::run::MAX_RUNS;
 
-const GROWING: usize = BPF_F_NO_PREALLOC as usize;
+use crate::maps::GROWING;
 
 /// Granted objects and who owns which right below them.
 #[btf_map]

@@ -54,13 +54,13 @@ fn live(context: &SockAddrContext, scope: &Scope, address: Address, port: u16) -
         Verdict::Nothing | Verdict::OtherwiseGranted | Verdict::Perhaps(_) => NO_ROW,
     };
     let target = DeniedAddress {
-        slot: scope.slot,
+        generation: scope.row.generation,
         op: OP_BIND,
         row: refused_by,
         port,
         protocol: protocol as u16,
         address: bytes(address),
     };
-    emit::refused(&target, EPERM, family as u16, &Who::current());
+    emit::refused(scope, &target, EPERM, family as u16, &Who::current());
     REFUSE
 }

@@ -77,13 +77,13 @@ fn remember(context: &SockAddrContext, scope: &Scope, row: u32) -> i32 {
 #[inline(always)]
 fn refuse(scope: &Scope, to: Endpoint, protocol: u32, family: u32, row: u32) -> i32 {
     let target = DeniedAddress {
-        slot: scope.slot,
+        generation: scope.row.generation,
         op: OP_CONNECT,
         row,
         port: to.port,
         protocol: protocol as u16,
         address: bytes(to.address),
     };
-    emit::refused(&target, EPERM, family as u16, &Who::current());
+    emit::refused(scope, &target, EPERM, family as u16, &Who::current());
     REFUSE
 }

@@ -69,7 +69,7 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
         _ => NO_ROW,
     };
     let target = DeniedAddress {
-        slot: scope.slot,
+        generation: scope.row.generation,
         op: OP_EGRESS,
         row: refused_by,
         port: packet.destination_port,
@@ -82,7 +82,7 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
         PROTOCOL_TCP => 0,
         _ => EPERM,
     };
-    emit::refused(&target, errno, family, &socket::maker(stored));
+    emit::refused(&scope, &target, errno, family, &socket::maker(stored));
     REFUSE
 }
 

@@ -66,7 +66,7 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
     // The local end is what a rule would have to grant; the remote ends are as many as
     // somebody outside likes.
     let target = DeniedAddress {
-        slot: scope.slot,
+        generation: scope.row.generation,
         op: OP_INGRESS,
         row: refused_by,
         port: packet.destination_port,
@@ -74,7 +74,7 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
         address: bytes(packet.destination),
     };
     let family = if packet.version == 4 { 2 } else { 10 };
-    emit::refused(&target, 0, family, &socket::maker(stored));
+    emit::refused(&scope, &target, 0, family, &socket::maker(stored));
     REFUSE
 }
 

@@ -45,7 +45,7 @@ pub fn owner(context: *mut c_void, scope: &Scope, at: &Endpoint) -> Owner {
     }
     let owner = match socket::known(found) {
         // SAFETY: a field of a map value.
-        Some(row) if unsafe { (*row).slot_plus_one } == scope.slot + 1 => Owner::Run,
+        Some(row) if unsafe { (*row).generation } == scope.row.generation => Owner::Run,
         _ => Owner::Other,
     };
     // SAFETY: the reference that the lookup gave, not used again.

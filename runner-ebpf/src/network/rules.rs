@@ -73,17 +73,22 @@ pub fn local(scope: &Scope, at: Endpoint) -> Verdict {
 /// Remembers who sent to a granted UDP port.
 #[inline(always)]
 pub fn remember(scope: &Scope, local_port: u16, peer: Endpoint) -> bool {
-    UDP_PEERS
-        .insert(peer_key(scope, local_port, peer), now(), 0)
-        .is_ok()
+    UDP_PEERS.get(scope.slot).is_some_and(|peers| {
+        peers
+            .insert(peer_key(scope, local_port, peer), now(), 0)
+            .is_ok()
+    })
 }
 
 /// Whether `peer` has lately sent to the granted UDP port `local_port`, and may be answered.
 #[inline(always)]
 pub fn remembered(scope: &Scope, local_port: u16, peer: Endpoint) -> bool {
-    // SAFETY: one aligned word is read; another program may write it at the same time, and
-    // both values are times of a packet of that peer.
-    match unsafe { UDP_PEERS.get(peer_key(scope, local_port, peer)) } {
+    let heard = UDP_PEERS.get(scope.slot).and_then(|peers| {
+        // SAFETY: one aligned word is read; another program may write it at the same time, and
+        // both values are times of a packet of that peer.
+        unsafe { peers.get(peer_key(scope, local_port, peer)) }
+    });
+    match heard {
         Some(heard) => now().wrapping_sub(*heard) < UDP_PEER_AGE,
         None => false,
     }

@@ -75,13 +75,13 @@ fn live(
         }
     };
     let target = DeniedAddress {
-        slot: scope.slot,
+        generation: scope.row.generation,
         op: OP_SENDTO,
         row: refused_by,
         port,
         protocol: protocol as u16,
         address: bytes(to.address),
     };
-    emit::refused(&target, EPERM, family as u16, &Who::current());
+    emit::refused(scope, &target, EPERM, family as u16, &Who::current());
     REFUSE
 }

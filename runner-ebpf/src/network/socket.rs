@@ -38,14 +38,14 @@ pub fn create(sock: *mut bpf_sock) -> i32 {
         }
         Stage::Live(scope) if !granted => {
             let target = DeniedAddress {
-                slot: scope.slot,
+                generation: scope.row.generation,
                 op: OP_SOCKET,
                 row: NO_ROW,
                 port: 0,
                 protocol: protocol as u16,
                 address: [0; 16],
             };
-            emit::refused(&target, EPERM, family as u16, &Who::current());
+            emit::refused(&scope, &target, EPERM, family as u16, &Who::current());
             REFUSE
         }
         Stage::Canary(scope) | Stage::Live(scope) => {
@@ -63,7 +63,7 @@ pub fn create(sock: *mut bpf_sock) -> i32 {
 #[inline(always)]
 pub fn storage(sock: *mut bpf_sock, scope: &Scope, who: &Who) -> Option<*mut SocketRow> {
     let mut fresh = SocketRow {
-        slot_plus_one: scope.slot + 1,
+        generation: scope.row.generation,
         row: NO_ROW,
         pid: who.pid,
         reserved: 0,

@@ -146,7 +146,7 @@ fn remove_shared(base: &Path, report: &mut GcReport) -> Result<(), ControlError>
             return Ok(());
         }
     }
-    for name in ["root", "uids", "bpf"] {
+    for name in ["root", "uids", "bpf", "objects"] {
         remove_directory(&base.join(name))?;
     }
     report.shared = true;

@@ -4,15 +4,16 @@
 //! that ends; a file without a lock is a leftover.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::EnforceError;
+use crate::sys::lock_file;
 
 /// A uid that is this run's alone as long as the descriptor is open anywhere.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ pub fn acquire(directory: &Path, block: (u32, u32), name: &str) -> Result<Lease,
             continue;
         }
         let path = directory.join(uid.to_string());
-        if let Some(file) = lock(&path).map_err(state)? {
+        if let Some(file) = lock_file::try_hold(&path).map_err(state)? {
             return Ok(Lease { uid, path, file });
         }
     }
@@ -83,7 +84,7 @@ pub fn sweep(directory: &Path) -> io::Result<usize> {
     };
     for entry in entries {
         let path = entry?.path();
-        if lock(&path)?.is_some() {
+        if lock_file::try_hold(&path)?.is_some() {
             fs::remove_file(&path)?;
             removed += 1;
         }
@@ -98,35 +99,6 @@ fn candidates((first, count): (u32, u32), name: &str) -> impl Iterator<Item = u3
     let start = start.checked_rem(count).unwrap_or(0);
     (0..count)
         .map(move |step| first + ((u64::from(start) + u64::from(step)) % u64::from(count)) as u32)
-}
-
-/// The locked file, or `None` when somebody holds it. The file that is locked is the one that
-/// the name still names: between open and lock it may have been released and removed.
-fn lock(path: &Path) -> io::Result<Option<File>> {
-    loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Ok(None),
-            Err(fs::TryLockError::Error(error)) => return Err(error),
-        }
-        let held = file.metadata()?;
-        match fs::symlink_metadata(path) {
-            Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {
-                return Ok(Some(file));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// Uids that own processes: a run whose uid is someone's would be that someone.

@@ -25,8 +25,9 @@ pub struct Keeper<'a> {
     prepared: &'a Prepared,
     agent: &'a Leaf,
     objects: Option<Objects>,
-    run: Option<watch::Run>,
+    /// In front of the run, so that it goes first: the run gives back the slot of both.
     files: Result<Files, Option<String>>,
+    run: Option<watch::Run>,
 }
 
 impl<'a> Keeper<'a> {
@@ -98,7 +99,7 @@ impl<'a> Keeper<'a> {
 
 impl GateKeeper for Keeper<'_> {
     fn attach(&mut self) -> Result<(), GateError> {
-        let mut objects = self
+        let objects = self
             .objects
             .take()
             .ok_or_else(|| internal(WatchError::Missing("an object")))?;

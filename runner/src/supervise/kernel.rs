@@ -10,8 +10,9 @@ use crate::watch::{Decoded, Run, Tallies, WatchError};
 
 /// The kernel side of a run that lives.
 pub struct Kernel<'a> {
-    run: Run,
+    /// In front of the run, so that it goes first: the run gives back the slot of both.
     files: Option<Files>,
+    run: Run,
     tree: Tree<'a>,
     sight: HostAndView,
     /// By counter row: whether the rule takes access to files away.

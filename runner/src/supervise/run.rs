@@ -156,8 +156,9 @@ fn carry_out(
 ) -> Result<Finished, RunError> {
     control::sweep()?;
     let mut audit = open_logs(request, desk, plan)?;
-    let objects = Objects::load()?;
     let dir = RunDir::create(&desk.run)?;
+    // Behind the directory of the run: `gc --all` takes nothing from a run that has one.
+    let objects = Objects::acquire(Path::new(control::STATE_DIR), plan.rules.len())?;
     dir.record_logs(&plan.policy.name, log_paths(request, plan))?;
     let told = tell_agent(plan, &dir)?;
     let prepared = enforce::prepare(
@@ -319,7 +320,9 @@ fn start_and_follow(
             .identity
             .lease
             .iter()
-            .map(|lease| lease.as_fd().as_raw_fd())
+            .map(|lease| lease.as_fd())
+            .chain([objects.lease()])
+            .map(|lease| lease.as_raw_fd())
             .collect(),
     };
     let mut keeper = Keeper::new(plan, prepared, &cgroup.agent, objects);

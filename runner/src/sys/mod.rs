@@ -5,6 +5,7 @@
 pub mod attribute;
 pub mod beneath;
 pub mod bpf;
+pub mod bpf_pin;
 pub mod bpf_trial;
 pub mod caller;
 pub mod clone;
@@ -14,6 +15,7 @@ pub mod fault;
 #[cfg(test)]
 pub mod fork;
 pub mod landlock;
+pub mod lock_file;
 pub mod loop_device;
 pub mod loopback;
 pub mod message;

@@ -2,6 +2,8 @@
 //! Bytes of the ring buffer as events. Total over any input: names and addresses in it were
 //! chosen by the agent, and an object of another version may have written it.
 
+use std::mem::offset_of;
+
 use lp_run_common::events::{EventHeader, KIND_NETWORK, NetworkEvent};
 
 use super::Clock;
@@ -26,6 +28,11 @@ pub fn decode(bytes: &[u8], clock: &Clock) -> Decoded {
         .map(Decoded::Denial)
         .or_else(|| failures::decode(bytes).map(Decoded::File))
         .unwrap_or(Decoded::Unknown)
+}
+
+/// Which run an entry is of.
+pub(super) fn generation(bytes: &[u8]) -> Option<u32> {
+    field(bytes, offset_of!(EventHeader, generation)).map(u32::from_ne_bytes)
 }
 
 /// The fields that begin every event.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The user side of the eBPF programs: load, attach, fill maps, read counters, decode events.
 //!
-//! [`Objects::load`] brings the programs into the kernel, [`Objects::start`] fills the maps
-//! with the rules of one run and attaches everything to its cgroup; from then on the kernel
+//! [`Objects::acquire`] finds the programs in the kernel, or brings them there for all runs, and
+//! leases a share of their maps; [`Objects::start`] fills the maps with the rules of one run
+//! and attaches everything to its cgroup; from then on the kernel
 //! holds the line by itself, also when this process is gone. [`Run`] switches the run's state
 //! and reads what was counted. Counters and denials come from maps and are exact; the ring
 //! buffer only brings the first refusal of each target early.
@@ -13,8 +14,15 @@ mod counters;
 pub mod decode;
 mod denials;
 pub mod files;
+mod lease;
+mod load;
 mod object;
+mod pins;
 mod run;
+#[cfg(test)]
+mod testing;
+
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -78,6 +86,20 @@ pub enum WatchError {
     /// What the file programs counted could not be read.
     #[error(transparent)]
     Files(#[from] files::FilesError),
+    /// What runs share could not be kept, found or locked.
+    #[error("{act} {}", path.display())]
+    Pins {
+        /// What was tried.
+        act: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A directory of lp-run's that somebody else could write to.
+    #[error("{} is not root's alone: remove it, or close it to others", .0.display())]
+    NotOurs(PathBuf),
     /// The cgroup could not be looked at.
     #[error("look at the run's cgroup")]
     Cgroup(#[source] std::io::Error),

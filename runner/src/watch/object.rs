@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The embedded object and its programs. One table says which program is of which type and
+//! The object's programs, and one run's share of it. One table says which program is of which type and
 //! goes where: the kernel does not compare the two until it is too late for a clear message.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
-use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, Program, ProgramError};
-use aya::{Ebpf, EbpfLoader};
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, LpmTrie, Map, MapData, MapError};
+use lp_run_common::counters::Tally;
 use lp_run_common::network::{
-    HOOK_BIND4, HOOK_BIND6, HOOK_CONNECT4, HOOK_CONNECT6, HOOK_COUNT, HOOK_EGRESS, HOOK_INGRESS,
-    HOOK_SENDMSG4, HOOK_SENDMSG6, HOOK_SOCK_CREATE,
+    Candidates, HOOK_BIND4, HOOK_BIND6, HOOK_CONNECT4, HOOK_CONNECT6, HOOK_COUNT, HOOK_EGRESS,
+    HOOK_INGRESS, HOOK_SENDMSG4, HOOK_SENDMSG6, HOOK_SOCK_CREATE, PrefixKey,
 };
+use lp_run_common::run::RunRow;
 
+use super::files::{Files, FilesError};
+use super::lease::{self, Lease};
+use super::load::Loaded;
+use super::pins::Place;
 use super::WatchError;
-use super::btf::BtfError;
-use super::files::{Files, FilesError, Globals};
 use crate::sys::bpf::{self, attach_type};
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lp-run.bpf.o"));
+use crate::sys::bpf_pin::identity;
 
 /// A cgroup program of the network layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub struct Hook {
     /// Name of the program, as messages call it.
     pub name: &'static str,
     /// Name of the function in the object.
-    program: &'static str,
+    pub(super) program: &'static str,
     /// Where it is attached.
     pub(super) attach_type: u32,
     /// Its index in `CANARIES`.
@@ -88,83 +92,112 @@ const fn hook(name: &'static str, program: &'static str, attach_type: u32, index
     }
 }
 
-/// The eBPF object in the kernel: maps made, network programs verified, nothing attached.
-#[derive(Debug)]
+/// The eBPF object in the kernel and a share of its maps for one run; nothing is attached.
+/// Dropping it gives the share back.
 pub struct Objects {
-    pub(super) ebpf: Ebpf,
-    /// Why the file programs cannot work on this kernel, if they cannot.
-    no_files: Option<BtfError>,
+    pub(super) loaded: Loaded,
+    pub(super) place: Place,
+    pub(super) lease: Lease,
+    /// The run's keys in the tries.
+    pub(super) prefixes: Vec<(&'static str, Key<PrefixKey>)>,
 }
 
 impl Objects {
-    /// Loads the object that this program carries. Needs `CAP_BPF` and `CAP_NET_ADMIN`.
-    pub fn load() -> Result<Self, WatchError> {
-        let mut loader = EbpfLoader::new();
-        let globals = Globals::of_running_kernel();
-        if let Ok(globals) = &globals {
-            globals.set(&mut loader);
-        }
-        let ebpf = loader
-            .load(OBJECT)
-            .map_err(|source| WatchError::Load(Box::new(source)))?;
-        let mut objects = Self {
-            ebpf,
-            no_files: globals.err(),
-        };
-        for hook in &HOOKS {
-            objects.verify(hook)?;
-        }
-        Ok(objects)
-    }
-
-    /// Takes the file programs and their maps out, before [`Objects::start`]. Call it only for
-    /// a run that counts its files, and at most once: the second time there is nothing left.
-    pub fn files(&mut self) -> Result<Files, FilesError> {
-        match self.no_files.take() {
-            Some(error) => Err(error.into()),
-            None => Files::take(&mut self.ebpf),
-        }
-    }
-
-    fn verify(&mut self, hook: &Hook) -> Result<(), WatchError> {
-        let program = self
-            .ebpf
-            .program_mut(hook.program)
-            .ok_or(WatchError::Missing(hook.name))?;
-        load(program).map_err(|source| WatchError::Program {
-            program: hook.name,
-            source: Box::new(source),
+    /// Finds the object that runs share below `base` (`/run/lp-run`), or loads it there, and
+    /// leases what a run with this many rules needs. Needs `CAP_BPF`, `CAP_NET_ADMIN` and, to
+    /// load it, `CAP_SYS_ADMIN`.
+    pub fn acquire(base: &Path, rules: usize) -> Result<Self, WatchError> {
+        let (place, loaded, _lock) = Place::open(base)?;
+        let lease = Lease::take(&loaded, &place, rules)?;
+        Ok(Self {
+            loaded,
+            place,
+            lease,
+            prefixes: Vec::new(),
         })
+    }
+
+    /// What keeps the lease: whoever holds a copy of it keeps others out of the run's slot.
+    pub fn lease(&self) -> BorrowedFd<'_> {
+        self.lease.as_fd()
+    }
+
+    /// The file programs, for a run that counts its files.
+    pub fn files(&self) -> Result<Files, FilesError> {
+        match &self.loaded.no_files {
+            Some(why) => Err(FilesError::Unusable(why.clone())),
+            None => Files::open(self),
+        }
     }
 
     /// Attaches the program and gives its id.
     pub(super) fn attach(&self, hook: &Hook, cgroup: impl AsFd) -> Result<u32, WatchError> {
-        let failed = |source: ProgramError| WatchError::Program {
+        let failed = |source| WatchError::Attach {
             program: hook.name,
-            source: Box::new(source),
+            source,
         };
-        let program = self
-            .ebpf
-            .program(hook.program)
-            .ok_or(WatchError::Missing(hook.name))?;
-        let fd = program.fd().map_err(failed)?;
-        let id = program.info().map_err(failed)?.id();
-        bpf::attach(cgroup.as_fd(), fd.as_fd(), hook.attach_type).map_err(|source| {
-            WatchError::Attach {
-                program: hook.name,
-                source,
-            }
-        })?;
+        let program = self.loaded.program(hook.program)?;
+        let id = identity(program).map_err(failed)?.id;
+        bpf::attach(cgroup.as_fd(), program, hook.attach_type).map_err(failed)?;
         Ok(id)
+    }
+
+    /// Takes what the network programs keep for the run out of the maps.
+    fn leave(&mut self) -> Result<(), WatchError> {
+        let tallies: Array<_, Tally> = self.loaded.map("TALLIES")?;
+        let tally = tallies.get(&self.lease.slot, 0);
+        if tally.map_or(true, |tally| tally.addresses > 0) {
+            lease::forget_denials(&self.loaded, self.lease.generation)?;
+        }
+        for (map, key) in self.prefixes.drain(..) {
+            let mut trie: LpmTrie<_, PrefixKey, Candidates> = self.loaded.map(map)?;
+            trie.remove(&key).map_err(map_failed("clean", map))?;
+        }
+        let _lock = self.place.lock()?;
+        self.lease.release(&self.loaded)
     }
 }
 
-fn load(program: &mut Program) -> Result<(), ProgramError> {
-    match program {
-        Program::CgroupSockAddr(program) => CgroupSockAddr::load(program),
-        Program::CgroupSock(program) => CgroupSock::load(program),
-        Program::CgroupSkb(program) => CgroupSkb::load(program),
-        _ => Err(ProgramError::UnexpectedProgramType),
+impl Drop for Objects {
+    fn drop(&mut self) {
+        // First of all nothing passes any more. What cannot be removed, the next start removes:
+        // the slot stays leased, and nobody holds its lock.
+        if let Ok(mut runs) = self.loaded.map::<Array<_, RunRow>>("RUNS") {
+            let _ = runs.set(self.lease.slot, self.lease.row(), 0);
+        }
+        let _ = self.leave();
+    }
+}
+
+impl Loaded {
+    /// A map by its name, with the types that it must have.
+    pub(super) fn map<T>(&self, name: &'static str) -> Result<T, WatchError>
+    where
+        T: TryFrom<Map, Error = MapError>,
+    {
+        let map = self.maps.get(name).ok_or(WatchError::Missing(name))?;
+        let map = map.try_clone().map_err(WatchError::Cgroup)?;
+        MapData::from_fd(map)
+            .and_then(Map::from_map_data)
+            .and_then(T::try_from)
+            .map_err(map_failed("open", name))
+    }
+
+    /// A program by its name.
+    pub(super) fn program(&self, name: &'static str) -> Result<BorrowedFd<'_>, WatchError> {
+        let program = self.programs.get(name);
+        program.map(AsFd::as_fd).ok_or(WatchError::Missing(name))
+    }
+}
+
+pub(super) fn map_failed(
+    act: &'static str,
+    map: &'static str,
+) -> impl FnOnce(MapError) -> WatchError {
+    move |source| WatchError::Map {
+        act,
+        map,
+        source: Box::new(source),
     }
 }
 
@@ -193,6 +226,6 @@ mod tests {
 
     /// The object's string tables, as text.
     fn aya_object_names() -> String {
-        String::from_utf8_lossy(OBJECT).into_owned()
+        String::from_utf8_lossy(super::super::load::OBJECT).into_owned()
     }
 }

@@ -15,12 +15,12 @@ use std::path::Path;
 use aya::maps::CgroupStorage;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{
-    Array, CgroupStorageKey, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf,
+    Array, ArrayOfMaps, CgroupStorageKey, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf,
 };
-use lp_run_common::counters::{CounterRow, DenialRow, MAX_ROWS, Tally};
+use lp_run_common::counters::{CounterRow, DenialRow, Tally};
 use lp_run_common::network::{
-    Candidates, DeniedAddress, HOOK_COUNT, HOOKS as HOOK_SLOTS, MAX_CANDIDATES, MAX_PREFIXES,
-    PrefixKey,
+    Candidates, DeniedAddress, HOOK_COUNT, HOOKS as HOOK_SLOTS, MAX_CANDIDATES,
+    MAX_PREFIXES_PER_RUN, PROTOCOL_UDP, PrefixKey,
 };
 use lp_run_common::run::{
     FLAG_COUNT_FILES, FLAG_OWN_NETWORK, NO_ROW, RunRef, RunRow, STATE_CANARY, STATE_LIVE,
@@ -29,16 +29,11 @@ use lp_run_common::run::{
 
 use super::counters::{Counted, usage};
 use super::denials::{Tallies, denial};
-use super::object::{HOOKS, Objects};
+use super::object::{HOOKS, Objects, map_failed};
 use super::{Clock, Decoded, WatchError, decode};
 use crate::plan::{Namespace, Plan, Prefix, RuleKind};
 use crate::record::event::{Denial, Usage};
 use crate::sys::bpf;
-
-/// Each lp-run process has maps of its own with one run in them.
-pub(super) const SLOT: u32 = 0;
-/// Rules of that run.
-pub(super) const GENERATION: u32 = 1;
 
 /// What the kernel side must know of a run.
 #[derive(Clone, Debug)]
@@ -103,7 +98,7 @@ impl Canaries {
 }
 
 /// A run whose rules the kernel enforces. Dropping it takes nothing away: attachments belong
-/// to the cgroup, and go with it.
+/// to the cgroup, and go with it; they refuse everything from then on.
 pub struct Run {
     objects: Objects,
     cgroup: OwnedFd,
@@ -121,20 +116,18 @@ impl Objects {
     /// `setup`. The cgroup must be empty still: until this returns, its processes are refused
     /// everything or, before the first attachment, nothing.
     pub fn start(mut self, rules: Rules, cgroup: OwnedFd, level: u32) -> Result<Run, WatchError> {
-        fits(&rules)?;
+        fits(&rules, self.lease.rows.len())?;
         let id = nix::sys::stat::fstat(&cgroup)
             .map_err(|errno| WatchError::Cgroup(errno.into()))?
             .st_ino;
         self.fill("DESTINATIONS", &rules.destinations)?;
         self.fill("LISTENERS", &rules.listeners)?;
-        let row = row(&rules, id, level);
+        if answers(&rules) {
+            self.lease.provide_peers(&self.loaded)?;
+        }
+        let row = row(self.lease.row(), &rules, id, level);
         self.set_row(&row)?;
-        let ring = RingBuf::try_from(
-            self.ebpf
-                .take_map("EVENTS")
-                .ok_or(WatchError::Missing("EVENTS"))?,
-        )
-        .map_err(map_failed("open", "EVENTS"))?;
+        let ring = self.ring()?;
         let mut programs = [0; HOOK_COUNT as usize];
         for (program, hook) in programs.iter_mut().zip(&HOOKS) {
             *program = self.attach(hook, &cgroup)?;
@@ -154,10 +147,10 @@ impl Objects {
     }
 
     fn fill(&mut self, map: &'static str, prefixes: &[Prefix]) -> Result<(), WatchError> {
-        let mut trie: LpmTrie<_, PrefixKey, Candidates> = typed_mut(self, map)?;
+        let mut trie: LpmTrie<_, PrefixKey, Candidates> = self.loaded.map(map)?;
         for prefix in prefixes {
             let key = PrefixKey {
-                generation: GENERATION.to_be_bytes(),
+                generation: self.lease.generation.to_be_bytes(),
                 address: prefix.address.octets(),
             };
             let mut value = Candidates {
@@ -165,15 +158,30 @@ impl Objects {
                 ..Candidates::default()
             };
             value.items[..prefix.candidates.len()].copy_from_slice(&prefix.candidates);
-            trie.insert(&Key::new(32 + u32::from(prefix.length), key), value, 0)
+            let key = Key::new(32 + u32::from(prefix.length), key);
+            trie.insert(&key, value, 0)
                 .map_err(map_failed("fill", map))?;
+            self.prefixes.push((map, key));
         }
         Ok(())
     }
 
-    fn set_row(&mut self, row: &RunRow) -> Result<(), WatchError> {
-        let mut runs: Array<_, RunRow> = typed_mut(self, "RUNS")?;
-        runs.set(SLOT, row, 0).map_err(map_failed("fill", "RUNS"))
+    fn set_row(&self, row: &RunRow) -> Result<(), WatchError> {
+        let mut runs: Array<_, RunRow> = self.loaded.map("RUNS")?;
+        runs.set(self.lease.slot, row, 0)
+            .map_err(map_failed("fill", "RUNS"))
+    }
+
+    /// The ring of the slot, empty: what an earlier run left in it is nobody's.
+    fn ring(&self) -> Result<RingBuf<MapData>, WatchError> {
+        let rings: ArrayOfMaps<_, MapData> = self.loaded.map("EVENTS")?;
+        let mut ring = rings
+            .get(&self.lease.slot, 0)
+            .and_then(Map::from_map_data)
+            .and_then(RingBuf::try_from)
+            .map_err(map_failed("open", "EVENTS"))?;
+        while ring.next().is_some() {}
+        Ok(ring)
     }
 
     /// Leads the programs that are attached to the cgroup `id` as `attach_type` to the run.
@@ -181,11 +189,11 @@ impl Objects {
         deprecated,
         reason = "its successor of Linux 6.2 does not exist on 6.1"
     )]
-    fn point(&mut self, id: u64, attach_type: u32) -> Result<(), WatchError> {
-        let mut storage: CgroupStorage<_, RunRef> = typed_mut(self, "RUN")?;
+    fn point(&self, id: u64, attach_type: u32) -> Result<(), WatchError> {
+        let mut storage: CgroupStorage<_, RunRef> = self.loaded.map("RUN")?;
         let value = RunRef {
-            slot_plus_one: SLOT + 1,
-            reserved: 0,
+            slot_plus_one: self.lease.slot + 1,
+            generation: self.lease.generation,
         };
         storage
             .insert(CgroupStorageKey::new(id, attach_type), value, 0)
@@ -206,9 +214,10 @@ impl Run {
         self.objects.set_row(&self.row)
     }
 
-    /// From the next switch of the state on, the run's files are counted.
-    pub(super) fn count_files(&mut self) {
+    /// As soon as the run is live, its files are counted.
+    pub(super) fn count_files(&mut self) -> Result<(), WatchError> {
         self.row.flags |= FLAG_COUNT_FILES;
+        self.objects.set_row(&self.row)
     }
 
     /// Counts of files are unknown from now on, never 0 in their place: the programs that count
@@ -224,11 +233,11 @@ impl Run {
 
     /// What the programs refused in the state `canary`.
     pub fn canaries(&self) -> Result<Canaries, WatchError> {
-        let counters: Array<_, u64> = typed(&self.objects, "CANARIES")?;
+        let counters: Array<_, u64> = self.objects.loaded.map("CANARIES")?;
         let mut canaries = Canaries([0; HOOK_COUNT as usize]);
         for (count, hook) in canaries.0.iter_mut().zip(&HOOKS) {
             *count = counters
-                .get(&(SLOT * HOOK_SLOTS + hook.index), 0)
+                .get(&(self.objects.lease.slot * HOOK_SLOTS + hook.index), 0)
                 .map_err(map_failed("read", "CANARIES"))?;
         }
         Ok(canaries)
@@ -236,7 +245,7 @@ impl Run {
 
     /// Usage of each rule, by counter row.
     pub fn usage(&self) -> Result<Vec<Usage>, WatchError> {
-        let counters: PerCpuArray<_, CounterRow> = typed(&self.objects, "COUNTERS")?;
+        let counters: PerCpuArray<_, CounterRow> = self.objects.loaded.map("COUNTERS")?;
         self.counted
             .iter()
             .zip(self.row.first_row..)
@@ -252,11 +261,14 @@ impl Run {
     /// Each refused address with its exact count, oldest first.
     pub fn denials(&self) -> Result<Vec<Denial>, WatchError> {
         let map = "DENIED_ADDRESSES";
-        let table: HashMap<_, DeniedAddress, DenialRow> = typed(&self.objects, map)?;
         let mut denials = Vec::new();
+        if self.tally()?.addresses == 0 {
+            return Ok(denials);
+        }
+        let table: HashMap<_, DeniedAddress, DenialRow> = self.objects.loaded.map(map)?;
         for entry in table.iter() {
             let (key, value) = entry.map_err(map_failed("read", map))?;
-            if key.slot == SLOT {
+            if key.generation == self.row.generation {
                 denials.push(denial(&key, &value, &self.clock));
             }
         }
@@ -266,10 +278,7 @@ impl Run {
 
     /// What the table and the ring had no room for.
     pub fn tallies(&self) -> Result<Tallies, WatchError> {
-        let tallies: Array<_, Tally> = typed(&self.objects, "TALLIES")?;
-        let tally = tallies
-            .get(&SLOT, 0)
-            .map_err(map_failed("read", "TALLIES"))?;
+        let tally = self.tally()?;
         Ok(Tallies {
             sent: tally.sent,
             lost: tally.lost,
@@ -278,6 +287,13 @@ impl Run {
             other_paths: tally.other_paths,
             unjudged: tally.other_missing,
         })
+    }
+
+    fn tally(&self) -> Result<Tally, WatchError> {
+        let tallies: Array<_, Tally> = self.objects.loaded.map("TALLIES")?;
+        tallies
+            .get(&self.objects.lease.slot, 0)
+            .map_err(map_failed("read", "TALLIES"))
     }
 
     /// Readable when the ring holds events.
@@ -290,7 +306,11 @@ impl Run {
     pub fn drain(&mut self, limit: usize, mut each: impl FnMut(Decoded)) -> bool {
         for _ in 0..limit {
             match self.ring.next() {
-                Some(bytes) => each(decode::decode(&bytes, &self.clock)),
+                Some(bytes) if decode::generation(&bytes) == Some(self.row.generation) => {
+                    each(decode::decode(&bytes, &self.clock));
+                }
+                // Of a run before, whose program was still on its way.
+                Some(_) => {}
                 None => return false,
             }
         }
@@ -327,25 +347,26 @@ pub fn open_cgroup(path: &Path) -> Result<OwnedFd, WatchError> {
         .map_err(WatchError::Cgroup)
 }
 
-fn row(rules: &Rules, cgroup: u64, level: u32) -> RunRow {
-    let mut flags = 0;
+fn row(leased: RunRow, rules: &Rules, cgroup: u64, level: u32) -> RunRow {
+    let mut flags = leased.flags;
     if rules.namespace == Namespace::Own {
         flags |= FLAG_OWN_NETWORK;
     }
-    if rules.counted.contains(&Counted::Files) {
-        flags |= FLAG_COUNT_FILES;
-    }
     RunRow {
         state: STATE_SETUP,
-        generation: GENERATION,
         flags,
-        first_row: 0,
-        rows: rules.counted.len() as u32,
         self_row: rules.self_row.unwrap_or(NO_ROW),
         level,
         mark: mark(rules, cgroup),
         cgroup,
+        ..leased
     }
+}
+
+/// Whether the run may answer on UDP ports of its own.
+fn answers(rules: &Rules) -> bool {
+    let mut candidates = rules.listeners.iter().flat_map(|prefix| &prefix.candidates);
+    candidates.any(|candidate| candidate.protocols & PROTOCOL_UDP != 0)
 }
 
 /// The mark of the run's packets on loopback, where `self` needs it: no two cgroups that exist
@@ -360,47 +381,20 @@ fn mark(rules: &Rules, cgroup: u64) -> u32 {
 }
 
 /// Refuses what the maps cannot hold: nothing is ever cut off.
-fn fits(rules: &Rules) -> Result<(), WatchError> {
+fn fits(rules: &Rules, rows: usize) -> Result<(), WatchError> {
     let room = |what, need, room| {
         if need > room {
             return Err(WatchError::TooMany { what, need, room });
         }
         Ok(())
     };
-    room("rules", rules.counted.len(), MAX_ROWS as usize)?;
+    room("rules", rules.counted.len(), rows)?;
     for prefixes in [&rules.destinations, &rules.listeners] {
-        room("address prefixes", prefixes.len(), MAX_PREFIXES as usize)?;
+        room("address prefixes", prefixes.len(), MAX_PREFIXES_PER_RUN as usize)?;
         let most = prefixes.iter().map(|prefix| prefix.candidates.len()).max();
         room("rules on one prefix", most.unwrap_or(0), MAX_CANDIDATES)?;
     }
     Ok(())
-}
-
-fn typed<'a, T>(objects: &'a Objects, name: &'static str) -> Result<T, WatchError>
-where
-    T: TryFrom<&'a Map, Error = MapError>,
-{
-    let map = objects.ebpf.map(name).ok_or(WatchError::Missing(name))?;
-    T::try_from(map).map_err(map_failed("open", name))
-}
-
-fn typed_mut<'a, T>(objects: &'a mut Objects, name: &'static str) -> Result<T, WatchError>
-where
-    T: TryFrom<&'a mut Map, Error = MapError>,
-{
-    let map = objects
-        .ebpf
-        .map_mut(name)
-        .ok_or(WatchError::Missing(name))?;
-    T::try_from(map).map_err(map_failed("open", name))
-}
-
-fn map_failed(act: &'static str, map: &'static str) -> impl FnOnce(MapError) -> WatchError {
-    move |source| WatchError::Map {
-        act,
-        map,
-        source: Box::new(source),
-    }
 }
 
 #[cfg(test)]
@@ -418,17 +412,17 @@ mod tests {
             }],
             listeners: Vec::new(),
             self_row: None,
-            counted: vec![Counted::Network; MAX_ROWS as usize],
+            counted: vec![Counted::Network; 8],
         };
-        assert!(fits(&rules).is_ok());
+        assert!(fits(&rules, 8).is_ok());
         rules.destinations[0].candidates.push(Default::default());
         assert_eq!(
-            fits(&rules).unwrap_err().to_string(),
+            fits(&rules, 8).unwrap_err().to_string(),
             "the policy needs 17 rules on one prefix and there is room for 16"
         );
         rules.destinations.clear();
         rules.counted.push(Counted::Nothing);
-        assert!(fits(&rules).is_err());
+        assert!(fits(&rules, 8).is_err());
     }
 
     #[test]

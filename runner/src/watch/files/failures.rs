@@ -8,9 +8,8 @@ use std::mem::offset_of;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData};
-use lp_run_common::counters::{DenialRow, MAX_DENIED_PER_RUN};
+use lp_run_common::counters::{DenialRow, MAX_DENIED_PER_RUN, Tally};
 use lp_run_common::events::{EventHeader, FileEvent, KIND_FILE};
 use lp_run_common::files::{
     BASE_TRUNCATED, DeniedPath, MAX_MISSING_PER_RUN, TYPED_TRUNCATED, TYPED_UNREADABLE,
@@ -18,11 +17,13 @@ use lp_run_common::files::{
 
 use super::classify::{Attempt, Meaning, Tree, Verdict, classify};
 use super::sight::Sight;
-use super::{FilesError, map, used};
+use super::{FilesError, map, remove, used};
 use crate::record::event::Denial;
 use crate::watch::Clock;
 use crate::watch::decode::field;
 use crate::watch::denials::{comm, op};
+use crate::watch::lease::Lease;
+use crate::watch::load::Loaded;
 
 const ENOENT: u32 = libc::ENOENT.cast_unsigned();
 
@@ -34,6 +35,9 @@ pub struct Failures {
     denied: HashMap<MapData, DeniedPath, DenialRow>,
     missing: HashMap<MapData, DeniedPath, DenialRow>,
     forgotten: Array<MapData, u64>,
+    tallies: Array<MapData, Tally>,
+    slot: u32,
+    generation: u32,
     /// What keys of the tables stand for, and what they mean. Of those that mean nothing no text
     /// is kept: an agent can fill memory with names.
     seen: Texts<DeniedPath, (Vec<u8>, Option<Verdict>)>,
@@ -74,12 +78,15 @@ pub struct FailureNews {
 }
 
 impl Failures {
-    /// Takes the tables out of the object.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, FilesError> {
+    /// Opens the tables for the run of `lease`.
+    pub(in crate::watch) fn open(loaded: &Loaded, lease: &Lease) -> Result<Self, FilesError> {
         Ok(Self {
-            denied: map(ebpf, "DENIED_PATHS")?,
-            missing: map(ebpf, "MISSING_PATHS")?,
-            forgotten: map(ebpf, "FORGOTTEN")?,
+            denied: map(loaded, "DENIED_PATHS")?,
+            missing: map(loaded, "MISSING_PATHS")?,
+            forgotten: map(loaded, "FORGOTTEN")?,
+            tallies: map(loaded, "TALLIES")?,
+            slot: lease.slot,
+            generation: lease.generation,
             seen: Texts::new(),
             hidden: 0,
             unnamed: HashSet::new(),
@@ -162,19 +169,25 @@ impl Failures {
             // A row that cannot be removed keeps its room, and what then finds none is counted.
             self.nothing.removed += u64::from(self.missing.remove(&old).is_ok());
         }
-        let _ = self.forgotten.set(key.slot, self.nothing.removed, 0);
+        let _ = self.forgotten.set(self.slot, self.nothing.removed, 0);
     }
 
     /// How often paths were missing for the agent of which nobody knows what they mean: their
     /// event was lost, told only half of the path, or led too far. Note all events first.
-    pub fn unjudged(&self, slot: u32) -> Result<u64, FilesError> {
+    pub fn unjudged(&self) -> Result<u64, FilesError> {
         let mut sum = 0;
+        let known = self.nothing.known.len() + self.unnamed.len();
+        let there = self.tally()?.missing.saturating_sub(self.nothing.removed);
+        if there == self.hidden + known as u64 {
+            // A large table of all runs: it is not looked through for nothing.
+            return Ok(sum);
+        }
         for entry in self.missing.iter() {
             let (key, row) = entry.map_err(used("MISSING_PATHS"))?;
             let judged = self.nothing.known.contains(&key)
                 || self.seen.contains_key(&key)
                 || self.unnamed.contains(&key);
-            if key.slot == slot && !judged {
+            if key.generation == self.generation && !judged {
                 sum += row.count;
             }
         }
@@ -183,11 +196,12 @@ impl Failures {
 
     /// Every denial of the run so far, with its count up to now, oldest first. Refusals whose
     /// event was lost are denials of an unknown path.
-    pub fn denials(&self, slot: u32, clock: &Clock) -> Result<Vec<Denial>, FilesError> {
+    pub fn denials(&self, clock: &Clock) -> Result<Vec<Denial>, FilesError> {
         let mut denials = Vec::new();
-        for entry in self.denied.iter() {
+        let refused = (self.tally()?.paths > 0).then(|| self.denied.iter());
+        for entry in refused.into_iter().flatten() {
             let (key, row) = entry.map_err(used("DENIED_PATHS"))?;
-            if key.slot != slot {
+            if key.generation != self.generation {
                 continue;
             }
             match self.seen.get(&key) {
@@ -199,8 +213,7 @@ impl Failures {
             }
         }
         let hidden = self.seen.iter().filter_map(|(key, (path, verdict))| {
-            let absent = key.errno == ENOENT && key.slot == slot;
-            Some((key, path, (*verdict)?)).filter(|_| absent)
+            Some((key, path, (*verdict)?)).filter(|_| key.errno == ENOENT)
         });
         for (key, path, verdict) in hidden {
             let row = self.missing.get(key, 0).map_err(used("MISSING_PATHS"))?;
@@ -219,26 +232,36 @@ impl Failures {
         })
     }
 
-    /// Removes everything of a run but its `Tally`.
-    pub fn forget(&mut self, slot: u32) -> Result<(), FilesError> {
+    fn tally(&self) -> Result<Tally, FilesError> {
+        self.tallies.get(&self.slot, 0).map_err(used("TALLIES"))
+    }
+
+    /// Removes everything of the run from the tables.
+    pub fn forget(&mut self) -> Result<(), FilesError> {
+        let tally = self.tally()?;
+        let there = (tally.paths + tally.missing).saturating_sub(self.nothing.removed);
+        let nothing = std::mem::take(&mut self.nothing).known;
+        let unnamed = std::mem::take(&mut self.unnamed);
+        let seen = std::mem::take(&mut self.seen).into_keys();
+        let mut removed = 0;
+        for key in seen.chain(unnamed).chain(nothing) {
+            let gone = match key.errno {
+                ENOENT => self.missing.remove(&key),
+                _ => self.denied.remove(&key),
+            };
+            removed += u64::from(gone.is_ok());
+        }
+        if removed == there {
+            return Ok(());
+        }
+        // Events were lost, or never taken.
         for (table, name) in [
             (&mut self.denied, "DENIED_PATHS"),
             (&mut self.missing, "MISSING_PATHS"),
         ] {
-            let keys: Vec<DeniedPath> = table
-                .keys()
-                .flatten()
-                .filter(|key| key.slot == slot)
-                .collect();
-            for key in keys {
-                table.remove(&key).map_err(used(name))?;
-            }
+            let own = |key: &DeniedPath, _: &DenialRow| key.generation == self.generation;
+            remove(table, name, own).map_err(Box::new)?;
         }
-        self.seen.retain(|key, _| key.slot != slot);
-        self.unnamed.retain(|key| key.slot != slot);
-        self.nothing = Nothing::default();
-        self.hidden = 0;
-        self.forgotten.set(slot, 0, 0).map_err(used("FORGOTTEN"))?;
         Ok(())
     }
 }
@@ -291,7 +314,7 @@ pub(in crate::watch) fn decode(bytes: &[u8]) -> Option<FailureNews> {
     let flags = word(offset_of!(FileEvent, flags))?;
     Some(FailureNews {
         key: DeniedPath {
-            slot: word(offset_of!(EventHeader, slot))?,
+            generation: word(offset_of!(EventHeader, generation))?,
             op: word(offset_of!(EventHeader, op))?,
             errno: word(offset_of!(EventHeader, errno))?,
             reserved: 0,
@@ -351,7 +374,7 @@ mod tests {
         assert_eq!(told.path, b"/srv/kb/../x");
         assert!(told.complete);
         let key = DeniedPath {
-            slot: 3,
+            generation: 3,
             op: OP_OPEN,
             errno: 13,
             reserved: 0,

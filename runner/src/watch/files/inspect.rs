@@ -3,8 +3,6 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use aya::Ebpf;
-use aya::programs::{ProgramError, RawTracePoint};
 use lp_run_common::files::{
     INSPECT_DEPTH, INSPECT_NUMBER_LOW, INSPECT_OBJECT_HIGH, INSPECT_OBJECT_LOW,
 };
@@ -14,24 +12,16 @@ use super::FilesError;
 use crate::sys::SysError;
 use crate::sys::prog_run::run_raw_tracepoint;
 
-const NAME: &str = "inspect";
+/// Its name in the object.
+pub const NAME: &str = "inspect";
 
 /// The program that answers.
 pub struct Inspect(OwnedFd);
 
 impl Inspect {
-    /// Loads it.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, FilesError> {
-        let failed = |source: ProgramError| FilesError::Load {
-            name: NAME,
-            source: Box::new(source),
-        };
-        let program = ebpf.program_mut(NAME).ok_or(FilesError::Absent(NAME))?;
-        let program: &mut RawTracePoint = program.try_into().map_err(failed)?;
-        program.load().map_err(failed)?;
-        let fd = program.fd().map_err(failed)?.as_fd().try_clone_to_owned();
-        fd.map(Self)
-            .map_err(|error| failed(ProgramError::IOError(error)))
+    /// With the program's descriptor.
+    pub fn new(program: OwnedFd) -> Self {
+        Self(program)
     }
 
     /// Address of the inode object behind `descriptor`.

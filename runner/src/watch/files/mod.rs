@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The user side of the file programs: loads and attaches them, tells them the granted
-//! objects, reads what they counted. They enforce nothing; where they cannot be used, counts
-//! are unknown and the reason is told.
+//! The user side of the file programs: attaches them, tells them the granted objects, reads
+//! what they counted. They enforce nothing; where they cannot be used, counts are unknown and
+//! the reason is told.
 //!
-//! Attachments live as long as the [`Files`] that made them: whoever does not count costs
-//! nobody anything.
+//! A tracepoint is the machine's: each program is linked once for all runs, by the first that
+//! counts, and taken off by the last. While no run counts nobody pays for it.
 
 mod classify;
 pub(super) mod failures;
@@ -15,22 +15,28 @@ mod sight;
 #[cfg(test)]
 mod kernel_tests;
 
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
-use aya::Ebpf;
+use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
-use aya::programs::{ProgramError, TracePoint};
-use lp_run_common::files::{AnchorKey, AnchorRow, FileTotals};
-use lp_run_common::run::{MAX_LEVELS, NO_ROW};
+use lp_run_common::counters::DenialRow;
+use lp_run_common::files::{AnchorKey, AnchorRow, DeniedPath, FileTotals, MAX_ANCHORS_PER_RUN};
+use lp_run_common::run::{FLAG_COUNT_FILES, MAX_LEVELS, MAX_RUNS, NO_ROW, RunRef, RunRow};
 use thiserror::Error;
 
 use super::btf::BtfError;
-use super::run::{GENERATION, SLOT};
-use super::{Clock, Run};
+use super::load::Loaded;
+use super::object::{Objects, map_failed};
+use super::pins::Place;
+use super::{Clock, Run, WatchError};
 use crate::plan::{Owners, Plan};
 use crate::record::event::{Denial, Usage};
 use crate::sys::SysError;
-use crate::sys::perf::{attach_tracepoint, attached_program};
+use crate::sys::bpf_pin::{self, identity};
+use crate::sys::perf::open_tracepoint;
 use crate::sys::tracefs::Tracefs;
 use inspect::Inspect;
 
@@ -39,8 +45,20 @@ pub use failures::{FailureNews, Failures};
 pub use layout::Globals;
 pub use sight::{HostAndView, Sight};
 
+/// Every program of this layer: those of [`TRACEPOINTS`] and the one that is only asked.
+pub(super) const PROGRAM_NAMES: [&str; 8] = [
+    "exit_openat",
+    "exit_openat2",
+    "exit_open",
+    "exit_creat",
+    "exit_execve",
+    "exit_execveat",
+    "executed",
+    inspect::NAME,
+];
+
 /// Programs and the tracepoints that they run at.
-const PROGRAMS: [(&str, &str); 7] = [
+const TRACEPOINTS: [(&str, &str); 7] = [
     ("exit_openat", "syscalls/sys_exit_openat"),
     ("exit_openat2", "syscalls/sys_exit_openat2"),
     ("exit_open", "syscalls/sys_exit_open"),
@@ -59,18 +77,15 @@ pub enum FilesError {
     /// The kernel does not show its types, or not these.
     #[error("find the kernel's structures for counting files")]
     Layout(#[from] BtfError),
-    /// The object lacks a part.
-    #[error("the kernel side has no {0}")]
-    Absent(&'static str),
-    /// The kernel refuses a program.
-    #[error("load the program {name}")]
-    Load {
-        /// Its name.
-        name: &'static str,
-        /// Why.
-        #[source]
-        source: Box<ProgramError>,
-    },
+    /// The object was loaded without the file programs.
+    #[error("{0}")]
+    Unusable(String),
+    /// What runs share cannot be used.
+    #[error(transparent)]
+    Shared(#[from] Box<WatchError>),
+    /// More granted objects than one run may have.
+    #[error("the policy grants {0} objects and {MAX_ANCHORS_PER_RUN} can be counted")]
+    TooManyAnchors(usize),
     /// tracefs cannot be had.
     #[error("open tracefs")]
     Tracefs(#[source] SysError),
@@ -109,137 +124,163 @@ pub enum FilesError {
     Levels,
 }
 
-/// The file programs.
+/// The file programs and one run's entries in their maps. Dropping it removes the entries and,
+/// after the last run that counts, the programs from their tracepoints.
 pub struct Files {
     programs: Vec<Program>,
     inspect: Inspect,
     anchors: HashMap<MapData, AnchorKey, AnchorRow>,
     totals: PerCpuArray<MapData, FileTotals>,
-    scope: HashMap<MapData, u64, u32>,
+    scope: HashMap<MapData, u64, RunRef>,
     levels: Array<MapData, [u32; MAX_LEVELS]>,
+    runs: Array<MapData, RunRow>,
+    place: Place,
+    slot: u32,
+    generation: u32,
+    /// The run's keys in `ANCHORS` and `SCOPE`.
+    objects: Vec<AnchorKey>,
+    cgroups: Vec<u64>,
     /// What failed, and what it means.
     pub failures: Failures,
 }
 
-/// A program and, when it is attached, what holds it.
+/// A program of a tracepoint.
 struct Program {
+    name: &'static str,
     tracepoint: &'static str,
     id: u32,
     program: OwnedFd,
-    event: Option<OwnedFd>,
 }
 
 impl Files {
-    /// Loads the programs of an object that was loaded with [`Globals`], and takes their maps.
-    /// Nothing is attached yet. Checks that the kernel's structures are as expected.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, FilesError> {
+    /// Opens the programs and their maps for the run that has leased a share of them. Nothing
+    /// is attached yet. Checks that the kernel's structures are as expected.
+    pub(super) fn open(objects: &Objects) -> Result<Self, FilesError> {
+        let loaded = &objects.loaded;
         let mut programs = Vec::new();
-        for (name, tracepoint) in PROGRAMS {
-            let (program, id) = load(ebpf, name)?;
+        for (name, tracepoint) in TRACEPOINTS {
+            let program = loaded.program(name).map_err(Box::new)?;
             programs.push(Program {
+                name,
                 tracepoint,
-                id,
-                program,
-                event: None,
+                id: identity(program).map_err(FilesError::Inspect)?.id,
+                program: owned(program)?,
             });
         }
         let files = Self {
             programs,
-            inspect: Inspect::take(ebpf)?,
-            anchors: map(ebpf, "ANCHORS")?,
-            totals: map(ebpf, "FILE_TOTALS")?,
-            scope: map(ebpf, "SCOPE")?,
-            levels: map(ebpf, "LEVELS")?,
-            failures: Failures::take(ebpf)?,
+            inspect: Inspect::new(owned(loaded.program(inspect::NAME).map_err(Box::new)?)?),
+            anchors: map(loaded, "ANCHORS")?,
+            totals: map(loaded, "FILE_TOTALS")?,
+            scope: map(loaded, "SCOPE")?,
+            levels: map(loaded, "LEVELS")?,
+            runs: map(loaded, "RUNS")?,
+            place: objects.place.clone(),
+            slot: objects.lease.slot,
+            generation: objects.lease.generation,
+            objects: Vec::new(),
+            cgroups: Vec::new(),
+            failures: Failures::open(loaded, &objects.lease)?,
         };
         files.inspect.check()?;
         Ok(files)
-    }
-
-    /// Attaches to the exits of every opening and executing system call. From now on each
-    /// system call of the machine pays a little.
-    pub fn attach(&mut self) -> Result<(), FilesError> {
-        let tracefs = Tracefs::open().map_err(FilesError::Tracefs)?;
-        for (program, (name, tracepoint)) in self.programs.iter_mut().zip(PROGRAMS) {
-            let attach = |source| FilesError::Attach { tracepoint, source };
-            let id = match tracefs.tracepoint(tracepoint) {
-                Err(error) if error.errno() == libc::ENOENT && OLD_CALLS.contains(&name) => {
-                    continue;
-                }
-                id => id.map_err(attach)?,
-            };
-            let event = attach_tracepoint(id, program.program.as_fd()).map_err(attach)?;
-            program.event = Some(event);
-        }
-        Ok(())
-    }
-
-    /// Fails if a program that was attached no longer is: counts are unknown from then on.
-    pub fn check_attached(&self) -> Result<(), FilesError> {
-        for program in &self.programs {
-            let tracepoint = program.tracepoint;
-            match &program.event {
-                Some(event) => {
-                    let found = attached_program(event.as_fd());
-                    let found =
-                        found.map_err(|source| FilesError::Attach { tracepoint, source })?;
-                    if found != program.id {
-                        return Err(FilesError::Detached(tracepoint));
-                    }
-                }
-                None if tracepoint.ends_with("_open") || tracepoint.ends_with("_creat") => {}
-                None => return Err(FilesError::Detached(tracepoint)),
-            }
-        }
-        Ok(())
     }
 
     /// Brings counting up for `run`, which is still being built: its cgroup, every anchor of
     /// the plan that exists, the attachments. When this fails, the run goes on without
     /// counts ([`Run::forget_files`]), or not at all if the policy requires them.
     pub fn start(&mut self, plan: &Plan, run: &mut Run) -> Result<(), FilesError> {
+        if plan.anchors.len() > MAX_ANCHORS_PER_RUN {
+            return Err(FilesError::TooManyAnchors(plan.anchors.len()));
+        }
         for anchor in &plan.anchors {
             let object = anchor.object.as_ref().and_then(|object| object.fd.as_ref());
             if let Some(fd) = object {
-                self.anchor(GENERATION, fd.as_fd(), anchor.owners)?;
+                self.add(fd.as_fd(), anchor.owners)?;
             }
         }
-        self.enter(run.cgroup(), SLOT)?;
-        self.attach()?;
-        run.count_files();
+        // Under the lock, so that no run that ends just now takes the programs off.
+        let _lock = self.place.lock().map_err(Box::new)?;
+        run.count_files().map_err(Box::new)?;
+        self.enter(run.cgroup())?;
+        self.attach()
+    }
+
+    /// Links each program to its tracepoint, unless it is: the exits of every opening and
+    /// executing system call. From then on each system call of the machine pays a little. Only
+    /// under the lock.
+    fn attach(&self) -> Result<(), FilesError> {
+        let mut tracefs = None;
+        for program in &self.programs {
+            if self.is_linked(program) {
+                continue;
+            }
+            let tracepoint = program.tracepoint;
+            let failed = |source| FilesError::Attach { tracepoint, source };
+            let tracefs = match &mut tracefs {
+                Some(tracefs) => tracefs,
+                none => none.insert(Tracefs::open().map_err(FilesError::Tracefs)?),
+            };
+            let id = match tracefs.tracepoint(tracepoint) {
+                Err(error)
+                    if error.errno() == libc::ENOENT && OLD_CALLS.contains(&program.name) =>
+                {
+                    continue;
+                }
+                id => id.map_err(failed)?,
+            };
+            let event = open_tracepoint(id).map_err(failed)?;
+            let link = bpf_pin::link(program.program.as_fd(), event.as_fd()).map_err(failed)?;
+            let path = link_path(&self.place, program.name);
+            // Of a program that is no longer ours.
+            let _ = fs::remove_file(&path);
+            bpf_pin::pin(link.as_fd(), &path).map_err(failed)?;
+        }
         Ok(())
     }
 
-    /// Makes an anchor of something that was not there when the plan was made: a directory
-    /// that the start creates. What [`Self::anchor`] says about the descriptor holds.
-    pub fn add(&mut self, object: BorrowedFd<'_>, owners: Owners) -> Result<(), FilesError> {
-        self.anchor(GENERATION, object, owners)
+    fn is_linked(&self, program: &Program) -> bool {
+        bpf_pin::open(&link_path(&self.place, program.name))
+            .and_then(|link| identity(link.as_fd()))
+            .is_ok_and(|link| link.details[0] == program.id)
+    }
+
+    /// Fails if a program that was attached no longer is: counts are unknown from then on.
+    pub fn check_attached(&self) -> Result<(), FilesError> {
+        for program in &self.programs {
+            if !self.is_linked(program) && !OLD_CALLS.contains(&program.name) {
+                return Err(FilesError::Detached(program.tracepoint));
+            }
+        }
+        Ok(())
     }
 
     /// Every denial of files so far. Takes no events from the ring: note them first.
     pub fn denials(&self, clock: &Clock) -> Result<Vec<Denial>, FilesError> {
-        self.failures.denials(SLOT, clock)
+        self.failures.denials(clock)
     }
 
     /// How often nobody could tell what a missing path means ([`Failures::unjudged`]).
     pub fn unjudged(&self) -> Result<u64, FilesError> {
-        self.failures.unjudged(SLOT)
+        self.failures.unjudged()
     }
 
     /// What the rule rows of the run leave out.
     pub fn sums(&self) -> Result<FileTotals, FilesError> {
-        self.totals(SLOT)
+        let values = self.totals.get(&self.slot, 0).map_err(used("FILE_TOTALS"))?;
+        Ok(values
+            .iter()
+            .fold(FileTotals::default(), |sum, cpu| FileTotals {
+                opens: sum.opens + cpu.opens,
+                execs: sum.execs + cpu.execs,
+                elsewhere: sum.elsewhere + cpu.elsewhere,
+                unfinished: sum.unfinished + cpu.unfinished,
+            }))
     }
 
-    /// Takes every program off.
-    pub fn detach(&mut self) {
-        for program in &mut self.programs {
-            program.event = None;
-        }
-    }
-
-    /// Tasks in `cgroup` (a directory of cgroup v2) and below belong to the run in `slot`.
-    pub fn enter(&mut self, cgroup: BorrowedFd<'_>, slot: u32) -> Result<(), FilesError> {
+    /// Tasks in `cgroup` (a directory of cgroup v2) and below belong to the run. Only under the
+    /// lock.
+    fn enter(&mut self, cgroup: BorrowedFd<'_>) -> Result<(), FilesError> {
         let (id, level) = self.inspect.cgroup(cgroup)?;
         let mut levels = self.levels.get(&0, 0).map_err(used("LEVELS"))?;
         if !levels.contains(&level) {
@@ -250,21 +291,21 @@ impl Files {
             *free = level;
             self.levels.set(0, levels, 0).map_err(used("LEVELS"))?;
         }
-        self.scope.insert(id, slot, 0).map_err(used("SCOPE"))
+        let run = RunRef {
+            slot_plus_one: self.slot + 1,
+            generation: self.generation,
+        };
+        self.cgroups.push(id);
+        self.scope.insert(id, run, 0).map_err(used("SCOPE"))
     }
 
-    /// The object behind `object` (`O_PATH` will do) is an anchor of run `generation`. The
-    /// descriptor, or another of the same object, must stay open as long as the run lives: the
-    /// kernel could give the address to another object. Of several grants of one object the
-    /// first that owns a right keeps it.
-    pub fn anchor(
-        &mut self,
-        generation: u32,
-        object: BorrowedFd<'_>,
-        owners: Owners,
-    ) -> Result<(), FilesError> {
+    /// The object behind `object` (`O_PATH` will do) is an anchor of the run: one of its plan, or
+    /// a directory that the start made. The descriptor, or another of the same object, must
+    /// stay open as long as the run lives: the kernel could give the address to another object.
+    /// Of several grants of one object the first that owns a right keeps it.
+    pub fn add(&mut self, object: BorrowedFd<'_>, owners: Owners) -> Result<(), FilesError> {
         let key = AnchorKey {
-            generation,
+            generation: self.generation,
             reserved: 0,
             inode: self.inspect.object(object)?,
         };
@@ -275,60 +316,117 @@ impl Files {
             exec: row(owners.exec),
             reserved: 0,
         };
-        if let Ok(old) = self.anchors.get(&key, 0) {
-            let keep = |old: u32, new: u32| if old == NO_ROW { new } else { old };
-            new.read = keep(old.read, new.read);
-            new.write = keep(old.write, new.write);
-            new.exec = keep(old.exec, new.exec);
+        match self.anchors.get(&key, 0) {
+            Ok(old) => {
+                let keep = |old: u32, new: u32| if old == NO_ROW { new } else { old };
+                new.read = keep(old.read, new.read);
+                new.write = keep(old.write, new.write);
+                new.exec = keep(old.exec, new.exec);
+            }
+            Err(_) => self.objects.push(key),
         }
         self.anchors.insert(key, new, 0).map_err(used("ANCHORS"))
     }
 
-    /// Forgets the run: its tasks are nobody's any more, its anchors and failures go. Its rows
-    /// of `COUNTERS` and its `Tally` belong to whoever leased the slot.
-    pub fn leave(&mut self, slot: u32, generation: u32) -> Result<(), FilesError> {
-        let ids: Vec<u64> = self
-            .scope
-            .iter()
-            .flatten()
-            .filter(|entry| entry.1 == slot)
-            .map(|e| e.0)
-            .collect();
-        for id in ids {
+    /// Forgets the run: its tasks are nobody's any more, its anchors and failures go, and the
+    /// programs leave their tracepoints if it was the last that counted.
+    fn leave(&mut self) -> Result<(), FilesError> {
+        for id in self.cgroups.drain(..) {
             self.scope.remove(&id).map_err(used("SCOPE"))?;
         }
-        let keys: Vec<AnchorKey> = self
-            .anchors
-            .keys()
-            .flatten()
-            .filter(|key| key.generation == generation)
-            .collect();
-        for key in keys {
+        for key in self.objects.drain(..) {
             self.anchors.remove(&key).map_err(used("ANCHORS"))?;
         }
-        let cpus = aya::util::nr_cpus().unwrap_or(1);
-        let zero = vec![FileTotals::default(); cpus];
-        if let Ok(zero) = aya::maps::PerCpuValues::try_from(zero) {
-            self.totals
-                .set(slot, zero, 0)
-                .map_err(used("FILE_TOTALS"))?;
+        self.failures.forget()?;
+        let _lock = self.place.lock().map_err(Box::new)?;
+        let mut others = false;
+        for slot in 0..MAX_RUNS {
+            let mut row = self.runs.get(&slot, 0).map_err(used("RUNS"))?;
+            if row.flags & FLAG_COUNT_FILES == 0 {
+                continue;
+            }
+            if row.generation == self.generation {
+                row.flags &= !FLAG_COUNT_FILES;
+                self.runs.set(slot, row, 0).map_err(used("RUNS"))?;
+            } else {
+                others = true;
+            }
         }
-        self.failures.forget(slot)
+        if others {
+            return Ok(());
+        }
+        take_off(&mut self.levels, &self.place)
     }
+}
 
-    /// What the rule rows leave out, added up. `unfinished` above 0 means that the rules'
-    /// counts are that much short.
-    pub fn totals(&self, slot: u32) -> Result<FileTotals, FilesError> {
-        let values = self.totals.get(&slot, 0).map_err(used("FILE_TOTALS"))?;
-        Ok(values
-            .iter()
-            .fold(FileTotals::default(), |sum, cpu| FileTotals {
-                opens: sum.opens + cpu.opens,
-                execs: sum.execs + cpu.execs,
-                elsewhere: sum.elsewhere + cpu.elsewhere,
-                unfinished: sum.unfinished + cpu.unfinished,
-            }))
+impl Drop for Files {
+    fn drop(&mut self) {
+        // What cannot be removed means nothing to a later run, and goes with the lease.
+        let _ = self.leave();
     }
+}
+
+/// Removes what a dead run left in the maps of this layer. Only under the lock.
+pub(super) fn forget(loaded: &Loaded, generation: u32) -> Result<(), WatchError> {
+    let mut scope: HashMap<_, u64, RunRef> = loaded.map("SCOPE")?;
+    remove(&mut scope, "SCOPE", |_, run| run.generation == generation)?;
+    let mut anchors: HashMap<_, AnchorKey, AnchorRow> = loaded.map("ANCHORS")?;
+    remove(&mut anchors, "ANCHORS", |key, _| {
+        key.generation == generation
+    })?;
+    for name in ["DENIED_PATHS", "MISSING_PATHS"] {
+        let mut table: HashMap<_, DeniedPath, DenialRow> = loaded.map(name)?;
+        remove(&mut table, name, |key, _| key.generation == generation)?;
+    }
+    Ok(())
+}
+
+/// Removes the entries that are `own`.
+pub(super) fn remove<K: Pod, V: Pod>(
+    table: &mut HashMap<MapData, K, V>,
+    name: &'static str,
+    own: impl Fn(&K, &V) -> bool,
+) -> Result<(), WatchError> {
+    let entries = table.iter().flatten();
+    let keys: Vec<K> = entries
+        .filter(|(key, value)| own(key, value))
+        .map(|(key, _)| key)
+        .collect();
+    keys.iter()
+        .try_for_each(|key| table.remove(key))
+        .map_err(map_failed("clean", name))
+}
+
+/// Takes every program off, when no run is left that counts. Only under the lock.
+pub(super) fn detach(loaded: &Loaded, place: &Place) -> Result<(), WatchError> {
+    let mut levels = loaded.map("LEVELS")?;
+    take_off(&mut levels, place).map_err(WatchError::from)
+}
+
+/// The kernel detaches behind our back: taking a name away costs little, taking the program off
+/// costs it a grace period.
+fn take_off(
+    levels: &mut Array<MapData, [u32; MAX_LEVELS]>,
+    place: &Place,
+) -> Result<(), FilesError> {
+    for (name, tracepoint) in TRACEPOINTS {
+        match fs::remove_file(link_path(place, name)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                let call = "unlink";
+                let source = SysError { call, source };
+                return Err(FilesError::Attach { tracepoint, source });
+            }
+            _ => {}
+        }
+    }
+    levels
+        .set(0, [0; MAX_LEVELS], 0)
+        .map_err(used("LEVELS"))
+}
+
+/// The name of the link of a program.
+fn link_path(place: &Place, program: &str) -> PathBuf {
+    place.pins.join(format!("link-{program}"))
 }
 
 /// Adds refusals to the rules that refused. The kernel cannot: a refused open leaves no object
@@ -346,28 +444,20 @@ pub fn add_denied(usages: &mut [Usage], denials: &[Denial]) {
     }
 }
 
-/// Loads the tracepoint program `name`; its descriptor and id.
-fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<(OwnedFd, u32), FilesError> {
-    let failed = |source: ProgramError| FilesError::Load {
-        name,
-        source: Box::new(source),
-    };
-    let program = ebpf.program_mut(name).ok_or(FilesError::Absent(name))?;
-    let program: &mut TracePoint = program.try_into().map_err(failed)?;
-    program.load().map_err(failed)?;
-    let id = program.info().map_err(failed)?.id();
-    let fd = program.fd().map_err(failed)?.as_fd().try_clone_to_owned();
-    let fd = fd.map_err(|error| failed(ProgramError::IOError(error)))?;
-    Ok((fd, id))
+fn owned(program: BorrowedFd<'_>) -> Result<OwnedFd, FilesError> {
+    program.try_clone_to_owned().map_err(|source| {
+        FilesError::Inspect(SysError {
+            call: "fcntl",
+            source,
+        })
+    })
 }
 
-/// Takes a map out of the object.
-fn map<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, FilesError>
+fn map<M>(loaded: &Loaded, name: &'static str) -> Result<M, FilesError>
 where
     M: TryFrom<Map, Error = MapError>,
 {
-    let map = ebpf.take_map(name).ok_or(FilesError::Absent(name))?;
-    M::try_from(map).map_err(used(name))
+    Ok(loaded.map(name).map_err(Box::new)?)
 }
 
 /// The failure of an operation on a map.

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Objects of the kernel's BPF by name: pinned in a BPF file system, opened again, and asked
+//! what they are. A name can be made by anybody who may write there; an id cannot.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::SysError;
+
+// include/uapi/linux/bpf.h: enum bpf_cmd, enum bpf_attach_type.
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_PERF_EVENT: u32 = 41;
+
+/// The first members of `struct bpf_prog_info`, `bpf_map_info` and `bpf_link_info`: type and id
+/// in each; then a program's tag, a map's sizes of key and value, a link's program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Which type of program, map or link.
+    pub kind: u32,
+    /// Never given to another object of the kind within one boot, in practice.
+    pub id: u32,
+    /// A program's tag, or a map's sizes; of a link, its program's id comes first.
+    pub details: [u32; 2],
+}
+
+/// `struct { … } attr` of `BPF_OBJ_PIN` and `BPF_OBJ_GET`, first version.
+#[repr(C)]
+#[derive(Default)]
+struct Named {
+    path: u64,
+    descriptor: u32,
+    flags: u32,
+}
+
+/// Gives an object a name.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<(), SysError> {
+    let path = c_path(path)?;
+    let mut attributes = Named {
+        path: path.as_ptr() as u64,
+        descriptor: object.as_raw_fd().cast_unsigned(),
+        flags: 0,
+    };
+    bpf(BPF_OBJ_PIN, &mut attributes, "bpf BPF_OBJ_PIN").map(drop)
+}
+
+/// Opens the object of a name.
+pub fn open(path: &Path) -> Result<OwnedFd, SysError> {
+    let path = c_path(path)?;
+    let mut attributes = Named {
+        path: path.as_ptr() as u64,
+        ..Named::default()
+    };
+    let descriptor = bpf(BPF_OBJ_GET, &mut attributes, "bpf BPF_OBJ_GET")?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// What an object is.
+pub fn identity(object: BorrowedFd<'_>) -> Result<Identity, SysError> {
+    #[repr(C)]
+    struct Ask {
+        descriptor: u32,
+        length: u32,
+        info: u64,
+    }
+    let mut identity = Identity::default();
+    let mut attributes = Ask {
+        descriptor: object.as_raw_fd().cast_unsigned(),
+        length: size_of::<Identity>() as u32,
+        info: (&raw mut identity) as u64,
+    };
+    let call = "bpf BPF_OBJ_GET_INFO_BY_FD";
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes, call)?;
+    Ok(identity)
+}
+
+/// Links a tracepoint program to the perf event of its tracepoint. The event lives as long as
+/// the link, which lives as long as a descriptor or a name of it.
+pub fn link(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
+    #[repr(C)]
+    struct Link {
+        program: u32,
+        target: u32,
+        attach_type: u32,
+        flags: u32,
+        cookie: u64,
+    }
+    let mut attributes = Link {
+        program: program.as_raw_fd().cast_unsigned(),
+        target: event.as_raw_fd().cast_unsigned(),
+        attach_type: BPF_PERF_EVENT,
+        flags: 0,
+        cookie: 0,
+    };
+    let descriptor = bpf(BPF_LINK_CREATE, &mut attributes, "bpf BPF_LINK_CREATE")?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn c_path(path: &Path) -> Result<CString, SysError> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|error| SysError {
+        call: "bpf",
+        source: error.into(),
+    })
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &mut T, call: &'static str) -> Result<i32, SysError> {
+    // SAFETY: `attributes` is a live structure of the given size; each pointer in it leads to a
+    // NUL-terminated path, or to as many writable bytes as it says, that outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attributes),
+            size_of::<T>(),
+        )
+    };
+    i32::try_from(result)
+        .ok()
+        .filter(|result| *result >= 0)
+        .ok_or_else(|| SysError::last(call))
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A run's share of the maps: a slot, a generation, counter rows, a ring.
+//!
+//! A slot is held by a lock that lp-run and the shim share, so that it is nobody else's before
+//! the agent is gone. `RUNS` says what each slot has; a slot that is leased there while nobody
+//! holds its lock belonged to a run that died, and its entries go before the slot is used again.
+//! Entries of maps are keyed by the generation, which no later run has: one that is overlooked
+//! takes room and means nothing.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::Pod;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues};
+use lp_run_common::counters::{CounterRow, DenialRow, MAX_ROWS, MAX_ROWS_PER_RUN, Tally};
+use lp_run_common::events::RING_BYTES;
+use lp_run_common::files::FileTotals;
+use lp_run_common::network::{
+    Candidates, DeniedAddress, HOOK_COUNT, HOOKS, MAX_UDP_PEERS, PrefixKey, UdpPeer,
+};
+use lp_run_common::run::{FLAG_COUNT_FILES, FLAG_LEASED, MAX_RUNS, RunRow};
+
+use super::WatchError;
+use super::load::Loaded;
+use super::object::map_failed;
+use super::pins::{Place, failed};
+use crate::sys::lock_file;
+
+// include/uapi/linux/bpf.h: enum bpf_map_type.
+const LRU_HASH: u32 = 9;
+const RINGBUF: u32 = 27;
+
+/// What a run has leased.
+#[derive(Debug)]
+pub(super) struct Lease {
+    /// Index in `RUNS`.
+    pub slot: u32,
+    /// First part of the run's keys.
+    pub generation: u32,
+    /// Its rows of `COUNTERS`.
+    pub rows: Range<u32>,
+    lock: File,
+}
+
+impl AsFd for Lease {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+}
+
+impl Lease {
+    /// Leases a slot with this many counter rows, all zero, and takes down what dead runs left
+    /// in the maps. Only under the lock of `place`.
+    pub fn take(loaded: &Loaded, place: &Place, rows: usize) -> Result<Self, WatchError> {
+        if rows > MAX_ROWS_PER_RUN as usize {
+            return Err(WatchError::TooMany {
+                what: "rules",
+                need: rows,
+                room: MAX_ROWS_PER_RUN as usize,
+            });
+        }
+        let mut runs: Array<_, RunRow> = loaded.map("RUNS")?;
+        let mut busy = sweep(loaded, place, &mut runs)?;
+        let (slot, lock) = free_slot(place, &busy)?;
+        let old = runs.get(&slot, 0).map_err(map_failed("read", "RUNS"))?;
+        busy.sort_by_key(|(_, row)| row.first_row);
+        let rows = gap(busy.iter().map(|(_, row)| row), rows as u32)?;
+        let lease = Self {
+            slot,
+            generation: next_generation(old.generation, slot),
+            rows,
+            lock,
+        };
+        runs.set(slot, lease.row(), 0)
+            .map_err(map_failed("fill", "RUNS"))?;
+        lease.clear(loaded)?;
+        let ring = aya_obj::Map::new_from_params(RINGBUF, 0, 0, RING_BYTES, 0);
+        provide(loaded, "EVENTS", slot, ring)?;
+        Ok(lease)
+    }
+
+    /// The run's row as it is leased: no state, so that whatever finds it refuses.
+    pub fn row(&self) -> RunRow {
+        RunRow {
+            generation: self.generation,
+            flags: FLAG_LEASED,
+            first_row: self.rows.start,
+            rows: self.rows.len() as u32,
+            ..RunRow::default()
+        }
+    }
+
+    /// Gives the slot back, once everything of the run is out of the maps. The lock goes with
+    /// the last descriptor. Only under the lock of the place.
+    pub fn release(&self, loaded: &Loaded) -> Result<(), WatchError> {
+        let mut runs: Array<_, RunRow> = loaded.map("RUNS")?;
+        runs.set(self.slot, released(self.generation), 0)
+            .map_err(map_failed("fill", "RUNS"))
+    }
+
+    /// Makes a table of UDP peers for the slot.
+    pub fn provide_peers(&self, loaded: &Loaded) -> Result<(), WatchError> {
+        let (key, value) = (size_of::<UdpPeer>() as u32, size_of::<u64>() as u32);
+        let peers = aya_obj::Map::new_from_params(LRU_HASH, key, value, MAX_UDP_PEERS, 0);
+        provide(loaded, "UDP_PEERS", self.slot, peers)
+    }
+
+    /// Zeroes what is counted by slot or row: the run before counted there.
+    fn clear(&self, loaded: &Loaded) -> Result<(), WatchError> {
+        let mut counters: PerCpuArray<_, CounterRow> = loaded.map("COUNTERS")?;
+        for row in self.rows.clone() {
+            zero(&mut counters, row, "COUNTERS")?;
+        }
+        let mut totals: PerCpuArray<_, FileTotals> = loaded.map("FILE_TOTALS")?;
+        zero(&mut totals, self.slot, "FILE_TOTALS")?;
+        let mut tallies: Array<_, Tally> = loaded.map("TALLIES")?;
+        tallies
+            .set(self.slot, Tally::default(), 0)
+            .map_err(map_failed("fill", "TALLIES"))?;
+        let mut forgotten: Array<_, u64> = loaded.map("FORGOTTEN")?;
+        forgotten
+            .set(self.slot, 0, 0)
+            .map_err(map_failed("fill", "FORGOTTEN"))?;
+        let mut canaries: Array<_, u64> = loaded.map("CANARIES")?;
+        for hook in 0..HOOK_COUNT {
+            canaries
+                .set(self.slot * HOOKS + hook, 0, 0)
+                .map_err(map_failed("fill", "CANARIES"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes down what dead runs left; gives the rows of the living.
+pub(super) fn sweep(
+    loaded: &Loaded,
+    place: &Place,
+    runs: &mut Array<MapData, RunRow>,
+) -> Result<Vec<(u32, RunRow)>, WatchError> {
+    let (mut busy, mut dead) = (Vec::new(), false);
+    for slot in 0..MAX_RUNS {
+        let row = runs.get(&slot, 0).map_err(map_failed("read", "RUNS"))?;
+        if row.flags & FLAG_LEASED == 0 {
+            continue;
+        }
+        match hold(place, slot)? {
+            None => busy.push((slot, row)),
+            Some(_lock) => {
+                // First of all nothing counts for it any more.
+                let over = RunRow {
+                    state: 0,
+                    ..row
+                };
+                runs.set(slot, over, 0).map_err(map_failed("fill", "RUNS"))?;
+                forget(loaded, row.generation)?;
+                super::files::forget(loaded, row.generation)?;
+                runs.set(slot, released(row.generation), 0)
+                    .map_err(map_failed("fill", "RUNS"))?;
+                dead = true;
+            }
+        }
+    }
+    if dead && !counting(busy.iter().map(|(_, row)| row)) {
+        super::files::detach(loaded, place)?;
+    }
+    Ok(busy)
+}
+
+/// Whether any of these runs has its files counted.
+pub(super) fn counting<'a>(mut rows: impl Iterator<Item = &'a RunRow>) -> bool {
+    rows.any(|row| row.flags & FLAG_COUNT_FILES != 0)
+}
+
+/// A slot that nobody has, the lowest, so that what is made for a slot is used again.
+fn free_slot(place: &Place, busy: &[(u32, RunRow)]) -> Result<(u32, File), WatchError> {
+    for slot in 0..MAX_RUNS {
+        if busy.iter().any(|(other, _)| *other == slot) {
+            continue;
+        }
+        // Given back, but its shim may hold it a moment longer.
+        if let Some(lock) = hold(place, slot)? {
+            return Ok((slot, lock));
+        }
+    }
+    Err(WatchError::TooMany {
+        what: "runs at once",
+        need: MAX_RUNS as usize + 1,
+        room: MAX_RUNS as usize,
+    })
+}
+
+fn hold(place: &Place, slot: u32) -> Result<Option<File>, WatchError> {
+    let path = place.slots.join(slot.to_string());
+    lock_file::try_hold(&path).map_err(failed("lock", &path))
+}
+
+/// The first `need` rows in a stretch that no run of `busy`, sorted by first row, has.
+fn gap<'a>(busy: impl Iterator<Item = &'a RunRow>, need: u32) -> Result<Range<u32>, WatchError> {
+    let mut start = 0;
+    for row in busy {
+        if row.first_row.saturating_sub(start) >= need {
+            break;
+        }
+        start = start.max(row.first_row + row.rows);
+    }
+    match start + need {
+        end if end <= MAX_ROWS => Ok(start..end),
+        _ => Err(WatchError::TooMany {
+            what: "counter rows beside the other runs'",
+            need: need as usize,
+            room: MAX_ROWS.saturating_sub(start) as usize,
+        }),
+    }
+}
+
+/// Generations of a slot count up in steps of `MAX_RUNS`: no two slots ever share one, and one
+/// slot begins anew after 33 million runs, when nothing remembers the first.
+fn next_generation(old: u32, slot: u32) -> u32 {
+    match old.wrapping_add(MAX_RUNS) {
+        next if old != 0 && next >= MAX_RUNS => next,
+        _ => MAX_RUNS + slot,
+    }
+}
+
+/// A row that is nobody's.
+fn released(generation: u32) -> RunRow {
+    RunRow {
+        generation,
+        ..RunRow::default()
+    }
+}
+
+/// Puts a map of its own behind the slot in a map of maps, if there is none yet. The kernel
+/// waits for a grace period before it returns, so that this is done once a slot, not once a run.
+fn provide(
+    loaded: &Loaded,
+    map: &'static str,
+    slot: u32,
+    inner: aya_obj::Map,
+) -> Result<(), WatchError> {
+    let mut outer: ArrayOfMaps<_, MapData> = loaded.map(map)?;
+    match outer.get(&slot, 0) {
+        Err(aya::maps::MapError::KeyNotFound) => {}
+        other => return other.map(drop).map_err(map_failed("read", map)),
+    }
+    let inner = MapData::create(inner, map, None).map_err(map_failed("make a part of", map))?;
+    outer.set(slot, &inner, 0).map_err(map_failed("fill", map))
+}
+
+fn zero<V: Pod + Default>(
+    map: &mut PerCpuArray<MapData, V>,
+    index: u32,
+    name: &'static str,
+) -> Result<(), WatchError> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, source)| WatchError::Cgroup(source))?;
+    let values = PerCpuValues::try_from(vec![V::default(); cpus]).map_err(WatchError::Cgroup)?;
+    map.set(index, values, 0).map_err(map_failed("fill", name))
+}
+
+/// Removes what the network programs keep by generation.
+fn forget(loaded: &Loaded, generation: u32) -> Result<(), WatchError> {
+    for name in ["DESTINATIONS", "LISTENERS"] {
+        let mut trie: LpmTrie<_, PrefixKey, Candidates> = loaded.map(name)?;
+        let own = |key: &Key<PrefixKey>| key.data().generation == generation.to_be_bytes();
+        let keys: Vec<_> = trie.keys().flatten().filter(own).collect();
+        for key in keys {
+            trie.remove(&key).map_err(map_failed("clean", name))?;
+        }
+    }
+    forget_denials(loaded, generation)
+}
+
+/// Removes the run's refused addresses.
+pub(super) fn forget_denials(loaded: &Loaded, generation: u32) -> Result<(), WatchError> {
+    let name = "DENIED_ADDRESSES";
+    let mut table: HashMap<_, DeniedAddress, DenialRow> = loaded.map(name)?;
+    let own = |key: &DeniedAddress| key.generation == generation;
+    let keys: Vec<_> = table.keys().flatten().filter(own).collect();
+    for key in keys {
+        table.remove(&key).map_err(map_failed("clean", name))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_generation_is_shared_or_zero() {
+        let mut seen = std::collections::BTreeSet::new();
+        for slot in 0..MAX_RUNS {
+            let mut generation = 0;
+            for _ in 0..4 {
+                generation = next_generation(generation, slot);
+                assert!(generation != 0 && seen.insert(generation));
+                assert_eq!(generation % MAX_RUNS, slot);
+            }
+        }
+        let last = u32::MAX - MAX_RUNS + 1 + 5;
+        assert_eq!(next_generation(last, 5), MAX_RUNS + 5);
+    }
+
+    #[test]
+    fn rows_fill_gaps_and_never_overlap() {
+        let row = |first_row, rows| RunRow {
+            first_row,
+            rows,
+            ..RunRow::default()
+        };
+        let busy = [row(0, 4), row(10, 5), row(15, 1)];
+        assert_eq!(gap(busy.iter(), 6).unwrap(), 4..10);
+        assert_eq!(gap(busy.iter(), 7).unwrap(), 16..23);
+        assert_eq!(gap([].iter(), 0).unwrap(), 0..0);
+        let error = gap(busy.iter(), MAX_ROWS).unwrap_err().to_string();
+        assert!(error.contains("counter rows"), "{error}");
+    }
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The object in the kernel, shared by all runs of one release: loaded by the first, found by
+//! its name in a BPF file system of lp-run's own by the others.
+//!
+//!     /run/lp-run/bpf/NAME/…          programs and maps, pinned, and links of tracepoints
+//!     /run/lp-run/objects/lock        whoever changes any of this holds it
+//!     /run/lp-run/objects/NAME/       which pins are the right ones, and a lock a slot
+//!
+//! A pin is only a name. What stands behind it is compared with the ids that the loader wrote
+//! down, and what differs is not used: the object is loaded anew under another name.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{FsType, statfs};
+use serde::{Deserialize, Serialize};
+
+use super::WatchError;
+use super::files::PROGRAM_NAMES;
+use super::load::{Loaded, MAPS, load};
+use super::object::HOOKS;
+use crate::sys::bpf_pin::{Identity, identity, open, pin};
+use crate::sys::lock_file;
+
+/// The release and its object.
+const NAME: &str = env!("LP_RUN_OBJECT");
+/// `BPF_FS_MAGIC` (linux/magic.h).
+const BPF_FS: FsType = FsType(0xcafe_4a11);
+
+/// Where the shared object and its locks are.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// The lock of all of them.
+    lock: PathBuf,
+    /// Manifest and slots.
+    pub slots: PathBuf,
+    /// Pins.
+    pub pins: PathBuf,
+}
+
+/// What the loader wrote down.
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    /// Name of the directory of pins.
+    directory: String,
+    maps: BTreeMap<String, Identity>,
+    programs: BTreeMap<String, Identity>,
+    no_files: Option<String>,
+}
+
+impl Place {
+    /// Opens the object below `base` (`/run/lp-run`), or loads it if it is not there; the lock
+    /// is held as long as the last of the three is kept.
+    pub fn open(base: &Path) -> Result<(Self, Loaded, File), WatchError> {
+        Self::open_named(base, NAME)
+    }
+
+    fn open_named(base: &Path, name: &str) -> Result<(Self, Loaded, File), WatchError> {
+        let objects = base.join("objects");
+        for directory in [base, &objects] {
+            private(directory)?;
+        }
+        let lock = objects.join("lock");
+        let held = lock_file::hold(&lock).map_err(failed("lock", &lock))?;
+        let slots = objects.join(name);
+        private(&slots)?;
+        let bpf = base.join("bpf");
+        mounted(&bpf)?;
+        let manifest = slots.join("manifest.json");
+        let known = fs::read(&manifest).ok();
+        let known = known.and_then(|text| serde_json::from_slice::<Manifest>(&text).ok());
+        if let Some(known) = known
+            && let pins = bpf.join(&known.directory)
+            && let Some(loaded) = find(&pins, known)
+        {
+            return Ok((Self { lock, slots, pins }, loaded, held));
+        }
+        let loaded = load()?;
+        let pins = pin_all(&loaded, &bpf, name)?;
+        write(&describe(&loaded, &pins)?, &manifest)?;
+        Ok((Self { lock, slots, pins }, loaded, held))
+    }
+
+    /// Waits for the lock.
+    pub fn lock(&self) -> Result<File, WatchError> {
+        lock_file::hold(&self.lock).map_err(failed("lock", &self.lock))
+    }
+}
+
+/// Opens what the manifest names; `None` where anything is not what it says.
+fn find(pins: &Path, manifest: Manifest) -> Option<Loaded> {
+    let expected = |name: &'static str, entries: &BTreeMap<String, Identity>| {
+        let wanted = entries.get(name)?;
+        let found = open(&pins.join(name)).ok()?;
+        (identity(found.as_fd()).ok()? == *wanted).then_some((name, found))
+    };
+    let files = PROGRAM_NAMES
+        .iter()
+        .filter(|_| manifest.no_files.is_none());
+    let programs = HOOKS.iter().map(|hook| &hook.program).chain(files);
+    Some(Loaded {
+        maps: MAPS
+            .into_iter()
+            .map(|name| expected(name, &manifest.maps))
+            .collect::<Option<_>>()?,
+        programs: programs
+            .map(|name| expected(name, &manifest.programs))
+            .collect::<Option<_>>()?,
+        no_files: manifest.no_files,
+    })
+}
+
+/// Pins everything in a directory that appears whole.
+fn pin_all(loaded: &Loaded, bpf: &Path, name: &str) -> Result<PathBuf, WatchError> {
+    let fresh = bpf.join(format!("new-{name}"));
+    // Of somebody who died while loading.
+    match fs::remove_dir_all(&fresh) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => other.map_err(failed("remove", &fresh))?,
+    }
+    private(&fresh)?;
+    for (name, object) in loaded.maps.iter().chain(&loaded.programs) {
+        let path = fresh.join(name);
+        pin(object.as_fd(), &path).map_err(|error| failed("pin", &path)(error.source))?;
+    }
+    // What stands in the way is not what the manifest says, and perhaps somebody's.
+    let names = std::iter::once(name.to_owned()).chain((1..).map(|n| format!("{name}-{n}")));
+    let free = names.map(|name| bpf.join(name)).find(|path| !path.exists());
+    let pins = free.unwrap_or_else(|| bpf.join(name));
+    fs::rename(&fresh, &pins).map_err(failed("name", &pins))?;
+    Ok(pins)
+}
+
+fn describe(loaded: &Loaded, pins: &Path) -> Result<Manifest, WatchError> {
+    let identities = |objects: &BTreeMap<&'static str, OwnedFd>| {
+        let entry = |(name, object): (&&'static str, &OwnedFd)| {
+            identity(object.as_fd())
+                .map(|identity| ((*name).to_owned(), identity))
+                .map_err(|error| failed("describe", Path::new(name))(error.source))
+        };
+        objects.iter().map(entry).collect::<Result<_, _>>()
+    };
+    let directory = pins.file_name().unwrap_or_default();
+    Ok(Manifest {
+        directory: directory.to_string_lossy().into_owned(),
+        maps: identities(&loaded.maps)?,
+        programs: identities(&loaded.programs)?,
+        no_files: loaded.no_files.clone(),
+    })
+}
+
+fn write(manifest: &Manifest, path: &Path) -> Result<(), WatchError> {
+    let text = serde_json::to_vec(manifest).map_err(|error| failed("write", path)(error.into()))?;
+    let fresh = path.with_extension("new");
+    fs::write(&fresh, text).map_err(failed("write", &fresh))?;
+    fs::rename(&fresh, path).map_err(failed("write", path))
+}
+
+/// Mounts the BPF file system at `path`, unless it is there.
+fn mounted(path: &Path) -> Result<(), WatchError> {
+    private(path)?;
+    let kind = || statfs(path).map(|status| status.filesystem_type());
+    if kind().map_err(|errno| failed("look at", path)(errno.into()))? != BPF_FS {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let options = Some("mode=0700");
+        mount(Some("lp-run"), path, Some("bpf"), flags, options)
+            .map_err(|errno| failed("mount a BPF file system at", path)(errno.into()))?;
+    }
+    private(path)
+}
+
+/// Makes the directory; one that is there must be root's alone.
+fn private(path: &Path) -> Result<(), WatchError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other.map_err(failed("make", path)),
+    }
+    let metadata = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    let own = metadata.uid() == nix::unistd::geteuid().as_raw();
+    match metadata.is_dir() && own && metadata.mode() & 0o077 == 0 {
+        true => Ok(()),
+        false => Err(WatchError::NotOurs(path.to_owned())),
+    }
+}
+
+pub(super) fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WatchError {
+    let path = path.to_owned();
+    move |source| WatchError::Pins { act, path, source }
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A place for an object of a test's own.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use nix::mount::{MntFlags, umount2};
+
+/// A directory like `/run/lp-run`; what was pinned in it goes with it.
+pub struct Base(tempfile::TempDir);
+
+impl Base {
+    /// A fresh one.
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        Self(directory)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0.path().join("bpf"), MntFlags::MNT_DETACH);
+    }
+}
