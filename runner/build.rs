@@ -32,7 +32,10 @@ fn object() -> anyhow::Result<()> {
 /// how it is shared.
 fn name(object: &[u8]) -> String {
     let digest = Sha256::digest(object);
-    let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("{}-{digest}", env!("CARGO_PKG_VERSION").replace('.', "-"))
 }
 

@@ -17,6 +17,9 @@ mod fixture;
 // The network layer by itself: programs on a cgroup, acts inside and outside of it.
 mod network;
 
+// One object in the kernel for all runs: nothing of one is seen in another.
+mod shared;
+
 // The core of the demo: also run on every kernel of the matrix.
 mod smoke;
 

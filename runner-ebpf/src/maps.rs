@@ -8,9 +8,7 @@ use aya_ebpf::bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_T
     reason = "the storage of Linux 6.2 that replaces it does not exist on 6.1"
 )]
 use aya_ebpf::btf_maps::CgroupStorage;
-use aya_ebpf::btf_maps::{
-    Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf,
-};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use lp_run_common::counters::{CounterRow, DenialRow, MAX_DENIED, MAX_ROWS, Tally};
 use lp_run_common::events::{NetworkEvent, RING_BYTES};

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 use super::error::{ControlError, failed};
@@ -125,8 +126,11 @@ fn remove(path: &Path) -> Result<(), ControlError> {
 pub(super) fn remove_directory(path: &Path) -> Result<(), ControlError> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     for mount in mounts_below(&mounts, path).iter().rev() {
-        umount2(mount, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
-            .map_err(|errno| failed("unmount", mount)(errno.into()))?;
+        match umount2(mount, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            // Something is mounted over a place above it: what is listed there is not here.
+            Err(Errno::EINVAL) => {}
+            done => done.map_err(|errno| failed("unmount", mount)(errno.into()))?,
+        }
     }
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -16,6 +16,7 @@ use super::state::RunState;
 use crate::enforce::{cgroup, lease};
 use crate::host;
 use crate::record::run_id;
+use crate::watch;
 
 /// How long the processes of a dead run may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -47,6 +48,10 @@ pub fn sweep() -> Result<GcReport, ControlError> {
 /// As [`sweep`]. With `all`, and when no run is alive, also what all runs share.
 pub fn gc(all: bool) -> Result<GcReport, ControlError> {
     let mut report = sweep()?;
+    // A start does this by itself.
+    if let Err(error) = watch::sweep(Path::new(STATE_DIR)) {
+        report.failures.push(in_words(&error));
+    }
     if all && report.alive.is_empty() && report.failures.is_empty() {
         remove_shared(Path::new(STATE_DIR), &mut report)?;
     }
@@ -153,9 +158,9 @@ fn remove_shared(base: &Path, report: &mut GcReport) -> Result<(), ControlError>
     Ok(())
 }
 
-fn in_words(error: &ControlError) -> String {
+fn in_words(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();

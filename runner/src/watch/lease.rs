@@ -149,11 +149,9 @@ pub(super) fn sweep(
             None => busy.push((slot, row)),
             Some(_lock) => {
                 // First of all nothing counts for it any more.
-                let over = RunRow {
-                    state: 0,
-                    ..row
-                };
-                runs.set(slot, over, 0).map_err(map_failed("fill", "RUNS"))?;
+                let over = RunRow { state: 0, ..row };
+                runs.set(slot, over, 0)
+                    .map_err(map_failed("fill", "RUNS"))?;
                 forget(loaded, row.generation)?;
                 super::files::forget(loaded, row.generation)?;
                 runs.set(slot, released(row.generation), 0)
@@ -287,6 +285,109 @@ pub(super) fn forget_denials(loaded: &Loaded, generation: u32) -> Result<(), Wat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use std::path::Path;
+
+    use crate::watch::Objects;
+    use crate::watch::testing::Base;
+
+    fn acquire(base: &Path) -> Objects {
+        Objects::acquire(base, 5).unwrap()
+    }
+
+    /// Ends a run as `kill -9` of lp-run and shim does.
+    fn kill(mut objects: Objects) -> Lease {
+        let lock = File::open("/dev/null").unwrap();
+        drop(std::mem::replace(&mut objects.lease.lock, lock));
+        let lease = Lease {
+            lock: File::open("/dev/null").unwrap(),
+            rows: objects.lease.rows.clone(),
+            ..objects.lease
+        };
+        std::mem::forget(objects);
+        lease
+    }
+
+    #[test]
+    fn twenty_runs_at_once_share_neither_slot_nor_row() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let base = Base::new();
+        let runs: Vec<Objects> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..20)
+                .map(|_| scope.spawn(|| acquire(base.path())))
+                .collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let mut slots: Vec<u32> = runs.iter().map(|run| run.lease.slot).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, (0..20).collect::<Vec<_>>());
+        let mut rows: Vec<u32> = runs.iter().flat_map(|run| run.lease.rows.clone()).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        assert_eq!(rows.len(), 100);
+        let before = runs[0].lease.generation;
+        drop(runs);
+        let next = acquire(base.path());
+        assert_eq!(next.lease.slot, 0);
+        assert_ne!(next.lease.generation, before);
+    }
+
+    #[test]
+    fn the_share_of_a_dead_run_is_clean_before_it_is_used_again() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let base = Base::new();
+        let doomed = acquire(base.path());
+        let other = acquire(base.path());
+        let address = |run: &Objects| DeniedAddress {
+            generation: run.lease.generation,
+            ..DeniedAddress::default()
+        };
+        let prefix = |run: &Objects| {
+            let generation = run.lease.generation.to_be_bytes();
+            Key::new(
+                32,
+                PrefixKey {
+                    generation,
+                    address: [0; 16],
+                },
+            )
+        };
+        let mut denied: HashMap<_, DeniedAddress, DenialRow> =
+            other.loaded.map("DENIED_ADDRESSES").unwrap();
+        let mut trie: LpmTrie<_, PrefixKey, Candidates> = other.loaded.map("DESTINATIONS").unwrap();
+        let mut tallies: Array<_, Tally> = other.loaded.map("TALLIES").unwrap();
+        for run in [&doomed, &other] {
+            denied
+                .insert(address(run), DenialRow::default(), 0)
+                .unwrap();
+            trie.insert(&prefix(run), Candidates::default(), 0).unwrap();
+            let tally = Tally {
+                addresses: 7,
+                ..Tally::default()
+            };
+            tallies.set(run.lease.slot, tally, 0).unwrap();
+        }
+        let (gone, kept) = ((address(&doomed), prefix(&doomed)), address(&other));
+        let dead = kill(doomed);
+        let next = acquire(base.path());
+        assert_eq!(
+            (next.lease.slot, next.lease.rows.clone()),
+            (dead.slot, dead.rows)
+        );
+        assert_ne!(next.lease.generation, dead.generation);
+        assert!(denied.get(&gone.0, 0).is_err() && trie.get(&gone.1, 0).is_err());
+        assert_eq!(tallies.get(&next.lease.slot, 0).unwrap(), Tally::default());
+        assert!(denied.get(&kept, 0).is_ok(), "the living keep theirs");
+        assert_eq!(tallies.get(&other.lease.slot, 0).unwrap().addresses, 7);
+        // Before the kernel forgets the entries that this test made by hand.
+        denied.remove(&kept).unwrap();
+    }
 
     #[test]
     fn no_generation_is_shared_or_zero() {

@@ -22,7 +22,7 @@ mod run;
 #[cfg(test)]
 mod testing;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -34,6 +34,11 @@ pub use decode::Decoded;
 pub use denials::Tallies;
 pub use object::{HOOKS, Hook, Objects};
 pub use run::{Canaries, Rules, Run, State, open_cgroup};
+
+/// Takes down what dead runs left in what runs share below `base` (`/run/lp-run`).
+pub fn sweep(base: &Path) -> Result<(), WatchError> {
+    pins::Place::sweep(base)
+}
 
 /// The eBPF layer could not be brought up, read or trusted.
 #[derive(Debug, Error)]

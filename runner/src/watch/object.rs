@@ -14,11 +14,11 @@ use lp_run_common::network::{
 };
 use lp_run_common::run::RunRow;
 
+use super::WatchError;
 use super::files::{Files, FilesError};
 use super::lease::{self, Lease};
 use super::load::Loaded;
 use super::pins::Place;
-use super::WatchError;
 use crate::sys::bpf::{self, attach_type};
 use crate::sys::bpf_pin::identity;
 

@@ -16,12 +16,14 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use lp_run_common::run::MAX_RUNS;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, statfs};
 use serde::{Deserialize, Serialize};
 
 use super::WatchError;
-use super::files::PROGRAM_NAMES;
+use super::files::{self, PROGRAM_NAMES};
+use super::lease;
 use super::load::{Loaded, MAPS, load};
 use super::object::HOOKS;
 use crate::sys::bpf_pin::{Identity, identity, open, pin};
@@ -71,10 +73,7 @@ impl Place {
         private(&slots)?;
         let bpf = base.join("bpf");
         mounted(&bpf)?;
-        let manifest = slots.join("manifest.json");
-        let known = fs::read(&manifest).ok();
-        let known = known.and_then(|text| serde_json::from_slice::<Manifest>(&text).ok());
-        if let Some(known) = known
+        if let Some(known) = Manifest::read(&slots)
             && let pins = bpf.join(&known.directory)
             && let Some(loaded) = find(&pins, known)
         {
@@ -82,8 +81,49 @@ impl Place {
         }
         let loaded = load()?;
         let pins = pin_all(&loaded, &bpf, name)?;
-        write(&describe(&loaded, &pins)?, &manifest)?;
+        describe(&loaded, &pins)?.write(&slots)?;
         Ok((Self { lock, slots, pins }, loaded, held))
+    }
+
+    /// Takes down what dead runs left in shared maps and on tracepoints, as [`Lease::take`]
+    /// does; of another release only the latter, whose maps this one does not know. Loads
+    /// nothing.
+    pub fn sweep(base: &Path) -> Result<(), WatchError> {
+        let (objects, bpf) = (base.join("objects"), base.join("bpf"));
+        let entries = match fs::read_dir(&objects) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(failed("list", &objects))?,
+        };
+        let lock = objects.join("lock");
+        let _held = lock_file::hold(&lock).map_err(failed("lock", &lock))?;
+        for entry in entries.flatten() {
+            let slots = entry.path();
+            let Some(known) = Manifest::read(&slots) else {
+                continue;
+            };
+            let pins = bpf.join(&known.directory);
+            let lock = lock.clone();
+            let place = Self { lock, slots, pins };
+            if entry.file_name() != NAME {
+                place.detach_if_idle()?;
+            } else if let Some(loaded) = find(&place.pins, known) {
+                let mut runs = loaded.map("RUNS")?;
+                lease::sweep(&loaded, &place, &mut runs)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes programs off tracepoints when no run holds a slot.
+    fn detach_if_idle(&self) -> Result<(), WatchError> {
+        for slot in 0..MAX_RUNS {
+            let path = self.slots.join(slot.to_string());
+            let held = || lock_file::try_hold(&path).map_err(failed("lock", &path));
+            if path.exists() && held()?.is_none() {
+                return Ok(());
+            }
+        }
+        Ok(files::unlink(self)?)
     }
 
     /// Waits for the lock.
@@ -99,9 +139,7 @@ fn find(pins: &Path, manifest: Manifest) -> Option<Loaded> {
         let found = open(&pins.join(name)).ok()?;
         (identity(found.as_fd()).ok()? == *wanted).then_some((name, found))
     };
-    let files = PROGRAM_NAMES
-        .iter()
-        .filter(|_| manifest.no_files.is_none());
+    let files = PROGRAM_NAMES.iter().filter(|_| manifest.no_files.is_none());
     let programs = HOOKS.iter().map(|hook| &hook.program).chain(files);
     Some(Loaded {
         maps: MAPS
@@ -154,11 +192,24 @@ fn describe(loaded: &Loaded, pins: &Path) -> Result<Manifest, WatchError> {
     })
 }
 
-fn write(manifest: &Manifest, path: &Path) -> Result<(), WatchError> {
-    let text = serde_json::to_vec(manifest).map_err(|error| failed("write", path)(error.into()))?;
-    let fresh = path.with_extension("new");
-    fs::write(&fresh, text).map_err(failed("write", &fresh))?;
-    fs::rename(&fresh, path).map_err(failed("write", path))
+impl Manifest {
+    /// The file in the directory of slots.
+    const FILE: &str = "manifest.json";
+
+    fn read(slots: &Path) -> Option<Self> {
+        let text = fs::read(slots.join(Self::FILE)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Writes the file anew: it is whole at each moment.
+    fn write(&self, slots: &Path) -> Result<(), WatchError> {
+        let path = slots.join(Self::FILE);
+        let text =
+            serde_json::to_vec(self).map_err(|error| failed("write", &path)(error.into()))?;
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, text).map_err(failed("write", &fresh))?;
+        fs::rename(&fresh, &path).map_err(failed("write", &path))
+    }
 }
 
 /// Mounts the BPF file system at `path`, unless it is there.
@@ -191,4 +242,70 @@ fn private(path: &Path) -> Result<(), WatchError> {
 pub(super) fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WatchError {
     let path = path.to_owned();
     move |source| WatchError::Pins { act, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::lease::Lease;
+    use crate::watch::testing::Base;
+
+    fn id(loaded: &Loaded) -> u32 {
+        identity(loaded.maps["RUNS"].as_fd()).unwrap().id
+    }
+
+    fn root() -> bool {
+        let root = nix::unistd::geteuid().is_root();
+        if !root {
+            eprintln!("skipped: needs root");
+        }
+        root
+    }
+
+    #[test]
+    fn the_second_finds_what_the_first_loaded() {
+        if !root() {
+            return;
+        }
+        let base = Base::new();
+        let ids: Vec<u32> = std::thread::scope(|scope| {
+            let start = || id(&Place::open(base.path()).unwrap().1);
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    }
+
+    #[test]
+    fn two_releases_stand_side_by_side() {
+        if !root() {
+            return;
+        }
+        let base = Base::new();
+        let open = |name| {
+            let (place, loaded, _lock) = Place::open_named(base.path(), name).unwrap();
+            let lease = Lease::take(&loaded, &place, 3).unwrap();
+            (loaded, lease)
+        };
+        let (old, new) = (open("1"), open("2"));
+        assert_ne!(id(&old.0), id(&new.0));
+        assert_eq!((old.1.slot, new.1.slot), (0, 0), "each has its own slots");
+        let again = open("1");
+        assert_eq!(id(&old.0), id(&again.0));
+        assert_eq!(again.1.slot, 1);
+    }
+
+    #[test]
+    fn a_torn_manifest_is_no_manifest() {
+        if !root() {
+            return;
+        }
+        let base = Base::new();
+        let (place, first, lock) = Place::open(base.path()).unwrap();
+        drop(lock);
+        fs::write(place.slots.join("manifest.json"), "{\"directory\":\"..\"").unwrap();
+        let (place, second, _lock) = Place::open(base.path()).unwrap();
+        assert_ne!(id(&first), id(&second));
+        assert!(place.pins.ends_with(format!("{NAME}-1")));
+    }
 }

@@ -390,7 +390,11 @@ fn fits(rules: &Rules, rows: usize) -> Result<(), WatchError> {
     };
     room("rules", rules.counted.len(), rows)?;
     for prefixes in [&rules.destinations, &rules.listeners] {
-        room("address prefixes", prefixes.len(), MAX_PREFIXES_PER_RUN as usize)?;
+        room(
+            "address prefixes",
+            prefixes.len(),
+            MAX_PREFIXES_PER_RUN as usize,
+        )?;
         let most = prefixes.iter().map(|prefix| prefix.candidates.len()).max();
         room("rules on one prefix", most.unwrap_or(0), MAX_CANDIDATES)?;
     }

@@ -61,9 +61,7 @@ impl Bench {
         };
         let base = Base::new();
         let objects = Objects::acquire(base.path(), ROWS as usize).unwrap();
-        let files = objects
-            .files()
-            .unwrap_or_else(|error| panic!("{error:?}"));
+        let files = objects.files().unwrap_or_else(|error| panic!("{error:?}"));
         let loaded = &objects.loaded;
         let events: ArrayOfMaps<MapData, MapData> = loaded.map("EVENTS").unwrap();
         let events = events.get(&objects.lease.slot, 0).unwrap();
@@ -751,7 +749,7 @@ fn hidden_names_are_bounded() {
 /// The way that lp-run itself takes: object, run, plan, ring.
 #[test]
 fn a_run_is_counted_by_its_plan() {
-    let Some(mut bench) = Bench::new() else {
+    let Some(bench) = Bench::new() else {
         return;
     };
     let cgroup = bench.cgroup.with_extension("run");

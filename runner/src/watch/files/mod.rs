@@ -267,7 +267,10 @@ impl Files {
 
     /// What the rule rows of the run leave out.
     pub fn sums(&self) -> Result<FileTotals, FilesError> {
-        let values = self.totals.get(&self.slot, 0).map_err(used("FILE_TOTALS"))?;
+        let values = self
+            .totals
+            .get(&self.slot, 0)
+            .map_err(used("FILE_TOTALS"))?;
         Ok(values
             .iter()
             .fold(FileTotals::default(), |sum, cpu| FileTotals {
@@ -403,12 +406,17 @@ pub(super) fn detach(loaded: &Loaded, place: &Place) -> Result<(), WatchError> {
     take_off(&mut levels, place).map_err(WatchError::from)
 }
 
-/// The kernel detaches behind our back: taking a name away costs little, taking the program off
-/// costs it a grace period.
 fn take_off(
     levels: &mut Array<MapData, [u32; MAX_LEVELS]>,
     place: &Place,
 ) -> Result<(), FilesError> {
+    unlink(place)?;
+    levels.set(0, [0; MAX_LEVELS], 0).map_err(used("LEVELS"))
+}
+
+/// Takes the links' names away, which costs little. The kernel then takes the programs off
+/// behind our back, and waits for a grace period for each.
+pub(super) fn unlink(place: &Place) -> Result<(), FilesError> {
     for (name, tracepoint) in TRACEPOINTS {
         match fs::remove_file(link_path(place, name)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -419,9 +427,7 @@ fn take_off(
             _ => {}
         }
     }
-    levels
-        .set(0, [0; MAX_LEVELS], 0)
-        .map_err(used("LEVELS"))
+    Ok(())
 }
 
 /// The name of the link of a program.

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs share one object in the kernel: nothing of one may be seen in another, a dead one leaves
+//! its share clean, and the first start may be raced.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::needs;
+use crate::support::{Jail, Outcome, probe, root};
+
+const POLICY: &str = r#"
+version = 1
+name = "shared"
+[files]
+read = ["${BASE}"]
+exec = ["${COMMAND}"]
+[network]
+allow = ["udp://127.0.0.1:5353"]
+"#;
+
+/// What one run's report says: uses of the rule, refusals of the address, executions.
+fn counts(outcome: &Outcome) -> (u64, u64, u64) {
+    let denied = outcome.denials("127.0.0.3:5353");
+    assert!(denied.len() <= 1, "{denied:?}");
+    let denied = denied
+        .first()
+        .map_or(0, |row| row["count"].as_u64().expect("a count"));
+    let others = outcome.denials("127.0.0.").len();
+    assert_eq!(
+        others,
+        usize::from(denied > 0),
+        "somebody else's: {outcome:?}"
+    );
+    let rule = |id| outcome.rule(id)["allowed"].as_u64().expect("counted");
+    (rule("network.allow[0]"), denied, rule("files.exec[0]"))
+}
+
+fn connects(jail: &Jail, times: u64, address: &str) -> Outcome {
+    let outcome = jail.run(
+        POLICY,
+        &probe(["udp-connects", &times.to_string(), "2", address]),
+    );
+    let expected = if address.starts_with("127.0.0.1:") {
+        "ok"
+    } else {
+        "EPERM"
+    };
+    assert_eq!(outcome.answer(), expected, "{outcome:?}");
+    outcome
+}
+
+#[test]
+fn twenty_runs_of_one_policy_at_once_count_their_own() {
+    needs!(root(), "root");
+    thread::scope(|scope| {
+        for number in 0..20_u64 {
+            scope.spawn(move || {
+                let jail = Jail::new();
+                let times = 100 + 2 * number;
+                let (address, allowed, denied) = match number % 2 {
+                    0 => ("127.0.0.1:5353", times, 0),
+                    _ => ("127.0.0.3:5353", 0, times),
+                };
+                let outcome = connects(&jail, times, address);
+                assert_eq!(counts(&outcome), (allowed, denied, 1));
+            });
+        }
+    });
+}
+
+#[test]
+fn a_killed_run_leaves_nothing_for_the_next_in_its_slot() {
+    needs!(root(), "root");
+    for _ in 0..3 {
+        let jail = Jail::new();
+        jail.file("policy.toml", POLICY);
+        let mut doomed = Command::new(env!("CARGO_BIN_EXE_lp-run"))
+            .args(["--policy", "policy.toml", "--summary", "never", "--"])
+            .args(probe(["udp-connects", "100000000", "2", "127.0.0.3:5353"]))
+            .current_dir(jail.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("start lp-run");
+        let agent = wait_for_child_of_child(doomed.id());
+        thread::sleep(Duration::from_millis(200));
+        doomed.kill().expect("kill -9 lp-run");
+        doomed.wait().expect("wait for it");
+        let start = Instant::now();
+        while fs::exists(format!("/proc/{agent}")).expect("look at /proc") {
+            assert!(start.elapsed() < Duration::from_secs(5), "the agent lives");
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(counts(&connects(&jail, 6, "127.0.0.1:5353")), (6, 0, 1));
+        assert_eq!(counts(&connects(&jail, 4, "127.0.0.3:5353")), (0, 4, 1));
+    }
+}
+
+/// The agent of an lp-run: the child of its shim, once it runs the probe.
+fn wait_for_child_of_child(lp_run: u32) -> u32 {
+    let child = |of: u32| -> Option<u32> {
+        let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    };
+    let start = Instant::now();
+    loop {
+        let agent = child(lp_run).and_then(child);
+        let runs = |agent: &u32| {
+            let words = fs::read(format!("/proc/{agent}/cmdline")).unwrap_or_default();
+            words.windows(12).any(|word| word == b"udp-connects")
+                && !words.windows(8).any(|word| word == b"--policy")
+        };
+        if let Some(agent) = agent.filter(runs) {
+            return agent;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "no agent");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs a script of a shell with `/run` of its own, so that nothing is loaded yet.
+fn cold(jail: &Jail, script: &str) -> Outcome {
+    jail.file("policy.toml", POLICY);
+    let script = format!("mount -t tmpfs -o mode=0755 none /run && {script}");
+    let mut command: Vec<String> = ["unshare", "--mount", "sh", "-ec", &script, "sh"]
+        .map(str::to_owned)
+        .to_vec();
+    command.push(env!("CARGO_BIN_EXE_lp-run").to_owned());
+    command.extend(probe(["udp-connects", "50", "2", "127.0.0.1:5353"]));
+    jail.bare(&command)
+}
+
+#[test]
+fn eight_first_starts_at_once_load_one_object() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let outcome = cold(
+        &jail,
+        "lp=$1; shift; for n in 1 2 3 4 5 6 7 8; do \
+         $lp --policy policy.toml --report $n.json --summary never -- \"$@\" & done; wait; \
+         ls /run/lp-run/bpf | grep -c -e '^[0-9]' ; ls /run/lp-run/objects | grep -c -v lock",
+    );
+    assert!(outcome.stdout.ends_with("1\n1\n"), "{outcome:?}");
+    for number in 1..=8 {
+        let report = fs::read(jail.path().join(format!("{number}.json"))).expect("a report");
+        let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+        assert_eq!(report["exit"]["code"], 0, "{report}");
+        let rules = report["rules"].as_array().expect("rules");
+        let rule = rules.iter().find(|row| row["id"] == "network.allow[0]");
+        assert_eq!(rule.expect("the rule")["allowed"], 50, "{report}");
+    }
+}
+
+#[test]
+fn gc_all_leaves_nothing_shared() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let outcome = cold(
+        &jail,
+        "lp=$1; shift; $lp --policy policy.toml --summary never -- \"$@\"; \
+         $lp gc >/dev/null; ls /run/lp-run/bpf | grep -c -e '^[0-9]'; \
+         $lp gc --all >/dev/null; ls /run/lp-run; stat -f -c %T /run/lp-run",
+    );
+    assert_eq!(outcome.stdout, "ok\n1\nlock\ntmpfs\n", "{outcome:?}");
+}
+
+#[test]
+fn what_is_not_the_loaded_object_is_not_used() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    // A name that leads to another map of the right type, then one that leads nowhere, then a
+    // directory that others can write to.
+    let outcome = cold(
+        &jail,
+        "lp=$1; shift; run() { $lp --policy policy.toml --summary never -- \"$@\" 2>&1 || echo $?; }; \
+         run \"$@\"; pins=$(echo /run/lp-run/bpf/[0-9]*); rm $pins/RUNS; \
+         bpftool map create $pins/RUNS type array key 4 value 40 entries 128 name RUNS; \
+         run \"$@\"; ls /run/lp-run/bpf | grep -c '^[0-9]'; \
+         rm $pins-1/connect4; run \"$@\"; ls /run/lp-run/bpf | grep -c '^[0-9]'; \
+         chmod 0777 /run/lp-run/bpf; run \"$@\"",
+    );
+    assert!(
+        outcome.stdout.starts_with("ok\nok\n2\nok\n3\n"),
+        "{outcome:?}"
+    );
+    assert!(
+        outcome
+            .stdout
+            .contains("/run/lp-run/bpf is not root's alone"),
+        "{outcome:?}"
+    );
+}
