@@ -20,6 +20,8 @@ use crate::watch;
 
 /// How long the processes of a dead run may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a start may take from the making of its cgroup to its first process there.
+const START: Duration = Duration::from_secs(30);
 
 /// What was removed, and what could not be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -112,8 +114,9 @@ fn take_down(run: &str, path: &Path, failures: &mut Vec<String>) -> Result<bool,
     Ok(true)
 }
 
-/// Removes cgroups that a crash left between their making and their note. Only empty ones: a
-/// run of another mount namespace may live in the others.
+/// Removes cgroups that a crash left between their making and their note. Only empty ones, and
+/// none that has just been made: a run of another mount namespace, with a `/run` of its own, may
+/// live in the others or be about to.
 fn remove_unknown(placement: &Path, base: &Path) -> usize {
     let Ok(entries) = fs::read_dir(placement) else {
         return 0;
@@ -121,10 +124,19 @@ fn remove_unknown(placement: &Path, base: &Path) -> usize {
     let names = entries
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let unknown = names.filter(|name| run_id::valid(name) && !base.join(name).exists());
+    let unknown = names.filter(|name| {
+        run_id::valid(name) && !base.join(name).exists() && is_old(&placement.join(name))
+    });
     unknown
         .filter(|name| remove_empty(&placement.join(name)).is_ok())
         .count()
+}
+
+/// Whether a start that made the directory would long have gone on.
+fn is_old(directory: &Path) -> bool {
+    let made = fs::metadata(directory).and_then(|metadata| metadata.modified());
+    let age = made.map(|made| made.elapsed().unwrap_or_default());
+    age.is_ok_and(|age| age > START)
 }
 
 fn remove_empty(run: &Path) -> io::Result<()> {
@@ -237,12 +249,17 @@ mod tests {
         assert!(cgroup.agent.populated().unwrap());
         orphan(dir);
         let unknown = RunCgroup::create(&cgroups, "eeeeeeee").unwrap();
+        let made = RunCgroup::create(&cgroups, "ffffffff").unwrap();
+        let long_ago = std::time::SystemTime::now() - 2 * START;
+        let directory = fs::File::open(unknown.path()).unwrap();
+        directory.set_modified(long_ago).unwrap();
         let report = sweep_in(base.path(), Some(&cgroups)).unwrap();
         assert_eq!(
             (report.runs, report.cgroups),
             (vec!["dddddddd".to_owned()], 1)
         );
         assert!(!cgroup.path().exists() && !unknown.path().exists());
+        made.remove(PATIENCE).unwrap();
         let ended = crate::sys::process::wait_child(child.pid).unwrap();
         assert_eq!(ended, crate::sys::process::Ended::Signaled(libc::SIGKILL));
         fs::remove_dir(&cgroups).unwrap();
