@@ -17,7 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "control", "enforce", "host", "launch", "plan", "policy", "record", "sys", "watch",
         ],
     ),
-    ("control", &["enforce", "host", "record", "sys"]),
+    ("control", &["enforce", "host", "record", "sys", "watch"]),
     ("launch", &["enforce", "record", "sys"]),
     ("enforce", &["host", "plan", "policy", "sys"]),
     ("watch", &["plan", "policy", "record", "sys"]),
