@@ -8,9 +8,6 @@ mod support;
 // What an operator types and reads.
 mod cli;
 
-// What a sandbox must withstand, one act at a time, through a real run.
-mod attempts;
-
 // The fixture and the probe themselves: a test that cannot fail proves nothing.
 mod fixture;
 
@@ -23,7 +20,8 @@ mod shared;
 // The core of the demo: also run on every kernel of the matrix.
 mod smoke;
 
-// What an agent tries: bare it works, refused it gives the promised errno, granted it works.
+// What a sandbox must withstand: bare an act works, denied it gives the promised errno, granted it
+// works again.
 mod attacks;
 
 // The policies that are shipped, with the programs that they are for.

@@ -1,101 +1,125 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Attempts to reach what no rule grants, each in three arms: bare it works, or the attempt
-//! proves nothing; refused it gives exactly the errno that is promised; granted it works again,
-//! so that it was the grant and not an accident. What no policy grants has two arms. Several
-//! attempts share a run, each in a process of its own.
+//! What a sandbox must withstand: acts of an attacker, each tried bare (it must work there, or it
+//! proves nothing), under a policy that does not grant it (the errno is exact), and, where a
+//! policy can grant it, under one that does.
+//!
+//! A run costs more than an act: the acts of one table are tried in the same three runs. The name
+//! before each act is a short handle for it, by layer.
 
+mod addresses;
 mod escape;
+mod execution;
 mod files;
+mod grants;
+mod ipc;
+mod mounts;
 mod network;
-mod process;
+mod policy;
+mod privilege;
+mod supervisor;
+mod syscalls;
 
-use crate::support::{Jail, probe};
+use std::process::Command;
 
-/// One act and the answers that it must give.
-struct Attempt {
-    /// The probe's words; `@DIR@` is the jail's folder.
-    act: &'static str,
-    /// Without a sandbox; `None`: found wrong by the kernel, in whatever way but the refusal's.
-    bare: Option<&'static str>,
-    /// Where no rule grants it.
-    refused: &'static str,
+use crate::support::{Jail, Outcome, probe};
+
+/// An act and what it gives in the three arms: name, act in words (`@DIR@` is the jail's folder),
+/// bare, denied, granted. An arm with an empty answer is not tried: bare, because the act would
+/// harm the host; granted, because nothing can grant it. `*` bare: anything but the denied errno,
+/// where the kernel's answer to a senseless argument shows that the call was reached.
+pub type Row = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+);
+
+/// One column of the table.
+#[derive(Clone, Copy, Debug)]
+pub enum Arm {
+    Bare,
+    Denied,
+    Granted,
 }
 
-/// An act that works bare.
-const fn works(act: &'static str, refused: &'static str) -> Attempt {
-    Attempt {
-        act,
-        bare: Some("ok"),
-        refused,
-    }
+/// Tries a table without a sandbox, in namespaces that keep the host as it is.
+pub fn bare(jail: &Jail, rows: &[Row]) {
+    let mut command: Vec<String> = ["unshare", "--mount", "--uts", "--ipc", "--"]
+        .map(str::to_owned)
+        .to_vec();
+    command.extend(acts(jail, rows, Arm::Bare));
+    compare(&jail.bare(&command), rows, Arm::Bare);
 }
 
-/// An act that reaches the kernel and is found wrong there, because doing it would do harm.
-const fn reaches(act: &'static str, refused: &'static str) -> Attempt {
-    Attempt {
-        act,
-        bare: None,
-        refused,
-    }
+/// Tries a table under a policy.
+pub fn confined(jail: &Jail, rows: &[Row], arm: Arm, policy: &str) -> Outcome {
+    let outcome = jail.run(policy, &acts(jail, rows, arm));
+    compare(&outcome, rows, arm);
+    outcome
 }
 
-/// Tries all attempts bare and under `policy`, each arm in a jail made by `prepare`.
-fn refused(attempts: &[Attempt], policy: &str, prepare: impl Fn() -> Jail) {
-    let bare = prepare();
-    let outcome = bare.bare(&words(&bare, attempts));
-    compare("bare", attempts, &outcome.stdout, |attempt, answer| {
-        attempt
-            .bare
-            .map_or(answer != attempt.refused, |bare| answer == bare)
-    });
-    let confined = prepare();
-    let outcome = run(&confined, policy, &words(&confined, attempts));
-    compare("refused", attempts, &outcome, |attempt, answer| {
-        answer == attempt.refused
-    });
+/// Tries a table without a sandbox, then under a policy that does not grant it, each in a jail of
+/// its own, where the acts of the first arm have left nothing.
+pub fn refused(rows: &[Row], policy: &str, prepare: impl Fn() -> Jail) {
+    bare(&prepare(), rows);
+    confined(&prepare(), rows, Arm::Denied, policy);
 }
 
-/// Tries all attempts under a policy that grants them.
-fn granted(attempts: &[Attempt], policy: &str, prepare: impl Fn() -> Jail) {
-    let jail = prepare();
-    let outcome = run(&jail, policy, &words(&jail, attempts));
-    compare("granted", attempts, &outcome, |_, answer| answer == "ok");
-}
-
-fn run(jail: &Jail, policy: &str, words: &[String]) -> String {
-    let store = jail.folder("store").to_string_lossy().into_owned();
-    let outcome = jail.run_with(policy, &["--workdir", &store], words);
-    assert_eq!(outcome.code(), 0, "{outcome:#?}");
-    outcome.stdout
-}
-
-fn words(jail: &Jail, attempts: &[Attempt]) -> Vec<String> {
-    let folder = jail.path().to_string_lossy();
-    let mut words = probe(["each"]);
-    for (index, attempt) in attempts.iter().enumerate() {
-        if index > 0 {
-            words.push("--".to_owned());
+/// The probe's command line for the acts of an arm.
+pub fn acts(jail: &Jail, rows: &[Row], arm: Arm) -> Vec<String> {
+    let mut command = probe(["each"]);
+    for (_, act, ..) in rows.iter().filter(|row| !expected(row, arm).is_empty()) {
+        if command.len() > 2 {
+            command.push("--".to_owned());
         }
-        let act = attempt.act.replace("@DIR@", &folder);
-        words.extend(act.split_whitespace().map(str::to_owned));
+        let folder = jail.path().to_string_lossy();
+        command.extend(act.split(' ').map(|word| word.replace("@DIR@", &folder)));
     }
-    words
+    command
 }
 
-/// Holds every answer to what is expected, and names all that differ at once.
-fn compare(
-    arm: &str,
-    attempts: &[Attempt],
-    answers: &str,
-    as_expected: impl Fn(&Attempt, &str) -> bool,
-) {
-    let answers: Vec<&str> = answers.lines().collect();
-    assert_eq!(answers.len(), attempts.len(), "{arm}: {answers:#?}");
-    let wrong: Vec<String> = attempts
+/// All acts that gave another answer than the table says, at once.
+fn compare(outcome: &Outcome, rows: &[Row], arm: Arm) {
+    let tried: Vec<&Row> = rows
+        .iter()
+        .filter(|row| !expected(row, arm).is_empty())
+        .collect();
+    let answers: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!(answers.len(), tried.len(), "each act answers: {outcome:?}");
+    let wrong: Vec<String> = tried
         .iter()
         .zip(answers)
-        .filter(|(attempt, answer)| !as_expected(attempt, answer))
-        .map(|(attempt, answer)| format!("{}: {answer}", attempt.act))
+        .filter(|(row, answer)| match expected(row, arm) {
+            "*" => *answer == row.3,
+            exact => *answer != exact,
+        })
+        .map(|(row, answer)| {
+            let (name, act, wanted) = (row.0, row.1, expected(row, arm));
+            format!("{name} `{act}` {arm:?}: {answer}, not {wanted}")
+        })
         .collect();
-    assert!(wrong.is_empty(), "{arm}:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), outcome.stderr);
+}
+
+fn expected(row: &Row, arm: Arm) -> &'static str {
+    match arm {
+        Arm::Bare => row.2,
+        Arm::Denied => row.3,
+        Arm::Granted => row.4,
+    }
+}
+
+/// `lp-run` on a kernel that does not have these system calls.
+pub fn lp_run_without(calls: &[libc::c_long]) -> Command {
+    let numbers: Vec<String> = calls.iter().map(ToString::to_string).collect();
+    let [program, without, numbers, lp_run] = <[String; 4]>::try_from(probe([
+        "without",
+        &numbers.join(","),
+        env!("CARGO_BIN_EXE_lp-run"),
+    ]))
+    .expect("four words");
+    let mut command = Command::new(program);
+    command.args([without, numbers, lp_run]);
+    command
 }

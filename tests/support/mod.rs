@@ -8,6 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -200,20 +201,40 @@ pub fn lp_run(folder: &Path, words: &[&str]) -> Outcome {
     finish(lp_run)
 }
 
-/// The command line of the probe for one act: `probe(["open-read", "/etc/shadow"])`. `cargo test`
-/// builds it; `cargo test --test integration` alone does not.
+/// The command line of the probe for one act: `probe(["open-read", "/etc/shadow"])`.
 pub fn probe<const N: usize>(act: [&str; N]) -> Vec<String> {
-    let program = Path::new(env!("CARGO_BIN_EXE_lp-run"))
-        .with_file_name("examples")
-        .join("probe");
+    static PROGRAM: LazyLock<String> = LazyLock::new(probe_program);
+    std::iter::once(PROGRAM.clone())
+        .chain(act.iter().map(|part| (*part).to_owned()))
+        .collect()
+}
+
+/// Where the probe is. `cargo test` builds it, `cargo test --test integration` alone does not: then
+/// it is built here.
+fn probe_program() -> String {
+    let lp_run = Path::new(env!("CARGO_BIN_EXE_lp-run"));
+    let program = lp_run.with_file_name("examples").join("probe");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/probe.rs");
+    let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+    // Where the tests run without cargo, on another machine, there is neither source nor cargo.
+    let stale = modified(&program) < modified(&source);
+    if let (true, Some(cargo)) = (stale, std::env::var_os("CARGO")) {
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--locked", "--example", "probe"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+        assert!(
+            status.expect("start cargo").success(),
+            "the probe cannot be built"
+        );
+    }
     assert!(
         program.is_file(),
         "the probe is not built: cargo build --example probe"
     );
-    let program = program.to_string_lossy().into_owned();
-    std::iter::once(program)
-        .chain(act.iter().map(|part| (*part).to_owned()))
-        .collect()
+    program.to_string_lossy().into_owned()
 }
 
 /// Moves the calling thread, and what it starts from now on, into a fresh network namespace with

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Attempts on lp-run itself: its sudden death, descendants that hide, more time than granted,
+//! Attacks on lp-run itself: its sudden death, descendants that hide, more time than granted,
 //! and cgroups.
 
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::needs;
 use crate::support::{Jail, lp_run, probe, root};
 
-const SHELL: &str = "version = 1\nname = \"attempts-supervisor\"\nextends = [\"@shell\"]\n";
+const SHELL: &str = "version = 1\nname = \"attacks-supervisor\"\nextends = [\"@shell\"]\n";
 
 /// A tree three deep, with a daemon and one that hears no signal, all sleeping `$1` seconds.
 const TREE: &str = "trap '' TERM HUP INT; (setsid sh -c 'sleep '$1' & exec sleep '$1) & \

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Attempts on execution: running what no `exec` grant names, by every way to start a program,
+//! Attacks on execution: running what no `exec` grant names, by every way to start a program,
 //! and letting the caller's environment choose code.
 
 use std::fs;
@@ -11,7 +11,7 @@ use crate::support::{Jail, root};
 
 const DENIED: &str = r#"
 version = 1
-name    = "attempts-execution"
+name    = "attacks-execution"
 [files]
 read  = ["${BASE}", "@DIR@/tree/ro"]
 exec  = ["${COMMAND}"]
@@ -20,7 +20,7 @@ write = ["@DIR@/tree/rw"]
 
 const GRANTED: &str = r#"
 version = 1
-name    = "attempts-execution-granted"
+name    = "attacks-execution-granted"
 [files]
 read  = ["${BASE}"]
 exec  = ["${COMMAND}", "@DIR@/tree/ro"]
@@ -87,7 +87,7 @@ fn an_allowed_tool_starts_nothing_that_is_not_allowed() {
     assert_eq!(jail.bare(&command).stdout, "0\n0\n0\n0\n0\n");
     let shell = |grant: &str| {
         format!(
-            "version = 1\nname = \"attempts-tools\"\nextends = [\"@shell\"]\n[files]\n{grant} = [\"{}\"]\n",
+            "version = 1\nname = \"attacks-tools\"\nextends = [\"@shell\"]\n[files]\n{grant} = [\"{}\"]\n",
             jail.path().join("tree/ro").display()
         )
     };
@@ -135,7 +135,7 @@ fn the_callers_environment_chooses_no_code_and_hands_over_no_secret() {
     let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
     lp_run.envs(names.map(|name| (name, "/nowhere/leaked")));
     lp_run.env("PASSED", "through");
-    let policy = "version = 1\nname = \"attempts-env\"\n[env]\npass = [\"PASSED\"]\n\
+    let policy = "version = 1\nname = \"attacks-env\"\n[env]\npass = [\"PASSED\"]\n\
                   [files]\nread = [\"${BASE}\"]\nexec = [\"${COMMAND}\"]\n";
     let outcome = jail.run_as(lp_run, policy, &[], &["/usr/bin/env"]);
     assert_eq!(outcome.code(), 0, "{outcome:?}");

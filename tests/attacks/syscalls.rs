@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Attempts on the kernel's surface: calls that only an attack makes, by the native entry and by
+//! Attacks on the kernel's surface: calls that only an attack makes, by the native entry and by
 //! the others, and a proof that the filter is what answers.
 
 use lp_run::plan::syscall_names::NAMES;
@@ -11,7 +11,7 @@ use crate::support::{Jail, probe, root};
 /// Bit 30 of the number: the x32 entry.
 const X32_BIT: u32 = 0x4000_0000;
 
-const POLICY: &str = "version = 1\nname = \"attempts-syscalls\"\n\
+const POLICY: &str = "version = 1\nname = \"attacks-syscalls\"\n\
                       [files]\nread = [\"${BASE}\"]\nexec = [\"${COMMAND}\"]\n";
 
 /// Numbers of x86_64. The arguments are senseless on purpose: the kernel's own answer differs.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Attempts with policies: what is wrong, too wide or not enforceable is refused with 122 before
+//! Attacks with policies: what is wrong, too wide or not enforceable is refused with 122 before
 //! an instruction of the program runs, and its report says so.
 
 use std::fs;
@@ -76,7 +76,7 @@ fn what_is_wrong_or_too_wide_starts_nothing() {
     let mut wrong = Vec::new();
     for (id, part, word) in REFUSED {
         let policy =
-            format!("version = 1\nname = \"attempts-policy\"\nextends = [\"@shell\"]\n{part}\n");
+            format!("version = 1\nname = \"attacks-policy\"\nextends = [\"@shell\"]\n{part}\n");
         let outcome = jail.run(&policy, &["sh", "-c", "echo started"]);
         let refused = outcome.code() == 122 && outcome.stdout.is_empty();
         if !refused || !outcome.stderr.contains(word) {
@@ -95,7 +95,7 @@ fn what_is_wrong_or_too_wide_starts_nothing() {
 fn a_policy_that_others_can_write_is_refused() {
     needs!(root(), "root");
     let jail = Jail::shared();
-    let text = "version = 1\nname = \"attempts-policy\"\nextends = [\"@shell\"]\n";
+    let text = "version = 1\nname = \"attacks-policy\"\nextends = [\"@shell\"]\n";
     let policy = jail.file("policy.toml", text);
     fs::set_permissions(policy, fs::Permissions::from_mode(0o666)).expect("open it");
     // Writing again keeps the mode.
@@ -117,7 +117,7 @@ fn an_empty_list_and_a_missing_section_grant_nothing() {
     let jail = Jail::shared();
     for section in ["", "[network]\nallow = []\n"] {
         let policy = format!(
-            "version = 1\nname = \"attempts-empty\"\n{section}\
+            "version = 1\nname = \"attacks-empty\"\n{section}\
              [files]\nread = [\"${{BASE}}\"]\nexec = [\"${{COMMAND}}\"]\nwrite = []\n"
         );
         let command = crate::support::probe([

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Attempts through what is mounted below a grant: it is another tree, and comes with no grant
+//! Attacks through what is mounted below a grant: it is another tree, and comes with no grant
 //! but its own.
 
 use std::fs;
@@ -62,7 +62,7 @@ const BELOW: &[Row] = &[
     ),
 ];
 
-const TREE: &str = "version = 1\nname = \"attempts-mounts\"\n[files]\nread = [\"${BASE}\"@READ@]\n\
+const TREE: &str = "version = 1\nname = \"attacks-mounts\"\n[files]\nread = [\"${BASE}\"@READ@]\n\
     exec = [\"${COMMAND}\"]\nwrite = [\"@DIR@/tree\"@WRITE@]\n";
 
 fn policy(read: &str, write: &str) -> String {

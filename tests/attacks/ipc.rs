@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Attempts on other processes: Unix sockets of every kind, signals, tracing, keyrings and
+//! Attacks on other processes: Unix sockets of every kind, signals, tracing, keyrings and
 //! System V objects.
 
 use std::os::linux::net::SocketAddrExt;
@@ -12,7 +12,7 @@ use crate::support::{Jail, probe, root};
 
 const DENIED: &str = r#"
 version = 1
-name    = "attempts-ipc"
+name    = "attacks-ipc"
 [files]
 read  = ["${BASE}", "@DIR@/readable"]
 exec  = ["${COMMAND}"]
@@ -21,7 +21,7 @@ write = ["@DIR@/rw"]
 
 const GRANTED: &str = r#"
 version = 1
-name    = "attempts-ipc-granted"
+name    = "attacks-ipc-granted"
 [files]
 read  = ["${BASE}"]
 exec  = ["${COMMAND}"]
@@ -65,6 +65,7 @@ const PROCESSES: &[Row] = &[
     ("IPC-09p", "ptrace @PID@", "ok", "ESRCH", ""),
     ("IPC-10", "read-memory @PID@", "*", "ESRCH", ""),
     ("IPC-10i", "read-memory 1", "", "EPERM", ""),
+    ("IPC-10g", "pidfd-getfd @PID@ 0", "ok", "ESRCH", ""),
     ("IPC-10f", "pidfd-getfd 1 0", "", "EPERM", ""),
     (
         "IPC-11",
@@ -143,7 +144,7 @@ fn no_process_but_the_agents_own_is_touched() {
     bare(&jail, &rows);
     confined(&jail, &rows, Arm::Denied, DENIED);
     // Signals to all processes end the agent's own, and the run tells so.
-    let shell = "version = 1\nname = \"attempts-kill\"\nextends = [\"@shell\"]\n";
+    let shell = "version = 1\nname = \"attacks-kill\"\nextends = [\"@shell\"]\n";
     let all = jail.run(shell, &["sh", "-c", "sleep 50 & kill -9 -1; kill -9 $$"]);
     assert_eq!(all.code(), 137, "{all:?}");
     assert!(

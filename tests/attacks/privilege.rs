@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Attempts to gain privilege: what the agent's own status shows, calls that change identity,
+//! Attacks to gain privilege: what the agent's own status shows, calls that change identity,
 //! set-user-id bits, and policies that ask for root.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use crate::support::{Jail, lp_run, root};
 
 const POLICY: &str = r#"
 version = 1
-name    = "attempts-privilege"
+name    = "attacks-privilege"
 [files]
 read  = ["${BASE}"]
 exec  = ["${COMMAND}"]
@@ -34,6 +34,7 @@ const CALLS: &[Row] = &[
     // setpriority below zero, sched_setscheduler(SCHED_FIFO), more open files than the limit.
     ("RS-03", "syscall 141 0 0 -20", "ok", "EACCES", ""),
     ("RS-06", "rlimit 7 512 512", "ok", "EPERM", ""),
+    ("RS-06n", "rlimit 7 100 2000000", "", "EPERM", ""),
     ("RS-06f", "rlimit 1 2000000 2000000", "ok", "EPERM", ""),
     ("RS-12", "rlimit 4 0 0", "ok", "ok", ""),
 ];
