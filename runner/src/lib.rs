@@ -11,6 +11,8 @@
 pub mod cli;
 pub mod control;
 pub mod enforce;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod host;
 pub mod launch;
 pub mod plan;

@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod machines;
 mod package;
 mod process;
@@ -23,6 +24,8 @@ cargo xtask COMMAND
   demo                        set up, build, and watch a confined agent at work
   test [--host] [--kernel V]  set up, then every test; kernels 6.1 and 6.12 in virtual
                               machines, or only --kernel V, or none with --host
+  fuzz [TARGET] [--seconds N]  feed one or all fuzz targets with what libFuzzer invents, for
+                              5 minutes each or N seconds
   build [--release]           leave the program at target/debug or target/release/lp-run
   bench                       what a run costs, as a ratio to the bare command
   tidy                        format, lints, layers, unsafe, licences, docs
@@ -45,6 +48,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match words.as_slice() {
         ["demo"] => demo::run(&root),
         ["test", options @ ..] => suite::run(&root, &suite::Options::parse(options)?),
+        ["fuzz", options @ ..] => fuzz::run(&root, &fuzz::Options::parse(options)?),
         ["build"] => package::build(&root, false).map(drop),
         ["build", "--release"] => package::build(&root, true).map(drop),
         ["bench"] => bench::run(&root),

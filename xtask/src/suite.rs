@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use xtask::toolchain;
 
-use crate::{machines, process, setup, tidy};
+use crate::{fuzz, machines, process, setup, tidy};
 
 /// Kernels that are booted when nothing else is asked for.
 const KERNELS: [&str; 2] = ["6.1", "6.12"];
@@ -54,6 +54,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     }
     tidy::run(root)?;
     host(root)?;
+    fuzz::suite(root)?;
     if !options.kernels.is_empty() {
         machines::smoke(root, &options.kernels)?;
     }

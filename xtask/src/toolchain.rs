@@ -142,7 +142,7 @@ pub fn detect() -> Environment {
         debian: find_program("apt-get").is_some(),
         nightly: nightly(),
         distribution: distribution_compiler(Path::new("/usr")),
-        bpf_linker: bpf_linker(),
+        bpf_linker: find_installed("bpf-linker"),
         llvm: LINKER_LLVM
             .filter(|major| llvm_prefix(*major).join("include/llvm-c").is_dir())
             .collect(),
@@ -185,13 +185,14 @@ fn effective_user_is_root() -> bool {
     output("id", &["-u"]).is_some_and(|uid| uid.trim() == "0")
 }
 
-fn bpf_linker() -> Option<PathBuf> {
+/// The first file called `name` on PATH, or where `cargo install` puts programs.
+pub fn find_installed(name: &str) -> Option<PathBuf> {
     let cargo_home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
-    find_program("bpf-linker").or_else(|| {
+    find_program(name).or_else(|| {
         cargo_home
-            .map(|home| home.join("bin/bpf-linker"))
+            .map(|home| home.join("bin").join(name))
             .filter(|file| file.is_file())
     })
 }

@@ -67,7 +67,7 @@ fn show(line: &[u8], args: &LogArgs) -> anyhow::Result<()> {
 }
 
 /// `TIME RUN POLICY KIND …`, one line, nothing in it that a terminal acts on.
-fn sentence(event: &Value) -> String {
+pub(crate) fn sentence(event: &Value) -> String {
     let text = |name: &str| event[name].as_str().map(visible);
     let number = |name: &str| event[name].as_u64();
     let mut words: Vec<String> = ["time", "run", "policy", "kind"]

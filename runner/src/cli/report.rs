@@ -35,10 +35,14 @@ fn read(path: &Path) -> anyhow::Result<Report> {
     file.take(MAX_REPORT)
         .read_to_end(&mut bytes)
         .with_context(|| format!("read report `{name}`"))?;
-    let report: Report =
-        serde_json::from_slice(&bytes).with_context(|| format!("read report `{name}`"))?;
+    parse(&bytes).with_context(|| format!("read report `{name}`"))
+}
+
+/// The report in `bytes`.
+pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Report> {
+    let report: Report = serde_json::from_slice(bytes)?;
     if report.schema != SCHEMA {
-        bail!("report `{name}` has another schema than {SCHEMA}");
+        bail!("its schema is not {SCHEMA}");
     }
     Ok(report)
 }

@@ -4,8 +4,6 @@
 
 use std::path::{Path, PathBuf};
 
-use proptest::prelude::*;
-
 use super::facts::fake::FakeFacts;
 use super::*;
 
@@ -72,40 +70,6 @@ fn every_bad_policy_is_refused_in_the_words_beside_it() {
         };
         assert_eq!(errors.exit_code(), 122, "{}", path.display());
         expect_test::expect_file![path.with_extension("error")].assert_eq(&format!("{errors}\n"));
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// A good policy with a few bytes changed, removed or doubled is loaded or refused, and a
-    /// refusal is printable text with a place.
-    #[test]
-    fn a_mutated_policy_never_panics(
-        which in any::<prop::sample::Index>(),
-        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0u8..4, any::<char>()), 1..6),
-    ) {
-        let files: Vec<_> = corpus("ok").into_iter().chain(corpus("bad")).collect();
-        let mut text: Vec<char> = files[which.index(files.len())].1.chars().collect();
-        for (at, how, character) in cuts {
-            if text.is_empty() {
-                break;
-            }
-            let at = at.index(text.len());
-            match how {
-                0 => { text.remove(at); }
-                1 => text.insert(at, character),
-                2 => text[at] = character,
-                _ => { let end = (at + 20).min(text.len()); text.extend_from_within(at..end); }
-            }
-        }
-        let text: String = text.into_iter().collect();
-        if let Err(errors) = load_text("fuzz.toml", &text) {
-            let shown = errors.to_string();
-            prop_assert!(!shown.is_empty());
-            prop_assert!(shown.lines().count() <= 21);
-            prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! What was typed ([`schema`]), read through one descriptor (`source`), and what it means
 //! ([`model`]). Reads no clock and makes no system call but through [`facts::Facts`].
 
-mod address;
+pub(crate) mod address;
 pub mod error;
 pub mod facts;
 pub mod keys;
@@ -11,11 +11,11 @@ mod layers;
 pub mod model;
 mod params;
 pub mod quantity;
-mod resolve;
+pub(crate) mod resolve;
 pub mod schema;
 mod source;
 mod tree;
-mod variables;
+pub(crate) mod variables;
 
 use std::path::PathBuf;
 

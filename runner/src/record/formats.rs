@@ -28,19 +28,27 @@ pub enum Format {
 
 /// The report in a format, ending with a line break.
 pub fn render(report: &Report, format: Format) -> String {
-    match format {
+    let text = match format {
         Format::Text => {
             let mut lines = all_lines(report, &Terminal::default());
             lines.extend(rules::table(report));
-            lines
-                .iter()
-                .map(|line| visible(line))
-                .collect::<Vec<_>>()
-                .join("\n")
-                + "\n"
+            lines.iter().map(|line| visible(line) + "\n").collect()
         }
         Format::Markdown | Format::Github => markdown(report),
         Format::Junit => junit(report),
+    };
+    text.lines().map(|line| no_command(line) + "\n").collect()
+}
+
+/// A line in which GitHub sees no workflow command, wherever the report is printed: it takes
+/// `::` at the start of a line, spaces aside, and `##[` anywhere.
+fn no_command(line: &str) -> String {
+    let text = line.trim_start();
+    let spaces = &line[..line.len() - text.len()];
+    let text = text.replace("##[", r"\x23#[");
+    match text.strip_prefix("::") {
+        Some(rest) => format!(r"{spaces}\x3a:{rest}"),
+        None => format!("{spaces}{text}"),
     }
 }
 
@@ -301,10 +309,13 @@ mod tests {
         assert!(github.contains("%250A"));
         let junit = render(&report, Format::Junit);
         assert!(!junit.contains("<script") && !junit.contains('\u{1b}'));
-        assert!(
-            render(&report, Format::Text)
-                .lines()
-                .all(|line| !line.starts_with("::"))
-        );
+        report.name = "::error::x".to_owned();
+        report.exit.detail = Some(format!("{} ::set-output name=a::b", "x".repeat(60)));
+        report.denials[0].target = "/a/##[error]b".to_owned();
+        for format in [Format::Text, Format::Markdown, Format::Junit] {
+            let text = render(&report, format);
+            let command = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
+            assert!(!text.lines().any(command), "{text}");
+        }
     }
 }

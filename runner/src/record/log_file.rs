@@ -119,8 +119,8 @@ impl LogFile {
     }
 
     /// A log on a file that is open already.
-    #[cfg(test)]
-    pub(super) fn from_file(file: File, path: PathBuf) -> Self {
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn from_file(file: File, path: PathBuf) -> Self {
         Self {
             file,
             path,

@@ -363,8 +363,7 @@ impl Report {
         self.denials
             .iter()
             .filter(|row| !row.quiet)
-            .map(|row| row.count)
-            .sum()
+            .fold(0, |sum, row| sum.saturating_add(row.count))
     }
 }
 

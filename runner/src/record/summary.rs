@@ -119,7 +119,7 @@ fn network_line(report: &Report) -> Option<String> {
         return None;
     }
     let sum = |bytes: fn(&RuleRow) -> Option<Option<u64>>| -> Option<u64> {
-        rules.iter().map(|row| bytes(row).flatten()).sum()
+        total(rules.iter().map(|row| bytes(row).flatten()))
     };
     let volume = match (sum(|row| row.bytes_out), sum(|row| row.bytes_in)) {
         (Some(bytes_out), Some(bytes_in)) => {
@@ -142,7 +142,7 @@ fn files_line(report: &Report) -> Option<String> {
     if rules.is_empty() {
         return None;
     }
-    let opens: Option<u64> = rules.iter().map(|row| row.allowed).sum();
+    let opens: Option<u64> = total(rules.iter().map(|row| row.allowed));
     Some(match opens {
         Some(1) => entry("files", &format!("{} · 1 open", used_text(&rules))),
         Some(opens) => entry("files", &format!("{} · {opens} opens", used_text(&rules))),
@@ -203,6 +203,12 @@ fn entry_wrapped(word: &str, text: &str) -> Vec<String> {
 
 fn weaker(row: &super::report::ProtectionRow) -> bool {
     matches!(row.state.as_str(), "degraded" | "off")
+}
+
+/// The sum of what is known, `None` when something is not. A report that is read may claim any
+/// numbers.
+fn total(mut counts: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    counts.try_fold(0_u64, |sum, count| Some(sum.saturating_add(count?)))
 }
 
 /// `4 of 5 rules used`; a rule whose count is unknown counts as not known, so the words say
@@ -337,7 +343,12 @@ mod tests {
         for row in &mut report.denials {
             row.target = "日本語".repeat(40);
             row.comm = "日本語".repeat(5);
-            row.count = u64::MAX / 8;
+            row.count = u64::MAX;
+        }
+        for row in &mut report.rules {
+            row.allowed = Some(u64::MAX);
+            row.bytes_out = Some(row.allowed);
+            row.bytes_in = Some(row.allowed);
         }
         for line in summary(&report, &plain(SummaryMode::Always, true)) {
             assert!(width(&line) <= ROOM, "{line}");

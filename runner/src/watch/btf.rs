@@ -16,6 +16,9 @@ pub const KERNEL: &str = "/sys/kernel/btf/vmlinux";
 const MAX_BYTES: u64 = 64 << 20;
 /// Deepest nesting of anonymous structures, typedefs and qualifiers that is followed.
 const MAX_DEPTH: u32 = 16;
+/// Most members that one name is compared with: without a bound, a structure that contains itself
+/// several times would be walked for ever. The largest of a kernel has some hundreds.
+const MAX_MEMBERS: u32 = 1 << 16;
 
 const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
@@ -138,7 +141,7 @@ impl Btf {
         let mut current = self.structure(name)?;
         let mut bits = 0_u32;
         for name in members.split('.') {
-            let (offset, target) = self.member(current, name, 0)?;
+            let (offset, target) = self.member(current, name, 0, &mut 0)?;
             bits = bits.checked_add(offset)?;
             current = target;
         }
@@ -156,7 +159,7 @@ impl Btf {
     }
 
     /// Offset in bits and type id of a member of `id`.
-    fn member(&self, id: u32, name: &str, depth: u32) -> Option<(u32, u32)> {
+    fn member(&self, id: u32, name: &str, depth: u32, seen: &mut u32) -> Option<(u32, u32)> {
         if depth > MAX_DEPTH {
             return None;
         }
@@ -164,10 +167,14 @@ impl Btf {
         match record.kind {
             KIND_STRUCT | KIND_UNION => {}
             // typedef, volatile, const, restrict, type tag
-            8..=11 | 18 => return self.member(record.target, name, depth + 1),
+            8..=11 | 18 => return self.member(record.target, name, depth + 1, seen),
             _ => return None,
         }
         for index in 0..record.members as usize {
+            *seen += 1;
+            if *seen > MAX_MEMBERS {
+                return None;
+            }
             let at = record.rest + 12 * index;
             let (member, target) = (word(&self.bytes, at)?, word(&self.bytes, at + 4)?);
             let raw = word(&self.bytes, at + 8)?;
@@ -180,7 +187,7 @@ impl Btf {
                 return (width == 0).then_some((offset, target));
             }
             if self.is_named(member, "")
-                && let Some((inner, found)) = self.member(target, name, depth + 1)
+                && let Some((inner, found)) = self.member(target, name, depth + 1, seen)
             {
                 return Some((offset.checked_add(inner)?, found));
             }
@@ -223,32 +230,10 @@ impl Btf {
         (end <= self.bytes.len()).then_some(end)
     }
 
-    /// Whether the string at `offset` is `name`.
-    fn is_named(&self, offset: u32, name: &str) -> bool {
-        let (from, to) = self.strings;
-        let Some(text) = from
-            .checked_add(offset as usize)
-            .and_then(|at| self.bytes.get(at..to))
-        else {
-            return false;
-        };
-        text.get(..name.len()) == Some(name.as_bytes()) && text.get(name.len()) == Some(&0)
-    }
-}
-
-/// The 32-bit word at `at`, in this machine's byte order.
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    let bytes = bytes.get(at..at.checked_add(4)?)?;
-    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
     /// Types by hand: `struct outer { int a; struct { int b; int c : 3; }; struct inner in; }`,
     /// `struct inner { int x; int y; }`.
-    fn sample() -> Vec<u8> {
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn sample() -> Vec<u8> {
         let strings = b"\0outer\0a\0b\0c\0in\0inner\0x\0y\0";
         let name = |wanted: &str| {
             let wanted = format!("\0{wanted}\0");
@@ -328,9 +313,32 @@ mod tests {
         bytes
     }
 
+    /// Whether the string at `offset` is `name`.
+    fn is_named(&self, offset: u32, name: &str) -> bool {
+        let (from, to) = self.strings;
+        let Some(text) = from
+            .checked_add(offset as usize)
+            .and_then(|at| self.bytes.get(at..to))
+        else {
+            return false;
+        };
+        text.get(..name.len()) == Some(name.as_bytes()) && text.get(name.len()) == Some(&0)
+    }
+}
+
+/// The 32-bit word at `at`, in this machine's byte order.
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
     #[test]
     fn members_are_found_through_anonymous_structures_and_qualifiers() {
-        let btf = Btf::parse(sample()).unwrap();
+        let btf = Btf::parse(Btf::sample()).unwrap();
         assert_eq!(btf.offset("outer.a").unwrap(), 0);
         assert_eq!(btf.offset("outer.b").unwrap(), 4);
         assert_eq!(btf.offset("outer.in").unwrap(), 12);
@@ -339,7 +347,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_or_is_a_bit_field_is_an_error_that_names_it() {
-        let btf = Btf::parse(sample()).unwrap();
+        let btf = Btf::parse(Btf::sample()).unwrap();
         for path in [
             "outer.z",
             "nothing.a",
@@ -358,7 +366,7 @@ mod tests {
 
     #[test]
     fn no_cut_or_flipped_byte_makes_it_panic() {
-        let good = sample();
+        let good = Btf::sample();
         for length in 0..good.len() {
             assert!(
                 Btf::parse(good[..length].to_vec()).is_err(),
@@ -380,7 +388,9 @@ mod tests {
     #[test]
     fn a_type_that_contains_itself_ends() {
         let strings = b"\0loop\0";
-        let types = [1, KIND_STRUCT << 24 | 1, 4, 0, 1, 0];
+        // Several times: each level of a search would have as many branches.
+        let mut types = vec![1, KIND_STRUCT << 24 | 40, 4];
+        types.extend([0, 1, 0].repeat(40));
         let length = types.len() as u32 * 4;
         let header = [
             u32::from(MAGIC),

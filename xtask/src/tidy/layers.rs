@@ -30,8 +30,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sys", &[]),
 ];
 
-/// Modules that every other may use: they exist in tests only.
-const TEST_SUPPORT: &[&str] = &["testing"];
+/// Modules that may use every other: they exist in tests, and in fuzzers, only.
+const TEST_SUPPORT: &[&str] = &["testing", "fuzzing"];
 
 /// Checks one file of the program; files elsewhere have no layers.
 pub fn check(name: &str, text: &str) -> Vec<Finding> {

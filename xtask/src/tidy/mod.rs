@@ -24,7 +24,8 @@ pub struct Finding {
 }
 
 /// Folders whose Rust files belong to the house.
-const FOLDERS: [&str; 6] = [
+const FOLDERS: [&str; 7] = [
+    "fuzz/fuzz_targets",
     "runner/src",
     "runner/build.rs",
     "runner-common/src",
@@ -63,11 +64,13 @@ pub fn run(root: &Path) -> Result<()> {
         bail!("tidy found {count} problems, listed above");
     }
     process::run(process::cargo(root).args(["fmt", "--all", "--check"]))?;
-    process::run(
-        Command::new("cargo")
-            .args(["fmt", "--check"])
-            .current_dir(root.join("runner-ebpf")),
-    )?;
+    for other in ["runner-ebpf", "fuzz"] {
+        process::run(
+            Command::new("cargo")
+                .args(["fmt", "--check"])
+                .current_dir(root.join(other)),
+        )?;
+    }
     let mut clippy = process::cargo(root);
     clippy.args([
         "clippy",

@@ -2,7 +2,7 @@
 //! What policy and plan must know of paths and users, behind one trait: the real one asks the
 //! kernel, the tests' one is a table.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fake;
 pub mod mounts;
 mod system;

@@ -9,7 +9,7 @@ mod git;
 mod guard;
 mod identity;
 mod network;
-mod paths;
+pub(crate) mod paths;
 mod python;
 mod rights;
 mod settings;
