@@ -249,6 +249,57 @@ fn a_coding_agent_builds_and_commits_in_another_users_repository() {
 }
 
 #[test]
+fn programs_that_talk_to_their_own_children_work_without_unix_sockets() {
+    needs!(root() && exists("python3"), "root and python3");
+    let bench = Bench::new("coding-agent");
+    fs::write(
+        bench.work.join("many.py"),
+        "import ctypes, errno, getpass, multiprocessing as mp, os, socket\n\
+         def square(x): return x * x\n\
+         if __name__ == '__main__':\n    \
+             one, other = mp.Pipe(); one.send('pipe'); print(other.recv())\n    \
+             with mp.get_context('fork').Pool(2) as pool: print(pool.map(square, [1, 2, 3]))\n    \
+             with mp.get_context('spawn').Pool(1) as pool: print(pool.map(square, [4]))\n    \
+             print(ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(square)(5), getpass.getuser())\n    \
+             try: os.write(os.memfd_create('x'), b'data')\n    \
+             except OSError as error: assert error.errno == errno.ENOSYS\n    \
+             try: socket.socket(socket.AF_UNIX)\n    \
+             except PermissionError: print('no socket')\n",
+    )
+    .expect("write a file");
+    prepare(&bench.work, &format!("chown -R {OWNER}:{OWNER} ."));
+    let outcome = bench.bash(
+        &[],
+        "python3 many.py
+         cat <(echo substituted); logger nobody hears; getent passwd agent | cut -d: -f1",
+    );
+    assert_eq!(
+        outcome.stdout, "pipe\n[1, 4, 9]\n[16]\n25 agent\nno socket\nsubstituted\nagent\n",
+        "{outcome:#?}"
+    );
+    // Neither the lookup of a user nor a log line nobody hears is a denial.
+    let denials = outcome.denials("nscd").len() + outcome.denials("/dev/log").len();
+    assert_eq!(denials, 0, "{outcome:#?}");
+}
+
+#[test]
+fn node_talks_to_its_children_without_unix_sockets() {
+    needs!(
+        root() && Path::new("/usr/bin/node").exists(),
+        "root and node in /usr/bin"
+    );
+    let bench = Bench::new("coding-agent");
+    fs::write(
+        bench.work.join("fork.js"),
+        "if (process.argv[2] === 'child') { process.send('from the child'); process.disconnect(); }\n\
+         else require('child_process').fork(__filename, ['child']).on('message', m => console.log(m));\n",
+    )
+    .expect("write a file");
+    let outcome = bench.run(&[], &["/usr/bin/node", "fork.js"]);
+    assert_eq!(outcome.stdout, "from the child\n", "{outcome:#?}");
+}
+
+#[test]
 fn a_linked_work_tree_commits_into_its_main_repository() {
     needs!(root() && exists("git"), "root and git");
     let bench = Bench::new("coding-agent");

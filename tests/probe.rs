@@ -149,19 +149,52 @@ const ACTS: &[Act] = &[
         let fd = open(a.path(0), libc::O_PATH)?;
         exec_descriptor(fd)
     }),
-    Act("exec-memfd", "PATH", |a| {
-        let bytes = fs::read(&a.0[0]).map_err(errno_of)?;
-        let fd = raw(libc::SYS_memfd_create, &[text("probe"), 0])?;
-        raw(libc::SYS_write, &[fd, bytes.as_ptr() as usize, bytes.len()])?;
+    Act("exec-memfd", "PATH FLAGS", |a| {
+        exec_descriptor(memfd(&a.0[0], a.number(1))?)
+    }),
+    Act("exec-memfd-path", "PATH FLAGS", |a| {
+        let path = format!("/proc/self/fd/{}", memfd(&a.0[0], a.number(1))?);
+        raw(
+            libc::SYS_execve,
+            &[text(&path), pointer(&a.argv(0)[..]), pointer(&[0usize])],
+        )
+    }),
+    Act("memfd-chmod", "FLAGS", |a| {
+        let fd = raw(libc::SYS_memfd_create, &[text("probe"), a.number(0)])?;
+        raw(libc::SYS_fchmod, &[fd, 0o777])
+    }),
+    Act("map-exec-memfd", "PATH FLAGS", |a| {
+        map_code(memfd(&a.0[0], a.number(1))?)
+    }),
+    Act("exec-memfd-secret", "", |_| {
+        let fd = raw(SYS_MEMFD_SECRET, &[0])?;
+        raw(libc::SYS_fchmod, &[fd, 0o777])?;
         exec_descriptor(fd)
     }),
-    Act("map-exec", "PATH", |a| {
-        let fd = open(a.path(0), libc::O_RDONLY)?;
-        let protection = (libc::PROT_READ | libc::PROT_EXEC) as usize;
+    Act("exec-unnamed", "PATH FOLDER", |a| {
+        let bytes = fs::read(&a.0[0]).map_err(errno_of)?;
+        let flags = (libc::O_TMPFILE | libc::O_WRONLY) as usize;
+        let folder = libc::AT_FDCWD as usize;
+        let fd = raw(libc::SYS_openat, &[folder, a.path(1), flags, 0o700])?;
+        raw(libc::SYS_write, &[fd, bytes.as_ptr() as usize, bytes.len()])?;
+        // A file that is open for writing is never executed.
+        let again = open(text(&format!("/proc/self/fd/{fd}")), libc::O_RDONLY)?;
+        raw(libc::SYS_close, &[fd])?;
+        exec_descriptor(again)
+    }),
+    Act("exec-pipe", "PATH", |a| {
+        let bytes = fs::read(&a.0[0]).map_err(errno_of)?;
+        let mut ends = [0i32; 2];
+        raw(libc::SYS_pipe2, &[ends.as_mut_ptr() as usize, 0])?;
+        let some = bytes.len().min(4096);
         raw(
-            libc::SYS_mmap,
-            &[0, 4096, protection, libc::MAP_PRIVATE as usize, fd, 0],
-        )
+            libc::SYS_write,
+            &[ends[1] as usize, bytes.as_ptr() as usize, some],
+        )?;
+        exec_descriptor(ends[0] as usize)
+    }),
+    Act("map-exec", "PATH", |a| {
+        map_code(open(a.path(0), libc::O_RDONLY)?)
     }),
     Act("mount-tmpfs", "PATH", |a| {
         raw(
@@ -479,15 +512,43 @@ const ACTS: &[Act] = &[
     Act("unix-datagram", "PATH", |a| {
         unix(a, libc::SOCK_DGRAM, libc::SYS_connect)
     }),
-    Act("unix-pair", "", |_| {
-        let mut pair = [0i32; 2];
-        let (family, kind) = (libc::AF_UNIX as usize, libc::SOCK_STREAM as usize);
+    Act("unix-pair", "KIND", |a| {
+        let [one, other] = unix_pair(a.number(0))?;
+        send(one, None, 0)?;
+        receive(other, None)
+    }),
+    // EHOSTUNREACH: the datagram went to the other end of the pair, not to the path.
+    Act("unix-pair-send", "PATH KIND", |a| {
+        let [one, other] = unix_pair(a.number(1))?;
+        let (bytes, length) = unix_address(a);
+        let data = [8u8; 8];
         raw(
-            libc::SYS_socketpair,
-            &[family, kind, 0, pair.as_mut_ptr() as usize],
+            libc::SYS_sendto,
+            &[one, pointer(&data), 8, 0, bytes.as_ptr() as usize, length],
         )?;
-        send(pair[0] as usize, None, 0)?;
-        receive(pair[1] as usize, None)
+        let nothing = wait_for(other, 0) == Err(Errno::ETIMEDOUT);
+        if nothing {
+            Ok(0)
+        } else {
+            Err(Errno::EHOSTUNREACH)
+        }
+    }),
+    Act("unix-pair-connect", "PATH KIND", |a| {
+        let [one, _other] = unix_pair(a.number(1))?;
+        let (bytes, length) = unix_address(a);
+        raw(libc::SYS_connect, &[one, bytes.as_ptr() as usize, length])
+    }),
+    Act("unix-own", "PATH", |a| {
+        let server = unix_socket(libc::SOCK_STREAM)?;
+        let (bytes, length) = unix_address(a);
+        let address = bytes.as_ptr() as usize;
+        raw(libc::SYS_bind, &[server, address, length])?;
+        raw(libc::SYS_listen, &[server, 1])?;
+        let client = unix_socket(libc::SOCK_STREAM)?;
+        raw(libc::SYS_connect, &[client, address, length])?;
+        let peer = raw(libc::SYS_accept, &[server, 0, 0])?;
+        send(client, None, 0)?;
+        receive(peer, None)
     }),
     Act("read-flipping", "LINK GOOD SECRET TIMES", |a| {
         read_flipping(&a.0[0], [&a.0[1], &a.0[2]], a.number(3))
@@ -693,6 +754,25 @@ fn hammer(a: &Arguments) -> Answer {
     }
 }
 
+/// A file in memory, made with these flags, with the bytes of a file.
+fn memfd(from: &str, flags: usize) -> Answer {
+    let bytes = fs::read(from).map_err(errno_of)?;
+    let fd = raw(libc::SYS_memfd_create, &[text("probe"), flags])?;
+    raw(libc::SYS_write, &[fd, bytes.as_ptr() as usize, bytes.len()])?;
+    Ok(fd)
+}
+
+/// `memfd_secret(2)`, which has the same number everywhere.
+const SYS_MEMFD_SECRET: i64 = 447;
+
+fn map_code(fd: usize) -> Answer {
+    let protection = (libc::PROT_READ | libc::PROT_EXEC) as usize;
+    raw(
+        libc::SYS_mmap,
+        &[0, 4096, protection, libc::MAP_PRIVATE as usize, fd, 0],
+    )
+}
+
 fn exec_descriptor(fd: usize) -> Answer {
     let argv = [text("probe"), 0];
     let empty = libc::AT_EMPTY_PATH as usize;
@@ -843,6 +923,29 @@ fn receive(fd: usize, from: Option<&mut Address>) -> Answer {
 }
 
 fn unix(arguments: &Arguments, kind: i32, call: i64) -> Answer {
+    let (bytes, length) = unix_address(arguments);
+    let fd = unix_socket(kind)?;
+    raw(call, &[fd, bytes.as_ptr() as usize, length])
+}
+
+fn unix_socket(kind: i32) -> Answer {
+    raw(
+        libc::SYS_socket,
+        &[libc::AF_UNIX as usize, kind as usize, 0],
+    )
+}
+
+fn unix_pair(kind: usize) -> Result<[usize; 2], Errno> {
+    let mut pair = [0i32; 2];
+    raw(
+        libc::SYS_socketpair,
+        &[libc::AF_UNIX as usize, kind, 0, pair.as_mut_ptr() as usize],
+    )?;
+    Ok(pair.map(|fd| fd as usize))
+}
+
+/// The address that the first argument names, and its length.
+fn unix_address(arguments: &Arguments) -> ([u8; 110], usize) {
     let path = arguments
         .0
         .first()
@@ -857,11 +960,7 @@ fn unix(arguments: &Arguments, kind: i32, call: i64) -> Answer {
         usage("a socket's path has at most 100 bytes");
     }
     bytes[2..2 + name.len()].copy_from_slice(name.as_bytes());
-    let fd = raw(
-        libc::SYS_socket,
-        &[libc::AF_UNIX as usize, kind as usize, 0],
-    )?;
-    raw(call, &[fd, bytes.as_ptr() as usize, 2 + name.len()])
+    (bytes, 2 + name.len())
 }
 
 /// Reads through a link that a thread points at one file, then at the other, again and again.

@@ -192,13 +192,6 @@ const READ_ONLY: &[Row] = &[
     ),
     ("FS-17", "creat @DIR@/tree/ro/file", "ok", "EROFS", "ok"),
     ("FS-33", "mkfifo @DIR@/tree/ro/fifo", "ok", "EROFS", "ok"),
-    (
-        "FS-33u",
-        "unix-bind @DIR@/tree/ro/socket",
-        "ok",
-        "EROFS",
-        "ok",
-    ),
     ("FS-35", "chmod @DIR@/tree/ro/file", "ok", "EROFS", ""),
     (
         "FS-35o",

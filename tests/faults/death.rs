@@ -18,12 +18,13 @@ const DEBUG: bool = cfg!(debug_assertions);
 
 /// The steps at which a process of a run can stand still, in order. Without a terminal and with
 /// pipes that are handed over, there are no `Foreground` and `StandardDescriptors`.
-const STEPS: [&str; 25] = [
+const STEPS: [&str; 26] = [
     "Channels",
     "CloneShim",
     "ArmDeath",
     "NotDumpable",
     "Loopback",
+    "Memfd",
     "View",
     "Session",
     "ShimSignals",

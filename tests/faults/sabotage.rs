@@ -22,6 +22,8 @@ fn without(act: &str) -> Outcome {
 fn each_layer_that_is_left_out_refuses_the_run() {
     needs!(root(), "root");
     needs!(DEBUG, "a debug build of lp-run");
+    let setting = || std::fs::read_to_string("/proc/sys/vm/memfd_noexec").ok();
+    let before = setting();
     let whole = without("nothing");
     assert_eq!((whole.code(), whole.answer()), (0, "it ran"), "{whole:?}");
     for (act, protection) in [
@@ -44,6 +46,15 @@ fn each_layer_that_is_left_out_refuses_the_run() {
         let report = outcome.report.expect("a report");
         assert_eq!(report["exit"]["reason"], "cannot-enforce", "{act}");
     }
+    if before.is_some() {
+        let outcome = without("memfd");
+        assert!(
+            outcome.said().contains("`seccomp` did not hold"),
+            "{outcome:?}"
+        );
+    }
+    // Without a pid namespace of its own a run would write the host's.
+    assert_eq!(setting(), before);
 }
 
 #[test]

@@ -184,7 +184,7 @@ pub struct DoctorArgs {
         .args(["read", "write", "exec", "connect", "syscall", "last"])
         .required(true),
     override_usage = "lp-run why --policy FILE (--read|--write|--exec PATH |\n           \
-                      --connect HOST:PORT | --syscall NAME)\n       lp-run why --last"
+                      --connect HOST:PORT|PATH | --syscall NAME)\n       lp-run why --last"
 )]
 pub struct WhyArgs {
     /// Policy: a path, or a name that is looked up
@@ -203,8 +203,8 @@ pub struct WhyArgs {
     /// Execute PATH
     #[arg(long, value_name = "PATH")]
     pub exec: Option<PathBuf>,
-    /// Connect to HOST:PORT, or udp://HOST:PORT
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Connect to HOST:PORT, to udp://HOST:PORT, or to the Unix socket PATH
+    #[arg(long, value_name = "HOST:PORT|PATH")]
     pub connect: Option<String>,
     /// Make system call NAME
     #[arg(long, value_name = "NAME")]

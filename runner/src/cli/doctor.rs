@@ -116,8 +116,8 @@ fn findings(host: &Host) -> Vec<Finding> {
         network(host),
         finding(
             "unix-sockets",
-            &host.mounts,
-            "by the private view",
+            &both(&host.seccomp, &host.mounts),
+            "refused; where granted, by the private view",
             "Policies are refused here.",
         ),
         finding(
@@ -139,6 +139,12 @@ fn findings(host: &Host) -> Vec<Finding> {
             "",
         ),
         finding("audit", &Capability::Yes, "a hash chain for each run", ""),
+        finding(
+            "memfds",
+            &host.memfd_noexec,
+            "for data only, never executable",
+            "",
+        ),
         finding(
             "counts of files",
             &host.open_tracepoints,
@@ -368,11 +374,12 @@ mod tests {
               processes         yes   own pid namespace, killed as a whole
               identity          yes   uids from 2000000000 (65536 of them)
               network           yes   eBPF in /sys/fs/cgroup/lp-run
-              unix-sockets      yes   by the private view
+              unix-sockets      yes   refused; where granted, by the private view
               file-deny         yes   by a mask, where only root can change the parents
               file-deny-pattern yes   by BPF LSM
               resource-limits   yes   rlimits, sizes of tmpfs, wall clock
               audit             yes   a hash chain for each run
+              memfds            yes   for data only, never executable
               counts of files   yes   opens and execs, for each rule
 
             No gap: every policy of this version can be enforced here.
@@ -404,12 +411,13 @@ mod tests {
               identity          yes   uids from 2000000000 (65536 of them); id maps on ext4;
                                       none on overlay
               network           yes   eBPF in /sys/fs/cgroup/lp-run
-              unix-sockets      yes   by the private view
+              unix-sockets      yes   refused; where granted, by the private view
               file-deny         yes   by a mask, where only root can change the parents
               file-deny-pattern NO    bpf is built in but not in the active list of this
                                       kernel
               resource-limits   yes   rlimits, sizes of tmpfs, wall clock
               audit             yes   a hash chain for each run
+              memfds            yes   for data only, never executable
               counts of files   no    tracefs cannot be mounted: Operation not permitted
 
             1 gap.

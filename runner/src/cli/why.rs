@@ -61,9 +61,14 @@ fn question(args: &WhyArgs) -> anyhow::Result<Question> {
         WhyArgs {
             connect: Some(text),
             ..
+        } if text.starts_with('/') => Question::Unix(text.into()),
+        WhyArgs {
+            connect: Some(text),
+            ..
         } => Question::connect(text).with_context(|| {
             format!(
-                "`{}` is no HOST:PORT, as 127.0.0.1:8080, [::1]:80, udp://10.0.0.1:53",
+                "`{}` is no HOST:PORT, as 127.0.0.1:8080, [::1]:80, udp://10.0.0.1:53, and no \
+                 absolute path of a Unix socket",
                 visible(text)
             )
         })?,

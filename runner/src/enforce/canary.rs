@@ -4,7 +4,7 @@
 //!
 //! Landlock: the agent's own world-readable file opens just before the restriction and gives
 //! EACCES just after. seccomp: a call with an argument that no kernel knows gives an errno
-//! that no kernel path returns. Network: each hook is asked once by UDP, which Landlock does
+//! that no kernel path returns; and an empty file in memory cannot be executed. Network: each hook is asked once by UDP, which Landlock does
 //! not judge; the scratch row of the eBPF programs shows that they were the ones to answer.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -45,6 +45,9 @@ pub struct CanaryEvidence {
     pub seccomp_before: i32,
     /// Errno of the sentinel after it; must be [`super::seccomp::SENTINEL_ERRNO`].
     pub seccomp_after: i32,
+    /// Errno of executing a file in memory, made without a flag and, under the filter, made to
+    /// be executed; each must be refused.
+    pub memfd: [i32; 2],
     /// 1 when the network acts were tried.
     pub network_tried: i32,
     /// Errno of each act of [`NETWORK_ACT_NAMES`]; each must be EPERM. [`NOT_POSSIBLE`]: the
@@ -57,7 +60,7 @@ pub const NOT_POSSIBLE: i32 = -1;
 
 impl CanaryEvidence {
     /// Size in a pipe.
-    pub const BYTES: usize = 4 * (7 + NETWORK_ACTS);
+    pub const BYTES: usize = 4 * (9 + NETWORK_ACTS);
 
     /// The evidence as bytes, native order.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
@@ -81,6 +84,7 @@ impl CanaryEvidence {
             seccomp_tried: next(),
             seccomp_before: next(),
             seccomp_after: next(),
+            memfd: std::array::from_fn(|_| next()),
             network_tried: next(),
             network: std::array::from_fn(|_| next()),
         }
@@ -94,6 +98,8 @@ impl CanaryEvidence {
             self.seccomp_tried,
             self.seccomp_before,
             self.seccomp_after,
+            self.memfd[0],
+            self.memfd[1],
             self.network_tried,
         ]
         .into_iter()
@@ -110,6 +116,13 @@ impl CanaryEvidence {
         self.seccomp_tried == 1
             && self.seccomp_before != super::seccomp::SENTINEL_ERRNO
             && self.seccomp_after == super::seccomp::SENTINEL_ERRNO
+    }
+
+    /// Whether no file in memory could be executed, by whatever kept it from that: an empty one
+    /// that could be gives ENOEXEC.
+    pub fn memfd_holds(&self) -> bool {
+        let refused = [libc::EACCES, libc::EPERM, libc::ENOSYS];
+        self.memfd.iter().all(|errno| refused.contains(errno))
     }
 
     /// Whether each network act was refused; those of IPv6 may be missing on a host without.
@@ -220,19 +233,25 @@ mod tests {
             seccomp_tried: 1,
             seccomp_before: libc::EINVAL,
             seccomp_after: super::super::seccomp::SENTINEL_ERRNO,
+            memfd: [libc::EACCES, libc::EPERM],
             network_tried: 1,
             network: [libc::EPERM, NOT_POSSIBLE, 1, 1, 1, 1, 1, 1],
         };
         assert_eq!(CanaryEvidence::from_bytes(&evidence.to_bytes()), evidence);
         assert!(evidence.landlock_holds() && evidence.seccomp_holds());
-        assert!(evidence.network_refused());
+        assert!(evidence.network_refused() && evidence.memfd_holds());
     }
 
     #[test]
     fn a_layer_that_did_not_answer_is_no_proof() {
         let nothing = CanaryEvidence::default();
         assert!(!nothing.landlock_holds() && !nothing.seccomp_holds());
-        assert!(!nothing.network_refused());
+        assert!(!nothing.network_refused() && !nothing.memfd_holds());
+        let executed = CanaryEvidence {
+            memfd: [libc::EACCES, libc::ENOEXEC],
+            ..nothing
+        };
+        assert!(!executed.memfd_holds());
         let missing = CanaryEvidence {
             landlock_tried: 1,
             landlock_before: libc::EACCES,

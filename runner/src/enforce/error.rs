@@ -169,6 +169,8 @@ pub enum Act {
     Landlock,
     /// Installing the system call filter.
     Seccomp,
+    /// Setting `vm.memfd_noexec`.
+    Memfd,
 }
 
 impl Act {
@@ -198,11 +200,12 @@ impl Act {
             Self::NoNewPrivs => "set no_new_privs",
             Self::Landlock => "restrict by Landlock",
             Self::Seccomp => "install the system call filter",
+            Self::Memfd => "set vm.memfd_noexec = 1",
         }
     }
 }
 
-const ALL: [Act; 19] = [
+const ALL: [Act; 20] = [
     Act::Propagation,
     Act::Root,
     Act::Mountpoint,
@@ -222,6 +225,7 @@ const ALL: [Act; 19] = [
     Act::NoNewPrivs,
     Act::Landlock,
     Act::Seccomp,
+    Act::Memfd,
 ];
 
 /// A failure in the child: which act, which of several objects, which errno.

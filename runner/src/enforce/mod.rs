@@ -27,6 +27,7 @@ use std::path::Path;
 
 use crate::host::Host;
 use crate::plan::{Plan, State};
+use crate::sys::memfd;
 
 pub use canary::CanaryEvidence;
 pub use error::{Act, EnforceError, StepError};
@@ -54,6 +55,8 @@ pub struct Prepared {
     pub landlock: Option<landlock::Ruleset>,
     /// `None` where the plan accepted to miss it.
     pub seccomp: Option<seccomp::Filter>,
+    /// The run's pid namespace makes files in memory not executable.
+    memfd_noexec: bool,
     /// Resource limits of the process.
     pub rlimits: rlimits::Limits,
     /// The file with which Landlock proves itself.
@@ -85,6 +88,7 @@ pub fn prepare(
         view,
         landlock,
         seccomp,
+        memfd_noexec: !plan.syscalls.refuse_memfd,
         rlimits,
         canary,
     })
@@ -96,6 +100,16 @@ fn wanted(plan: &Plan, name: &str) -> bool {
 }
 
 impl Prepared {
+    /// Shim: files in memory are not executable in its pid namespace. `proc` is a mounted
+    /// `/proc` that can be written. In a namespace that is not the run's own nothing is written,
+    /// since that would be the host's setting; the canary tells.
+    pub fn apply_memfd(&self, proc: BorrowedFd<'_>) -> Result<(), StepError> {
+        match self.memfd_noexec && nix::unistd::getpid().as_raw() == 1 {
+            true => memfd::forbid_code(&proc).map_err(StepError::of(Act::Memfd, 0)),
+            false => Ok(()),
+        }
+    }
+
     /// Shim, first in its mount namespace: builds the tree, mounts `/proc` of the pid
     /// namespace that the caller lives in, makes the tree the root.
     pub fn apply_view(&self) -> Result<(), StepError> {
@@ -134,6 +148,14 @@ impl Prepared {
         Ok(())
     }
 
+    /// Agent, before the limits, since it takes a descriptor: whether a file in memory can be
+    /// executed where the setting alone forbids it.
+    pub fn try_memfd(&self, evidence: &mut CanaryEvidence) {
+        if self.memfd_noexec {
+            evidence.memfd[0] = memfd::execute_errno(0);
+        }
+    }
+
     /// Agent, last before exec: the system call filter, with its canary after.
     pub fn apply_seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {
         let Some(filter) = &self.seccomp else {
@@ -143,6 +165,10 @@ impl Prepared {
         filter.apply()?;
         evidence.seccomp_after = seccomp::sentinel_errno();
         evidence.seccomp_tried = 1;
+        if !self.memfd_noexec {
+            evidence.memfd[0] = memfd::execute_errno(0);
+        }
+        evidence.memfd[1] = memfd::execute_errno(memfd::EXECUTABLE);
         Ok(())
     }
 

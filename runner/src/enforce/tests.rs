@@ -149,7 +149,10 @@ fn confined(policy: Policy, act: impl FnOnce(&Prepared)) -> bool {
         unshare(libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC).unwrap();
         // Pid 1 builds the tree, its child is confined.
         in_child(|| {
-            let done = prepared.apply_view();
+            let proc = fs::File::open("/proc").unwrap();
+            let done = prepared
+                .apply_memfd(proc.as_fd())
+                .and_then(|()| prepared.apply_view());
             done.map_err(|error| prepared.describe(&error)).unwrap();
             in_child(|| {
                 become_agent(&prepared).unwrap();
@@ -172,10 +175,13 @@ fn become_agent(prepared: &Prepared) -> Result<(), String> {
         .iter()
         .try_for_each(|step| step(prepared))
         .and_then(|()| prepared.apply_landlock(&mut evidence))
-        .and_then(|()| prepared.apply_seccomp(&mut evidence))
+        .and_then(|()| {
+            prepared.try_memfd(&mut evidence);
+            prepared.apply_seccomp(&mut evidence)
+        })
         .map_err(|error| prepared.describe(&error))?;
     assert!(
-        evidence.landlock_holds() && evidence.seccomp_holds(),
+        evidence.landlock_holds() && evidence.seccomp_holds() && evidence.memfd_holds(),
         "{evidence:?}"
     );
     Ok(())

@@ -54,6 +54,9 @@ impl Capability {
             (_, Need::Privilege(privilege)) => {
                 format!("give {privilege} to the container or unit that lp-run runs in")
             }
+            (_, Need::Sysctl) => {
+                "use Linux 6.3 or later, and a /proc that can be written".to_owned()
+            }
             (_, Need::FileSystem) => {
                 "use ext4, xfs, btrfs or tmpfs for what the agent writes".to_owned()
             }
@@ -70,6 +73,7 @@ enum Need {
     Kernel(&'static str),
     Privilege(&'static str),
     FileSystem,
+    Sysctl,
 }
 
 /// The machine that a policy is compiled for.
@@ -89,6 +93,8 @@ pub struct Host {
     pub landlock_errata: u32,
     /// seccomp filters can be installed.
     pub seccomp: Capability,
+    /// A pid namespace can make its files in memory not executable (`vm.memfd_noexec`, 6.3).
+    pub memfd_noexec: Capability,
     /// Pid namespaces can be made.
     pub pid_namespace: Capability,
     /// Network namespaces can be made.
@@ -130,6 +136,7 @@ impl Host {
             landlock_abi: abi,
             landlock_errata: 7,
             seccomp: Capability::Yes,
+            memfd_noexec: Capability::Yes,
             pid_namespace: Capability::Yes,
             network_namespace: Capability::Yes,
             mounts: Capability::Yes,

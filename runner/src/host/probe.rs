@@ -43,6 +43,7 @@ impl Host {
             landlock_abi: landlock_abi(doctor),
             landlock_errata: landlock::errata(),
             seccomp: seccomp_filters(doctor),
+            memfd_noexec: trial::memfd_noexec(doctor),
             pid_namespace: namespace("pid", libc::CLONE_NEWPID, doctor),
             network_namespace: namespace("net", libc::CLONE_NEWNET, doctor),
             mounts: mounts(doctor),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use aya_obj::btf::{Btf, BtfKind};
 
 use super::{Capability, Need, cgroup, probe};
-use crate::sys::{self, SysError, bpf_trial, mount, userns};
+use crate::sys::{self, SysError, bpf_trial, memfd, mount, userns};
 
 /// Whether a program can be attached to a cgroup. Before a run the real ones are.
 pub(super) fn cgroup_bpf(placement: Option<&Path>, tried: bool) -> Capability {
@@ -142,6 +142,37 @@ pub(super) fn restrict_everything() -> Result<(), SysError> {
             source: std::io::Error::from_raw_os_error(libc::ENOTSUP),
         }),
     }
+}
+
+/// Whether a run can make its files in memory not executable. Before a run only whether the
+/// setting is there and can be written; then the run writes it, or does not start.
+pub(super) fn memfd_noexec(tried: bool) -> Capability {
+    let result = match tried {
+        // The setting belongs to the pid namespace of whoever writes it, and only children of
+        // the one that asks for a new namespace live in it.
+        true => sys::trial::in_child("vm.memfd_noexec in a pid namespace", || {
+            sys::trial::unshare(libc::CLONE_NEWPID)?;
+            sys::trial::in_child("vm.memfd_noexec", || {
+                memfd::forbid_code(&proc()?)?;
+                match memfd::execute_errno(0) {
+                    libc::EACCES => Ok(()),
+                    _ => Err(SysError {
+                        call: "vm.memfd_noexec",
+                        source: std::io::Error::from_raw_os_error(libc::ENOTSUP),
+                    }),
+                }
+            })
+        }),
+        false => proc().and_then(|proc| memfd::can_forbid_code(&proc)),
+    };
+    Capability::of(result, Need::Sysctl)
+}
+
+fn proc() -> Result<File, SysError> {
+    File::open("/proc").map_err(|source| SysError {
+        call: "open of /proc",
+        source,
+    })
 }
 
 /// Whether ids can be mapped, for each type of file system with files of users on it. One

@@ -75,6 +75,7 @@ impl<C: Confinement> Agent<'_, C> {
         if let Some(network) = &network {
             network.apply(&mut evidence);
         }
+        confinement.try_memfd(&mut evidence);
         // Before the filter, which may refuse close_range.
         self.close_descriptors()?;
         // What was open until now is lp-run's own, and no business of a limit on open files.

@@ -3,6 +3,8 @@
 //! shim and agent call them. Everything was prepared in the parent; here are system calls
 //! only, no allocation, no lock.
 
+use std::os::fd::BorrowedFd;
+
 use super::handshake::Failure;
 use super::step::Step;
 use crate::enforce::canary::NetworkCanary;
@@ -11,6 +13,8 @@ use crate::sys::fault;
 
 /// The prepared mechanisms of one run.
 pub trait Confinement {
+    /// Shim: no code in files in memory, by the setting below the `/proc` of the host.
+    fn memfd(&self, proc: BorrowedFd<'_>) -> Result<(), StepError>;
     /// Shim: the run's file tree, `/proc` of its pid namespace included.
     fn view(&self) -> Result<(), StepError>;
     /// Agent: resource limits.
@@ -22,6 +26,8 @@ pub trait Confinement {
     fn landlock(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError>;
     /// Agent, kernel state `setup`: the sockets of the network's self-test.
     fn open_network_canary(&self) -> Option<NetworkCanary>;
+    /// Agent, kernel state `canary`: whether files in memory can be executed.
+    fn try_memfd(&self, evidence: &mut CanaryEvidence);
     /// Agent: the system call filter, and whether it answers.
     fn seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError>;
     /// Parent: a failure in words.
@@ -29,6 +35,10 @@ pub trait Confinement {
 }
 
 impl Confinement for Prepared {
+    fn memfd(&self, proc: BorrowedFd<'_>) -> Result<(), StepError> {
+        unless_skipped("memfd", || self.apply_memfd(proc))
+    }
+
     fn view(&self) -> Result<(), StepError> {
         self.apply_view()
     }
@@ -49,6 +59,10 @@ impl Confinement for Prepared {
 
     fn open_network_canary(&self) -> Option<NetworkCanary> {
         Some(NetworkCanary::open())
+    }
+
+    fn try_memfd(&self, evidence: &mut CanaryEvidence) {
+        Self::try_memfd(self, evidence);
     }
 
     fn seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {

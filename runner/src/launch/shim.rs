@@ -75,6 +75,8 @@ impl<C: Confinement> Shim<'_, C> {
         if self.own_network {
             call(Step::Loopback, loopback::bring_up())?;
         }
+        // Before the view, whose /proc can only be read.
+        applied(Step::Memfd, self.agent.confinement.memfd(self.agent.proc))?;
         applied(Step::View, self.agent.confinement.view())?;
         at(Step::Session, setsid().map(drop))?;
         if let Some(terminal) = self.terminal {

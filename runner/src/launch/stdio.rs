@@ -3,13 +3,18 @@
 //!
 //! A regular file, a pipe and the null, zero and full devices are handed over. A socket is
 //! relayed through pipes, so that the agent holds none; a terminal becomes the run's own pty,
-//! so that nothing can be typed into the operator's. Everything else is refused: a directory
+//! so that nothing can be typed into the operator's. `stdio = "direct"` hands sockets over, but for
+//! Unix ones that lead to any path. Everything else is refused: a directory
 //! or a device would be a way around the view.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, SockType, SockaddrLike, SockaddrStorage, getpeername, getsockname, getsockopt,
+    sockopt,
+};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, major, minor};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Gid, Uid, fchown, isatty, pipe2};
@@ -131,6 +136,10 @@ impl Stdio {
                 Class::Socket if !options.direct => stdio.relay(number, fd, copy, options)?,
                 Class::Terminal if !options.terminal => stdio.relay(number, fd, copy, options)?,
                 Class::Terminal => terminals[number as usize] = Some(copy),
+                Class::Socket if reaches_others(&copy) => {
+                    let kind = "a Unix socket without a peer, which reaches any path";
+                    return Err(StdioError::Refused { fd, kind });
+                }
                 Class::HandOver | Class::Socket => stdio.hand_over(number, fd, copy)?,
                 Class::Refused(kind) => return Err(StdioError::Refused { fd, kind }),
             }
@@ -275,6 +284,22 @@ fn class_of(stat: &FileStat) -> Class {
     }
 }
 
+/// Whether the agent could reach the Unix sockets of others through this one, without making a
+/// socket of its own: a datagram goes to any path, and a stream that has no peer yet connects to
+/// any. What cannot be found out counts as such.
+fn reaches_others(fd: &OwnedFd) -> bool {
+    let unix = getsockname::<SockaddrStorage>(fd.as_raw_fd())
+        .map_or(true, |own| own.family() == Some(AddressFamily::Unix));
+    let bound_to_a_peer = || match getsockopt(fd, sockopt::SockType) {
+        Ok(SockType::Stream | SockType::SeqPacket) => {
+            getpeername::<SockaddrStorage>(fd.as_raw_fd()).is_ok()
+                || getsockopt(fd, sockopt::AcceptConn) == Ok(true)
+        }
+        _ => false,
+    };
+    unix && !bound_to_a_peer()
+}
+
 /// Lets the agent open an anonymous pipe of the caller's again (`/dev/stdout`, `/dev/fd/63` of a
 /// process substitution), in its own direction only. Nobody else gains: such a pipe has no name, and the `/proc` of another
 /// user's process cannot be entered.
@@ -353,6 +378,7 @@ pub(super) fn reopen(fd: OwnedFd) -> OwnedFd {
 #[cfg(test)]
 mod tests {
     use nix::libc::mode_t;
+    use nix::sys::socket::{SockFlag, socket};
     use nix::sys::stat::makedev;
 
     use super::*;
@@ -404,6 +430,36 @@ mod tests {
         let given = [directory.as_raw_fd(), null.as_raw_fd(), null.as_raw_fd()];
         let error = prepare(given, &[]).unwrap_err().to_string();
         assert!(error.contains("is a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_socket_is_handed_over_as_it_is_unless_it_reaches_the_unix_sockets_of_others() {
+        use std::net::UdpSocket;
+        use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+        let direct = |fd: RawFd| {
+            let options = StdioOptions {
+                terminal: true,
+                direct: true,
+                owner: (0, 0),
+                keep: &[],
+                devpts: None,
+            };
+            Stdio::prepare_from([fd; 3], &options).map_err(|error| error.to_string())
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("s")).unwrap();
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for fine in [listener.as_raw_fd(), stream.as_raw_fd(), udp.as_raw_fd()] {
+            direct(fine).unwrap();
+        }
+        let (datagram, _peer) = UnixDatagram::pair().unwrap();
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let idle = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+        for refused in [datagram.as_raw_fd(), idle.as_raw_fd()] {
+            let error = direct(refused).unwrap_err();
+            assert!(error.contains("reaches any path"), "{error}");
+        }
     }
 
     #[test]

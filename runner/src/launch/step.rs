@@ -28,6 +28,8 @@ pub enum Step {
     NotDumpable,
     /// `lo` of an own network namespace.
     Loopback,
+    /// `vm.memfd_noexec` of the run's pid namespace.
+    Memfd,
     /// The mounts are moved into place.
     View,
     /// `setsid`, controlling terminal.
@@ -74,7 +76,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Channels,
         Self::CloneShim,
         Self::Attach,
@@ -84,6 +86,7 @@ impl Step {
         Self::ShimDescriptors,
         Self::NotDumpable,
         Self::Loopback,
+        Self::Memfd,
         Self::View,
         Self::Session,
         Self::ShimSignals,
@@ -131,6 +134,7 @@ impl Step {
             Self::ShimDescriptors => "close lp-run's descriptors in the run",
             Self::NotDumpable => "hide the run's first process from debuggers",
             Self::Loopback => "bring up `lo` in the run's network namespace",
+            Self::Memfd => "forbid code in files in memory",
             Self::View => "mount the file tree of the run",
             Self::Session => "make the run's session",
             Self::ShimSignals => "watch the processes of the run",
@@ -172,6 +176,6 @@ mod tests {
             assert_eq!(Step::from_number(step as u32), Some(step));
         }
         assert_eq!(Step::from_number(0), None);
-        assert_eq!(Step::from_number(30), None);
+        assert_eq!(Step::from_number(31), None);
     }
 }

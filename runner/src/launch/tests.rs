@@ -43,6 +43,9 @@ impl Bare {
 }
 
 impl Confinement for Bare {
+    fn memfd(&self, _: BorrowedFd<'_>) -> Result<(), StepError> {
+        self.at(Step::Memfd)
+    }
     fn view(&self) -> Result<(), StepError> {
         self.at(Step::View)
     }
@@ -58,6 +61,7 @@ impl Confinement for Bare {
     fn open_network_canary(&self) -> Option<NetworkCanary> {
         None
     }
+    fn try_memfd(&self, _: &mut CanaryEvidence) {}
     fn seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {
         evidence.seccomp_after = 77;
         self.at(Step::Seccomp)

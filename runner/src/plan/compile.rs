@@ -228,14 +228,15 @@ impl Lent {
         }
         let first = (rules.len() - policy.unix.len()) as Row;
         for (row, rule) in (first..).zip(&policy.unix) {
+            let Some(socket) = &rule.socket else { continue };
             let rights = Rights {
                 write: true,
                 ..Rights::default()
             };
-            match permissions::object_needs(policy, host, &rule.socket, rights, &rule.info) {
+            match permissions::object_needs(policy, host, socket, rights, &rule.info) {
                 Ok(needs) => {
                     gaps.extend(needs.gap.map(|why| protections::idmap_gap(why, &rule.info)));
-                    lent.unix.push((rule.socket.clone(), row, needs.idmap));
+                    lent.unix.push((socket.clone(), row, needs.idmap));
                 }
                 Err(error) => errors.push(error),
             }
@@ -311,19 +312,6 @@ fn warnings(
                     info(row).key,
                     grant.path.display(),
                     info(by).key
-                ),
-            ));
-        }
-        if ["/run", "/var/run"]
-            .iter()
-            .any(|run| Path::new(run).starts_with(&grant.path))
-        {
-            warnings.push((
-                info(row).place.clone(),
-                format!(
-                    "{}: `{}` shows the host's sockets below /run, which can be connected to",
-                    info(row).key,
-                    grant.path.display()
                 ),
             ));
         }

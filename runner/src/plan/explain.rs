@@ -35,6 +35,8 @@ pub enum Question {
         /// TCP when not said.
         protocol: Protocol,
     },
+    /// Connect to a Unix socket, or send to it.
+    Unix(PathBuf),
     /// A system call by its name.
     Syscall(String),
 }
@@ -128,6 +130,7 @@ pub fn explain(plan: &Plan, question: &Question) -> Explanation {
             port,
             protocol,
         } => connect(plan, host, *port, *protocol),
+        Question::Unix(path) => unix(plan, path),
         Question::Syscall(name) => syscall(plan, name),
     };
     if plan.open_gaps().next().is_some() {
@@ -469,6 +472,43 @@ fn range_of(address: IpAddr) -> String {
     )
 }
 
+fn unix(plan: &Plan, typed: &Path) -> Explanation {
+    let path = resolve(plan, typed);
+    let mut answer = Explanation::new(format!("connect {}", path.display()), Verdict::Denied);
+    let filtered = plan.state("seccomp") != Some(State::Degraded);
+    let granted =
+        plan.network.unix.iter().find(|(socket, _)| {
+            socket.path == path || socket.links.iter().any(|(at, _)| *at == path)
+        });
+    let rules = FileRules::collect(&plan.policy);
+    let above = rules
+        .grants
+        .iter()
+        .filter(|grant| path.starts_with(&grant.path))
+        .max_by_key(|grant| (grant.path.components().count(), grant.origin.rank()));
+    if plan.syscalls.refuse_unix && filtered {
+        answer.errno = Some("EPERM");
+        answer
+            .notes
+            .push("no rule grants Unix sockets, so the agent can make none".to_owned());
+    } else if let Some((_, row)) = granted {
+        answer.verdict = Verdict::Allowed;
+        answer.rule = cite(plan, *row);
+        return answer;
+    } else if above.is_some() || plan.policy.identity.view == ViewChoice::Host {
+        answer.verdict = Verdict::Unknown;
+        answer
+            .notes
+            .push("a socket there is reached as far as its own permissions let".to_owned());
+        return answer;
+    } else {
+        answer.errno = Some("ENOENT");
+        answer.notes.push("no rule grants it".to_owned());
+    }
+    answer.to_allow = Some(format!("[network] unix = [\"{}\"]", path.display()));
+    answer
+}
+
 fn syscall(plan: &Plan, name: &str) -> Explanation {
     let act = format!("syscall {name}");
     if syscall_names::number(name).is_none() {
@@ -522,7 +562,9 @@ fn errno_name(errno: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::testing::{add, directory, file as file_object, net, plan, policy};
+    use crate::plan::testing::{
+        add, directory, file as file_object, net, plan, policy, unix as grant_socket,
+    };
     use crate::policy::model::Target;
 
     fn ticket() -> Plan {
@@ -635,6 +677,33 @@ mod tests {
         ] {
             assert_eq!(Question::connect(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn unix_sockets_are_granted_by_path_and_reached_in_granted_trees() {
+        let ask = |plan: &Plan, path: &str| explain(plan, &Question::Unix(path.into()));
+        let none = ticket();
+        let closed = ask(&none, "/srv/tickets/42/socket");
+        assert_eq!(
+            (closed.verdict, closed.errno),
+            (Verdict::Denied, Some("EPERM"))
+        );
+        assert!(
+            closed
+                .text()
+                .contains("[network] unix = [\"/srv/tickets/42/socket\"]")
+        );
+        let mut granting = policy();
+        grant_socket(&mut granting, "/run/pg.sock", 0o777);
+        let tree = Target::Object(directory("/usr/share", 0));
+        add(&mut granting, Verb::Read, tree);
+        let plan = plan(granting);
+        let granted = ask(&plan, "/run/pg.sock");
+        assert_eq!(granted.verdict, Verdict::Allowed);
+        assert_eq!(granted.rule.unwrap().key, "network.unix[0]");
+        assert_eq!(ask(&plan, "/run/other.sock").errno, Some("ENOENT"));
+        assert_eq!(ask(&plan, "/usr/share/x").verdict, Verdict::Unknown);
+        assert_eq!(ask(&plan, "/tmp/own").verdict, Verdict::Unknown);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub fn compile(policy: &Policy, first: Row) -> Result<Network, Vec<CompileError>
     }
     let unix = (unix_first..)
         .zip(&policy.unix)
-        .map(|(row, rule)| (rule.socket.clone(), row));
+        .filter_map(|(row, rule)| Some((rule.socket.clone()?, row)));
     Ok(Network {
         namespace,
         destinations,

@@ -3,13 +3,18 @@
 //! or which gap is left and what closes it. Nothing is weakened here: a gap refuses the run
 //! unless somebody accepted it by name.
 
+use std::path::Path;
+
 use super::compile::{CompileOptions, place_text};
 use super::error::CompileError;
 use super::syscalls::{Profile, Syscalls};
 use super::takeaway::{FILE_DENY, FILE_DENY_PATTERN};
 use super::{Gap, Namespace, Network, Protection, State};
 use crate::host::{Capability, Host};
-use crate::policy::model::{Policy, RuleInfo, Store, UserChoice, Verb, ViewChoice};
+use crate::policy::facts::Kind;
+use crate::policy::model::{
+    FileRule, Policy, RuleInfo, Store, Target, UserChoice, Verb, ViewChoice,
+};
 
 /// Names that may be accepted to miss.
 pub const DEGRADABLE: &[&str] = &[
@@ -125,6 +130,51 @@ pub(super) fn idmap_gap(why: String, info: &RuleInfo) -> Gap {
     }
 }
 
+/// Trees of programs, libraries and settings: in what only root changes there, no service
+/// keeps a socket.
+const WITHOUT_SOCKETS: [&str; 9] = [
+    "/bin", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/sbin", "/usr",
+];
+
+/// Where lp-run keeps what belongs to one policy: nobody but its own runs makes sockets there.
+const KEPT: [&str; 2] = ["/var/lib/lp-run/state", "/var/cache/lp-run"];
+
+/// The gap of a rule that grants a directory in which others may keep sockets. A hook that
+/// sees names could not close it, since what is connected to is found through links.
+fn socket_gap(rule: &FileRule) -> Option<Gap> {
+    if rule.verb > Verb::Write {
+        return None;
+    }
+    let below = |path: &Path, trees: &[&str]| trees.iter().any(|tree| path.starts_with(tree));
+    let path = rule.targets.iter().find_map(|target| match target {
+        Target::Object(object) if object.kind == Kind::Directory => {
+            let held = rule.verb != Verb::Write
+                && object.uid == 0
+                && below(&object.path, &WITHOUT_SOCKETS);
+            (!held).then_some(&object.path)
+        }
+        Target::Create { path, .. } => Some(path),
+        _ => None,
+    })?;
+    if below(path, &KEPT) {
+        return None;
+    }
+    Some(Gap {
+        protection: "unix-sockets",
+        rule: Some(rule.info.key.clone()),
+        place: place_text(&rule.info.place),
+        why: format!(
+            "others may have sockets in `{}`, and this run may connect to what its permissions let it",
+            path.display()
+        ),
+        remedy: "grant the files in it, not the directory; or leave network.unix out; or accept \
+                 it with [enforcement] degrade = [\"unix-sockets\"]"
+            .to_owned(),
+        accepted: false,
+        acceptable: true,
+    })
+}
+
 /// Holds every protection against the host. `gaps` are those of single rules.
 pub(super) fn judge(
     policy: &Policy,
@@ -145,7 +195,7 @@ pub(super) fn judge(
     judge.processes();
     judge.identity(policy);
     judge.network(needs.network);
-    let refuse_unix = judge.unix_sockets(policy, needs.network);
+    judge.unix_sockets(policy, needs.network);
     judge.taken_away(policy, needs);
     judge.limits(policy);
     judge.audit(policy);
@@ -163,7 +213,8 @@ pub(super) fn judge(
         count_files_why_not,
         syscalls: Syscalls {
             profile,
-            refuse_unix,
+            refuse_unix: policy.unix.is_empty(),
+            refuse_memfd: !host.memfd_noexec.yes(),
         },
         protections: judge.protections,
         gaps: judge.gaps,
@@ -272,7 +323,11 @@ impl Judge<'_> {
 
     fn seccomp(&mut self) {
         self.require("seccomp", &self.host.seccomp);
-        self.needed("seccomp", "filter", "architecture and x32 checked first");
+        let detail = match &self.host.memfd_noexec {
+            Capability::Yes => "architecture checked, no code in memfds",
+            Capability::No { .. } => "architecture checked, no memfds",
+        };
+        self.needed("seccomp", "filter", detail);
     }
 
     fn processes(&mut self) {
@@ -330,44 +385,35 @@ impl Judge<'_> {
         }
     }
 
-    /// Returns whether the filter refuses the whole family.
-    fn unix_sockets(&mut self, policy: &Policy, network: &Network) -> bool {
-        let host_view = policy.identity.view == ViewChoice::Host;
-        let scoped = self.host.landlock_abi >= 6;
+    /// Without a rule the filter refuses the whole family. With one, and where there is no
+    /// filter, the view holds the sockets that have a path, and Landlock or the network
+    /// namespace those that have none.
+    fn unix_sockets(&mut self, policy: &Policy, network: &Network) {
+        if policy.unix.is_empty() && self.host.seccomp.yes() {
+            self.needed("unix-sockets", "seccomp", "AF_UNIX is refused");
+            return;
+        }
         let own = network.namespace == Namespace::Own;
-        let confined = !host_view && (scoped || own);
-        let mechanism = match (confined, own) {
-            (true, true) => "private view, own network namespace",
-            (true, false) => "private view, landlock scope",
-            (false, _) => "seccomp",
-        };
-        if !confined && !policy.unix.is_empty() {
-            let why = if host_view {
-                "in the host's view every socket of the host is in reach, and this version \
-                 confines them only by refusing all"
-            } else {
-                "abstract sockets of the host are in reach: Landlock has scopes from ABI 6 on"
-            };
+        if policy.identity.view == ViewChoice::Host {
             self.gap(
                 "unix-sockets",
-                why,
-                "[identity] view = \"private\" and Linux 6.12 or later",
+                "in the host's view every socket of the host is in reach",
+                "[identity] view = \"private\"",
             );
-        }
-        if !confined && self.host.seccomp != Capability::Yes && policy.unix.is_empty() {
+        } else if !own && self.host.landlock_abi < 6 {
             self.gap(
                 "unix-sockets",
-                "neither Landlock nor seccomp can confine them here",
-                "see seccomp above",
+                "abstract sockets of the host are in reach: Landlock has scopes from ABI 6 on",
+                "Linux 6.12 or later",
             );
-        }
-        let detail = if confined {
-            "only what is granted exists"
         } else {
-            "AF_UNIX is refused"
+            self.gaps.extend(policy.files.iter().filter_map(socket_gap));
+        }
+        let mechanism = match own {
+            true => "private view, own network namespace",
+            false => "private view, landlock scope",
         };
-        self.needed("unix-sockets", mechanism, detail);
-        !confined && policy.unix.is_empty()
+        self.needed("unix-sockets", mechanism, "only what is granted exists");
     }
 
     fn taken_away(&mut self, policy: &Policy, needs: &Needs) {
@@ -446,7 +492,7 @@ impl Judge<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::testing::{add, directory, net, plan_on, policy, unix};
+    use crate::plan::testing::{add, directory, file, net, own_sockets, plan_on, policy, unix};
     use crate::plan::{Plan, compile};
     use crate::policy::model::{Degrade, Target};
 
@@ -476,8 +522,7 @@ mod tests {
             let plan = plan_on(working(), &Host::emulated(abi));
             assert_eq!(open(&plan), [""; 0], "abi {abi}");
             assert_eq!(plan.protections[0].mechanism, format!("abi {abi}"));
-            // Abstract sockets: by scope from 6 on, before that no family at all.
-            assert_eq!(plan.syscalls.refuse_unix, abi < 6, "abi {abi}");
+            assert!(plan.syscalls.refuse_unix, "no rule grants one");
         }
         for abi in 0..2 {
             assert_eq!(
@@ -490,13 +535,12 @@ mod tests {
     #[test]
     fn each_capability_that_is_missing_is_its_own_gap() {
         type Take = fn(&mut Host);
-        let cases: [(Take, &str); 10] = [
+        let cases: [(Take, &str); 9] = [
             (|host| host.root = NO, "host"),
             (|host| host.mounts = NO, "host"),
             (|host| host.cgroup = None, "host"),
             (|host| host.kernel_version = (5, 15), "host"),
             (|host| host.landlock_abi = 0, "landlock"),
-            (|host| host.seccomp = NO, "seccomp"),
             (|host| host.pid_namespace = NO, "processes"),
             (|host| host.cgroup_kill = NO, "processes"),
             (|host| host.cgroup_bpf = NO, "network"),
@@ -520,26 +564,37 @@ mod tests {
         assert_eq!(open(&plan_on(working(), &host)), [""; 0]);
         assert_eq!(open(&plan_on(policy(), &host)), ["network"]);
         host.bpf_lsm = NO;
+        host.memfd_noexec = NO;
         host.open_tracepoints = NO;
         let plan = plan_on(working(), &host);
         assert_eq!(open(&plan), [""; 0]);
         assert!(!plan.count_files && plan.count_files_why_not.is_some());
+        assert!(plan.syscalls.refuse_memfd);
     }
 
     #[test]
     fn a_gap_is_accepted_by_its_name_only() {
         let mut host = Host::emulated(7);
         host.seccomp = NO;
-        let mut policy = working();
-        policy.degrade = vec![Degrade {
-            protection: "landlock".to_owned(),
-            because: None,
-        }];
-        assert_eq!(open(&plan_on(policy.clone(), &host)), ["seccomp"]);
-        policy.degrade[0].protection = "seccomp".to_owned();
-        let plan = plan_on(policy, &host);
+        let accept = |names: &[&str]| {
+            let mut policy = working();
+            policy.degrade = names
+                .iter()
+                .map(|name| Degrade {
+                    protection: (*name).to_owned(),
+                    because: None,
+                })
+                .collect();
+            plan_on(policy, &host)
+        };
+        // Without the filter the sockets in the write grant are in reach.
+        let both = ["seccomp", "unix-sockets"];
+        assert_eq!(open(&accept(&["landlock"])), both);
+        assert_eq!(open(&accept(&["seccomp"])), ["unix-sockets"]);
+        let plan = accept(&both);
         assert_eq!(open(&plan), [""; 0]);
         assert_eq!(plan.state("seccomp"), Some(State::Degraded));
+        assert_eq!(plan.state("unix-sockets"), Some(State::Degraded));
     }
 
     #[test]
@@ -580,24 +635,56 @@ mod tests {
 
     #[test]
     fn unix_sockets_need_scopes_where_the_network_is_the_hosts() {
-        let mut policy = working();
+        let mut policy = policy();
+        net(&mut policy, false, &["127.0.0.1/32"], (8080, 8080));
         unix(&mut policy, "/run/pg.sock", 0o777);
-        assert_eq!(open(&plan_on(policy.clone(), &Host::emulated(6))), [""; 0]);
-        assert_eq!(
-            open(&plan_on(policy.clone(), &Host::emulated(5))),
-            ["unix-sockets"]
-        );
+        let on = |policy: &Policy, abi| plan_on(policy.clone(), &Host::emulated(abi));
+        assert_eq!(open(&on(&policy, 6)), [""; 0]);
+        assert_eq!(open(&on(&policy, 5)), ["unix-sockets"]);
         policy.network.clear();
-        assert_eq!(open(&plan_on(policy.clone(), &Host::emulated(5))), [""; 0]);
+        assert_eq!(open(&on(&policy, 5)), [""; 0]);
+        assert!(!on(&policy, 5).syscalls.refuse_unix);
         policy.identity.view = ViewChoice::Host;
-        assert_eq!(
-            open(&plan_on(policy.clone(), &Host::emulated(7))),
-            ["unix-sockets"]
-        );
+        assert_eq!(open(&on(&policy, 7)), ["unix-sockets"]);
         policy.unix.clear();
-        let plan = plan_on(policy, &Host::emulated(7));
+        let plan = on(&policy, 2);
         assert_eq!(open(&plan), [""; 0]);
         assert!(plan.syscalls.refuse_unix);
+        assert_eq!(plan.state("unix-sockets"), Some(State::Enforced));
+    }
+
+    #[test]
+    fn with_unix_sockets_no_granted_directory_may_hold_those_of_others() {
+        let gaps = |verb: Verb, target: Target| {
+            let mut policy = policy();
+            own_sockets(&mut policy);
+            add(&mut policy, verb, target);
+            let plan = plan_on(policy, &Host::emulated(7));
+            let rules = plan.open_gaps().map(|gap| gap.rule.clone().unwrap());
+            rules.collect::<Vec<_>>()
+        };
+        let none: [&str; 0] = [];
+        let at = |path: &str| Target::Object(directory(path, 0));
+        let create = |path: &str| Target::Create {
+            parent: directory("/srv", 0),
+            path: path.into(),
+        };
+        for safe in ["/usr/lib/git-core", "/etc/ssl", "/opt/tool", "/lib64"] {
+            assert_eq!(gaps(Verb::Exec, at(safe)), none, "{safe}");
+        }
+        for shared in ["/run/x", "/srv", "/home/anna/work", "/libexec", "/var/lib"] {
+            assert_eq!(gaps(Verb::Read, at(shared)), ["files.read[0]"], "{shared}");
+        }
+        let others = Target::Object(directory("/opt/tool", 1000));
+        assert_eq!(gaps(Verb::Read, others), ["files.read[0]"]);
+        assert_eq!(gaps(Verb::Write, at("/opt/tool")), ["files.write[0]"]);
+        assert_eq!(gaps(Verb::Write, create("/srv/new")), ["files.write[0]"]);
+        let kept = create("/var/lib/lp-run/state/test/db");
+        assert_eq!(gaps(Verb::Write, kept), none);
+        let file = Target::Object(file("/srv/data", 0));
+        assert_eq!(gaps(Verb::Read, file), none);
+        let own = Target::Private("/tmp/own".into());
+        assert_eq!(gaps(Verb::Write, own), none);
     }
 
     #[test]

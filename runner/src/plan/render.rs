@@ -441,7 +441,7 @@ mod tests {
             network       the host's, by rule
               connect     127.0.0.1/32                        network.allow[0]
               nothing else
-            syscalls      default profile: 86 refusals
+            syscalls      default profile: 89 refusals
             limits        tmp=512M shm=64M
             counts        opens and execs, exactly
             protections
@@ -450,7 +450,7 @@ mod tests {
               processes         pid-namespace
               identity          uid-lease
               network           cgroup-bpf
-              unix-sockets      private view, landlock scope
+              unix-sockets      seccomp
               file-deny         mask
               file-deny-pattern not needed: nothing is taken away
               resource-limits   not needed: only sizes of tmpfs are set

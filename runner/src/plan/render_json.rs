@@ -33,6 +33,7 @@ pub fn json(plan: &Plan) -> Value {
         "syscalls": {
             "profile": plan.syscalls.profile,
             "refuse_unix": plan.syscalls.refuse_unix,
+            "refuse_memfd": plan.syscalls.refuse_memfd,
             "refused": syscalls::refusals(&plan.syscalls),
         },
         "limits": limits(policy),

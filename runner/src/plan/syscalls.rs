@@ -29,9 +29,11 @@ pub enum Profile {
 pub struct Syscalls {
     /// The table.
     pub profile: Profile,
-    /// `socket(AF_UNIX, …)` is refused as well: the host has nothing that confines abstract
-    /// sockets. Socket pairs still work.
+    /// No rule grants a Unix socket: `socket(AF_UNIX, …)` is refused, and so are pairs of
+    /// datagram sockets, which can send to a path. Pairs of streams still work.
     pub refuse_unix: bool,
+    /// `memfd_create` is refused: the kernel cannot make what it gives not executable.
+    pub refuse_memfd: bool,
 }
 
 /// A comparison with one argument: `(argument & mask)` is one of `values`, or, with `inside`
@@ -83,6 +85,10 @@ pub fn refusals(syscalls: &Syscalls) -> Vec<Refusal> {
     if syscalls.refuse_unix {
         tables.push(NO_UNIX);
     }
+    tables.push(match syscalls.refuse_memfd {
+        true => NO_MEMFD,
+        false => NO_CODE_IN_MEMFD,
+    });
     let mut refusals: Vec<Refusal> = tables
         .into_iter()
         .flatten()
@@ -450,13 +456,48 @@ static STRICT: &[Group] = &[
     ),
 ];
 
-static NO_UNIX: &[Group] = &[Group {
-    names: &["socket"],
-    tests: &[one_of(0, &[AF_UNIX])],
+/// A raw Unix socket is made a datagram socket (`unix_create`).
+const DATAGRAMS: &[u32] = &[libc::SOCK_DGRAM as u32, libc::SOCK_RAW as u32];
+
+static NO_UNIX: &[Group] = &[
+    Group {
+        names: &["socket"],
+        tests: &[one_of(0, &[AF_UNIX])],
+        errno: libc::EPERM,
+        why: NO_UNIX_WHY,
+    },
+    Group {
+        names: &["socketpair"],
+        tests: &[one_of(0, &[AF_UNIX]), masked(1, SOCK_TYPE_MASK, DATAGRAMS)],
+        errno: libc::EPERM,
+        why: "each end of a pair of Unix datagram sockets can send to any path, and no rule \
+              under network.unix grants Unix sockets",
+    },
+];
+
+const NO_UNIX_WHY: &str =
+    "no rule under network.unix grants Unix sockets (\"self\": the run's own)";
+
+/// Below Linux 6.3 every file in memory can be executed.
+static NO_MEMFD: &[Group] = &[always(
+    &["memfd_create"],
+    libc::ENOSYS,
+    "this machine cannot make files in memory not executable (vm.memfd_noexec); libraries use \
+     a temporary file then",
+)];
+
+/// The run's `vm.memfd_noexec` makes what is asked for without a flag not executable for good.
+/// `MFD_EXEC` asks for the opposite; and a file of huge pages can be made executable later,
+/// whatever its seals say.
+static NO_CODE_IN_MEMFD: &[Group] = &[Group {
+    names: &["memfd_create"],
+    tests: &[any_bit(1, MFD_EXEC | libc::MFD_HUGETLB)],
     errno: libc::EPERM,
-    why: "this kernel cannot confine abstract sockets (Landlock ABI 6), and the run has the \
-          host's network",
+    why: "such a file in memory could be executed, whatever exec grants",
 }];
+
+/// `include/uapi/linux/memfd.h`.
+const MFD_EXEC: u32 = 0x10;
 
 #[cfg(test)]
 mod tests {
@@ -466,6 +507,7 @@ mod tests {
         let refusals = refusals(&Syscalls {
             profile,
             refuse_unix: false,
+            refuse_memfd: false,
         });
         answer(&refusals, syscall_names::number(name).unwrap(), &arguments)
     }
@@ -473,7 +515,8 @@ mod tests {
     #[test]
     fn every_name_is_known_on_some_architecture() {
         let known_elsewhere = ["iopl", "ioperm", "modify_ldt"];
-        for group in DEFAULT.iter().chain(STRICT).chain(NO_UNIX) {
+        let rest = NO_UNIX.iter().chain(NO_MEMFD).chain(NO_CODE_IN_MEMFD);
+        for group in DEFAULT.iter().chain(STRICT).chain(rest) {
             for name in group.names {
                 let old = group.why.starts_with("nothing written");
                 assert!(
@@ -490,6 +533,7 @@ mod tests {
             let all = refusals(&Syscalls {
                 profile,
                 refuse_unix: true,
+                refuse_memfd: false,
             });
             assert!(all.is_sorted_by_key(|refusal| refusal.number));
             for test in all.iter().flat_map(|refusal| refusal.tests) {
@@ -547,6 +591,7 @@ mod tests {
         let closed = refusals(&Syscalls {
             profile: Profile::Default,
             refuse_unix: true,
+            refuse_memfd: true,
         });
         let socket = syscall_names::number("socket").unwrap();
         assert_eq!(answer(&closed, socket, &[1, 1, 0, 0, 0, 0]), libc::EPERM);
@@ -562,6 +607,55 @@ mod tests {
         assert_eq!(ask(2, 10 | cloexec), libc::EPERM);
         assert_eq!(ask(2, 1 | cloexec), 0);
         assert_eq!(ask(10, 2), 0);
+    }
+
+    #[test]
+    fn without_unix_sockets_only_pairs_that_reach_nobody_else_are_made() {
+        let closed = refusals(&Syscalls {
+            profile: Profile::Default,
+            refuse_unix: true,
+            refuse_memfd: false,
+        });
+        let pair = syscall_names::number("socketpair").unwrap();
+        let flags = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u64;
+        for (kind, expected) in [
+            (libc::SOCK_STREAM, 0),
+            (libc::SOCK_SEQPACKET, 0),
+            (libc::SOCK_DGRAM, libc::EPERM),
+            (libc::SOCK_RAW, libc::EPERM),
+        ] {
+            let kind = kind as u64;
+            assert_eq!(answer(&closed, pair, &[1, kind, 0, 0, 0, 0]), expected);
+            assert_eq!(
+                answer(&closed, pair, &[1, kind | flags, 0, 0, 0, 0]),
+                expected
+            );
+            assert_eq!(
+                errno(Profile::Default, "socketpair", [1, kind, 0, 0, 0, 0]),
+                0
+            );
+        }
+    }
+
+    #[test]
+    fn files_in_memory_are_never_asked_to_be_code() {
+        let ask = |flags: u64| errno(Profile::Default, "memfd_create", [0, flags, 0, 0, 0, 0]);
+        // MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL.
+        for fine in [0, 1, 2, 3, 8, 9] {
+            assert_eq!(ask(fine), 0, "{fine:#x}");
+        }
+        // MFD_EXEC, MFD_HUGETLB, MFD_HUGE_2MB.
+        for refused in [0x10, 0x11, 4, 0x5400_0004] {
+            assert_eq!(ask(refused), libc::EPERM, "{refused:#x}");
+        }
+        assert_eq!(errno(Profile::Strict, "memfd_create", [0; 6]), libc::EPERM);
+        let old = refusals(&Syscalls {
+            profile: Profile::Default,
+            refuse_unix: false,
+            refuse_memfd: true,
+        });
+        let number = syscall_names::number("memfd_create").unwrap();
+        assert_eq!(answer(&old, number, &[0; 6]), libc::ENOSYS);
     }
 
     #[test]
@@ -604,6 +698,7 @@ mod tests {
         let refusals = refusals(&Syscalls {
             profile: Profile::Default,
             refuse_unix: false,
+            refuse_memfd: false,
         });
         assert_eq!(
             answer(&refusals, syscall_names::last() + 1, &[0; 6]),

@@ -212,7 +212,16 @@ pub fn listen(policy: &mut Policy, address: &str, port: u16) {
 pub fn unix(policy: &mut Policy, path: &str, mode: u32) {
     policy.unix.push(UnixRule {
         info: info("network.unix[0]", path),
-        socket: object(path, Kind::Socket, 0, mode),
+        socket: Some(object(path, Kind::Socket, 0, mode)),
+        dangerous: None,
+    });
+}
+
+/// The run's own Unix sockets.
+pub fn own_sockets(policy: &mut Policy) {
+    policy.unix.push(UnixRule {
+        info: info("network.unix[0]", "self"),
+        socket: None,
         dangerous: None,
     });
 }

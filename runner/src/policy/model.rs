@@ -152,8 +152,8 @@ pub struct ListenRule {
 pub struct UnixRule {
     /// Key, id, text, place.
     pub info: RuleInfo,
-    /// The socket.
-    pub socket: Object,
+    /// The socket of the host; `None` for `self`: those that the run itself makes.
+    pub socket: Option<Object>,
     /// `dangerous = "reason"`.
     pub dangerous: Option<String>,
 }

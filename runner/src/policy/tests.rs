@@ -254,6 +254,12 @@ fn sockets_of_root_need_a_reason() {
         "[network]\nunix = [\"/run/postgresql.sock\", { path = \"/run/docker.sock\", dangerous = \"ci\" }]",
     );
     assert_eq!(policy.unix.len(), 2);
+    assert!(policy.unix.iter().all(|rule| rule.socket.is_some()));
+    assert!(
+        loads("[network]\nunix = [\"self\"]").unix[0]
+            .socket
+            .is_none()
+    );
     assert!(refused("[network]\nunix = [\"/srv/kb\"]").contains("is no socket"));
     assert!(refused("[network]\nunix = [\"ssh-agent\"]").contains("not in this version"));
 }

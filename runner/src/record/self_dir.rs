@@ -169,12 +169,16 @@ fn policy_text(plan: &Plan) -> String {
         ));
     }
     lines.push("Allowed is what stands here and nothing else:".to_owned());
+    let unix = match plan.syscalls.refuse_unix {
+        true => Some("No Unix sockets: socket(AF_UNIX) is EPERM; socketpair streams work."),
+        false => None,
+    };
     let tail = [
         "Private and removed at the end: /tmp and the home directory unless granted.",
         "Denied acts fail at once; repeating them does not help.",
         "What was denied and why: denials.txt beside this file.",
     ];
-    let room = MAX_POLICY_LINES - lines.len() - tail.len();
+    let room = MAX_POLICY_LINES - lines.len() - tail.len() - usize::from(unix.is_some());
     let grants: Vec<String> = KINDS
         .iter()
         .flat_map(|(kind, word)| grant_lines(plan, *kind, word))
@@ -188,7 +192,7 @@ fn policy_text(plan: &Plan) -> String {
         lines.extend(grants.into_iter().take(room - 1));
         lines.push(format!("  ... and {more} lines more"));
     }
-    lines.extend(tail.map(str::to_owned));
+    lines.extend(unix.into_iter().chain(tail).map(str::to_owned));
     lines.join("\n") + "\n"
 }
 
@@ -253,6 +257,7 @@ mod tests {
               connect       "127.0.0.1:8080" "127.0.0.1:8081"
               never connect "10.20.9.0/24"
               read          "/srv/kb"
+            No Unix sockets: socket(AF_UNIX) is EPERM; socketpair streams work.
             Private and removed at the end: /tmp and the home directory unless granted.
             Denied acts fail at once; repeating them does not help.
             What was denied and why: denials.txt beside this file.

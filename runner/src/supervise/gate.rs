@@ -124,6 +124,7 @@ impl GateKeeper for Keeper<'_> {
     fn judge(&mut self, evidence: &CanaryEvidence, agent: BorrowedFd<'_>) -> Result<(), GateError> {
         judge_process(self.plan, evidence)?;
         self.look_at(agent)?;
+        judge_memfd(self.plan, evidence)?;
         judge_network(self.run()?, evidence)?;
         self.run()?.set_state(watch::State::Live).map_err(internal)
     }
@@ -159,6 +160,21 @@ fn judge_process(plan: &Plan, evidence: &CanaryEvidence) -> Result<(), GateError
         });
     }
     Ok(())
+}
+
+/// No code in files in memory, which filter and pid namespace hold together: judged when both are
+/// known to be there.
+fn judge_memfd(plan: &Plan, evidence: &CanaryEvidence) -> Result<(), GateError> {
+    if plan.state("seccomp") != Some(State::Enforced) || evidence.memfd_holds() {
+        return Ok(());
+    }
+    Err(GateError::Unproven {
+        protection: "seccomp",
+        detail: format!(
+            "executing a file in memory gave errno {}, and {} for one made with MFD_EXEC",
+            evidence.memfd[0], evidence.memfd[1]
+        ),
+    })
 }
 
 /// Each act was refused, and the programs' own scratch rows say that they refused it.

@@ -150,7 +150,7 @@ fn at_its_place(error: &CompileError) -> String {
 /// The screen of a host that lacks something: what is missing, then what can be done.
 fn gaps(plan: &Plan) -> Vec<String> {
     let mut lines = vec!["refused, nothing was started (123)".to_owned()];
-    let mut choices = Vec::new();
+    let mut choices: Vec<String> = Vec::new();
     for gap in plan.open_gaps() {
         let place = gap.place.as_deref().map(|at| format!("{at}: "));
         let rule = gap.rule.as_deref().map(|rule| format!("{rule} "));
@@ -161,17 +161,20 @@ fn gaps(plan: &Plan) -> Vec<String> {
             gap.protection,
             gap.why
         ));
-        if !gap.remedy.is_empty() {
-            choices.push(format!("  close the gap    {}", gap.remedy));
-        }
-        if gap.acceptable {
-            choices.push(format!(
+        let remedy = (!gap.remedy.is_empty()).then(|| format!("  close the gap    {}", gap.remedy));
+        let accept = gap.acceptable.then(|| {
+            format!(
                 "  this run only    lp-run --allow-degraded {} …",
                 gap.protection
-            ));
+            )
+        });
+        // Several rules can have one gap in common.
+        for choice in remedy.into_iter().chain(accept) {
+            if !choices.contains(&choice) {
+                choices.push(choice);
+            }
         }
     }
-    choices.dedup();
     if !choices.is_empty() {
         lines.push("choose one".to_owned());
         lines.extend(choices);

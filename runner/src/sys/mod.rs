@@ -18,6 +18,7 @@ pub mod landlock;
 pub mod lock_file;
 pub mod loop_device;
 pub mod loopback;
+pub mod memfd;
 pub mod message;
 pub mod mount;
 pub mod perf;

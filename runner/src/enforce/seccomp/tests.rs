@@ -11,10 +11,13 @@ const I386: u32 = 0x4000_0003;
 fn all_tables() -> Vec<Syscalls> {
     let profiles = [Profile::Default, Profile::Strict];
     let tables = profiles.into_iter().flat_map(|profile| {
-        [false, true].map(|refuse_unix| Syscalls {
-            profile,
-            refuse_unix,
-        })
+        [(false, false), (true, false), (false, true), (true, true)].map(
+            |(refuse_unix, refuse_memfd)| Syscalls {
+                profile,
+                refuse_unix,
+                refuse_memfd,
+            },
+        )
     });
     tables.collect()
 }
@@ -142,7 +145,8 @@ fn the_way_through_the_program_is_short() {
 fn the_kernel_answers_as_the_table_says() {
     let filter = prepare(&Syscalls {
         profile: Profile::Default,
-        refuse_unix: false,
+        refuse_unix: true,
+        refuse_memfd: false,
     });
     in_child(|| {
         assert_eq!(sentinel_errno(), libc::EINVAL);
@@ -158,6 +162,7 @@ fn the_kernel_answers_as_the_table_says() {
             )
         };
         assert_eq!(socket(libc::AF_INET as u64, 0), 0);
+        assert_eq!(socket(libc::AF_UNIX as u64, 0), libc::EPERM);
         assert_eq!(socket(libc::AF_VSOCK as u64, 0), libc::EPERM);
         assert_eq!(socket(libc::AF_NETLINK as u64, 0), 0);
         assert_eq!(socket(libc::AF_NETLINK as u64, 9), libc::EPERM);
@@ -268,6 +273,7 @@ fn what_passes_reaches_the_kernel() {
         (libc::SYS_socket, [2, ABOVE | 77, 0, 0], libc::EINVAL),
         (libc::SYS_socket, [16, 77, 0, 0], libc::EINVAL),
         (libc::SYS_socketpair, [1, 77, 0, BAD], libc::EINVAL),
+        (libc::SYS_memfd_create, [BAD, ABOVE | 3, 0, 0], libc::EFAULT),
         (libc::SYS_unshare, [1, 0, 0, 0], libc::EINVAL),
         (
             libc::SYS_clone,
@@ -280,6 +286,7 @@ fn what_passes_reaches_the_kernel() {
     let filter = prepare(&Syscalls {
         profile: Profile::Default,
         refuse_unix: false,
+        refuse_memfd: false,
     });
     in_child(|| {
         for filtered in [false, true] {

@@ -100,7 +100,11 @@ impl Resolver<'_> {
 
     fn socket(&mut self, layer: &Layer, text: &UnixText) -> Option<UnixRule> {
         let value = self.replaced(&text.path)?;
-        match self.open_socket(layer, text, &value) {
+        let socket = match value.as_str() {
+            "self" => Ok(None),
+            _ => self.open_socket(layer, text, &value).map(Some),
+        };
+        match socket {
             Ok(socket) => {
                 let dangerous = text.dangerous.as_ref().map(|reason| reason.value.clone());
                 let info = self.info(layer, &text.path, &text.rule, value);
@@ -131,7 +135,8 @@ impl Resolver<'_> {
         }
         if !value.is_empty() && !value.contains('/') {
             return Err(format!(
-                "{}: names of sockets are not in this version; write a path",
+                "{}: names of sockets are not in this version; write a path, or \"self\" for \
+                 the run's own",
                 quote(value)
             ));
         }
