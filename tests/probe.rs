@@ -383,6 +383,24 @@ const ACTS: &[Act] = &[
         raw(libc::SYS_connect, &[fd, to.pointer(), to.length])?;
         send_control(fd, &to)
     }),
+    Act("udp-ip-options", "IPV4-ADDRESS", |a| {
+        let to = a.address(0);
+        let fd = socket(&to, libc::SOCK_DGRAM, 0)?;
+        // Three times "no operation", then the end of the list.
+        let options = [1_u8, 1, 1, 0];
+        option(fd, libc::IPPROTO_IP, libc::IP_OPTIONS, &options)?;
+        send(fd, Some(&to), 0)
+    }),
+    Act("udp-routing-header", "IPV6-ADDRESS", |a| {
+        let to = a.address(0);
+        let fd = socket(&to, libc::SOCK_DGRAM, 0)?;
+        // A segment routing header (RFC 8754) with one segment, the destination.
+        let mut header = [0_u8; 24];
+        (header[1], header[2]) = (2, 4);
+        header[8..].copy_from_slice(&to.bytes[8..24]);
+        option(fd, libc::IPPROTO_IPV6, libc::IPV6_RTHDR, &header)?;
+        send(fd, Some(&to), 0)
+    }),
     Act("udp-connect-send-elsewhere", "FIRST SECOND", |a| {
         let (first, second) = (a.address(0), a.address(1));
         let fd = socket(&first, libc::SOCK_DGRAM, 0)?;
@@ -843,6 +861,18 @@ fn send(fd: usize, to: Option<&Address>, flags: i32) -> Answer {
             length,
         ],
     )
+}
+
+/// Sets an option of a socket.
+fn option(fd: usize, level: i32, name: i32, value: &[u8]) -> Answer {
+    let words = [
+        fd,
+        level as usize,
+        name as usize,
+        value.as_ptr() as usize,
+        value.len(),
+    ];
+    raw(libc::SYS_setsockopt, &words)
 }
 
 /// Sends to the connected peer with a control message that sets the hop limit.

@@ -50,6 +50,14 @@ const ADDRESSES: &[Row] = &[
     ("AD-12", "udp6-send-v4 127.0.0.1:7001", "ok", "EPERM", "ok"),
 ];
 
+/// What a packet may not carry to an address that a rule names.
+const CARRIED: &[Row] = &[
+    ("AD-22", "udp-send 127.0.0.1:7001", "ok", "ok", ""),
+    ("AD-23", "udp-send [::1]:7001", "ok", "ok", ""),
+    ("AD-24", "udp-ip-options 127.0.0.1:7001", "ok", "EPERM", ""),
+    ("AD-25", "udp-routing-header [::1]:7001", "ok", "EPERM", ""),
+];
+
 /// What no rule for an address gives: other protocols and other families.
 const NEVER: &[Row] = &[
     ("AD-13", "ping 127.0.0.1:0", "ok", "EPERM", ""),
@@ -101,6 +109,12 @@ fn an_address_that_no_rule_names_is_not_reached_by_any_way() {
     needs!(root(), "root");
     refused(ADDRESSES, &format!("{BASE}{ONE}"), jail);
     confined(&jail(), ADDRESSES, Arm::Granted, &format!("{BASE}{ALL}"));
+}
+
+#[test]
+fn a_granted_address_is_reached_without_options_and_routing_headers_only() {
+    needs!(root(), "root");
+    refused(CARRIED, &format!("{BASE}{ALL}"), jail);
 }
 
 #[test]

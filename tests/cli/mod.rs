@@ -5,4 +5,6 @@
 mod verbs;
 
 // Exit status, report, log and summary of real runs.
+mod follow;
+mod identity;
 mod record;

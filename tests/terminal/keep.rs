@@ -110,3 +110,15 @@ fn a_socket_is_the_programs_own_only_where_the_policy_says_so() {
         assert!(child.wait().expect("wait").success());
     }
 }
+
+#[test]
+fn a_descriptor_that_nobody_left_open_is_refused_by_its_number() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let outcome = jail.run_with(POLICY, &["--keep-fd", "77"], &["sh", "-c", "echo ran"]);
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (125, ""));
+    assert!(
+        outcome.stderr.contains("descriptor 77 is not open"),
+        "{outcome:?}"
+    );
+}
