@@ -20,6 +20,9 @@ pub const BPF_LINKER_VERSION: &str = "0.13.0";
 /// LLVM majors that this bpf-linker release can be built with.
 const LINKER_LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 
+/// The oldest Rust 1.N that `runner-common`, which both sides share, is built with.
+const OLDEST_RUST: u32 = 95;
+
 /// LLVM major of Debian's `rustc-web`.
 const DEBIAN_LLVM: u32 = 22;
 
@@ -47,6 +50,8 @@ pub struct Nightly {
     pub name: String,
     /// The standard library's sources are there, so that core can be built.
     pub sources: bool,
+    /// The N of its Rust 1.N; an old one stays behind the distribution's.
+    pub rust: u32,
     /// The major version of its LLVM; bpf-linker's must not be older.
     pub llvm: u32,
 }
@@ -100,7 +105,7 @@ pub fn missing(environment: &Environment) -> Result<Vec<Step>, ByHand> {
         return Err(by_hand("this machine has no apt-get"));
     }
     let mut packages = Vec::new();
-    let llvm = match compiler(environment) {
+    let oldest = match compiler(environment) {
         Some(Compiler::Nightly(_)) => environment.nightly.as_ref().map_or(DEBIAN_LLVM, |n| n.llvm),
         Some(Compiler::Distribution(_)) => DEBIAN_LLVM,
         None => {
@@ -111,11 +116,11 @@ pub fn missing(environment: &Environment) -> Result<Vec<Step>, ByHand> {
     };
     let mut linker = None;
     if environment.bpf_linker.is_none() {
-        if !LINKER_LLVM.contains(&llvm) {
+        let Some(llvm) = linker_llvm(environment, oldest) else {
             return Err(by_hand(&format!(
-                "bpf-linker {BPF_LINKER_VERSION} knows no LLVM {llvm}"
+                "bpf-linker {BPF_LINKER_VERSION} knows no LLVM {oldest}"
             )));
-        }
+        };
         if !environment.llvm.contains(&llvm) {
             packages.push(format!("llvm-{llvm}-dev"));
         }
@@ -133,6 +138,14 @@ pub fn missing(environment: &Environment) -> Result<Vec<Step>, ByHand> {
     }
     steps.extend(linker);
     Ok(steps)
+}
+
+/// The LLVM to build the linker with: any that is not older than the compiler's reads what it
+/// wrote, so one that is installed goes before one that would have to be.
+fn linker_llvm(environment: &Environment, oldest: u32) -> Option<u32> {
+    let mut fit = LINKER_LLVM.filter(|major| *major >= oldest);
+    let installed = fit.clone().find(|major| environment.llvm.contains(major));
+    installed.or_else(|| fit.next())
 }
 
 /// Looks at this machine. `cargo_home` is where `cargo install` puts programs.
@@ -164,7 +177,9 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 
 fn compiler(environment: &Environment) -> Option<Compiler> {
     match (&environment.nightly, &environment.distribution) {
-        (Some(nightly), _) if nightly.sources => Some(Compiler::Nightly(nightly.name.clone())),
+        (Some(nightly), _) if nightly.sources && nightly.rust >= OLDEST_RUST => {
+            Some(Compiler::Nightly(nightly.name.clone()))
+        }
         (_, Some(rustc)) => Some(Compiler::Distribution(rustc.clone())),
         _ => None,
     }
@@ -174,10 +189,15 @@ fn by_hand(reason: &str) -> ByHand {
     ByHand(format!(
         "the kernel side cannot be set up here by itself: {reason}.\n\
          Install by hand one of:\n  \
-         rustup toolchain install nightly --component rust-src\n  \
+         rustup toolchain install nightly --component rust-src   (of Rust 1.{OLDEST_RUST} or \
+         later)\n  \
          apt-get install rustc-web libstd-rust-web-dev-bpf llvm-{DEBIAN_LLVM}-dev   (Debian)\n\
-         and, for either, bpf-linker (https://github.com/aya-rs/bpf-linker), built with an LLVM \
-         no older than the compiler's."
+         and, for either, bpf-linker {BPF_LINKER_VERSION}, whose LLVM is no older than the \
+         compiler's:\n  \
+         cargo binstall bpf-linker@{BPF_LINKER_VERSION}   (a binary of \
+         https://github.com/aya-rs/bpf-linker)\n  \
+         LLVM_PREFIX=/usr/lib/llvm-{DEBIAN_LLVM} cargo install bpf-linker --version \
+         {BPF_LINKER_VERSION} --locked --no-default-features --features llvm-{DEBIAN_LLVM}"
     ))
 }
 
@@ -229,15 +249,17 @@ fn nightly() -> Option<Nightly> {
         .join("lib/rustlib/src/rust/library/core/src/lib.rs")
         .is_file();
     // The version is asked for only where it matters: a nightly that can be used at all.
-    let llvm = if sources {
-        llvm_of(&folder.join("bin/rustc"))
+    let version = if sources {
+        output(folder.join("bin/rustc"), &["-vV"])
     } else {
         None
     };
+    let version = version.unwrap_or_default();
     Some(Nightly {
         name,
         sources,
-        llvm: llvm.unwrap_or(DEBIAN_LLVM),
+        rust: rust_minor(&version).unwrap_or(0),
+        llvm: llvm_major(&version).unwrap_or(DEBIAN_LLVM),
     })
 }
 
@@ -248,9 +270,12 @@ fn is_plain_nightly(name: &str) -> bool {
         .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-fn llvm_of(rustc: &Path) -> Option<u32> {
-    let text = output(rustc, &["-vV"])?;
-    llvm_major(&text)
+/// The N in the line `release: 1.N.0-nightly` of `rustc -vV`.
+fn rust_minor(text: &str) -> Option<u32> {
+    let version = text
+        .lines()
+        .find_map(|line| line.strip_prefix("release: 1."))?;
+    version.split('.').next()?.parse().ok()
 }
 
 /// The major number in the line `LLVM version: 22.1.4` of `rustc -vV`.
@@ -277,6 +302,7 @@ mod tests {
         Some(Nightly {
             name: "nightly-x86_64-unknown-linux-gnu".to_owned(),
             sources,
+            rust: 97,
             llvm,
         })
     }
@@ -322,6 +348,27 @@ mod tests {
             chosen.compiler,
             Compiler::Distribution("/usr/bin/rustc".into())
         );
+    }
+
+    #[test]
+    fn an_old_nightly_gives_way_too() {
+        let mut environment = Environment {
+            nightly: nightly_with(true, 21),
+            distribution: Some("/usr/bin/rustc".into()),
+            bpf_linker: linker(),
+            ..Environment::default()
+        };
+        if let Some(nightly) = &mut environment.nightly {
+            nightly.rust = OLDEST_RUST - 1;
+        }
+        let chosen = choose(&environment).expect("complete");
+        assert_eq!(
+            chosen.compiler,
+            Compiler::Distribution("/usr/bin/rustc".into())
+        );
+        environment.distribution = None;
+        let ByHand(text) = missing(&environment).expect_err("nothing builds it");
+        assert!(text.contains("1.95 or later"), "{text}");
     }
 
     #[test]
@@ -380,6 +427,28 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_llvm_that_is_installed_does_and_an_older_one_does_not() {
+        let newer = Environment {
+            nightly: nightly_with(true, 20),
+            llvm: vec![22],
+            ..debian_root()
+        };
+        assert_eq!(missing(&newer), Ok(vec![Step::Linker(22)]));
+        let older = Environment {
+            nightly: nightly_with(true, 23),
+            llvm: vec![21, 22],
+            ..debian_root()
+        };
+        assert_eq!(
+            missing(&older),
+            Ok(vec![
+                Step::Packages(vec!["llvm-23-dev".to_owned()]),
+                Step::Linker(23)
+            ])
+        );
+    }
+
+    #[test]
     fn without_root_packages_are_named_and_not_installed() {
         let environment = Environment {
             debian: true,
@@ -426,7 +495,9 @@ mod tests {
     }
 
     #[test]
-    fn the_llvm_major_is_read_from_the_version_text() {
+    fn the_versions_are_read_from_the_version_text() {
+        assert_eq!(rust_minor("host: x\nrelease: 1.97.0-nightly\n"), Some(97));
+        assert_eq!(rust_minor("rustc 1.97.0\n"), None);
         assert_eq!(
             llvm_major("host: x\nrelease: 1.97.0-nightly\nLLVM version: 22.1.4\n"),
             Some(22)
