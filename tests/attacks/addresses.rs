@@ -69,7 +69,7 @@ const NEVER: &[Row] = &[
     ("AD-18", "bind-tcp 127.0.0.1:7100", "ok", "EPERM", ""),
     ("AD-19", "bind-tcp [::]:7101", "ok", "EPERM", ""),
     ("AD-20", "bind-udp 0.0.0.0:7102", "ok", "EPERM", ""),
-    ("AD-21", "unix-bind @lp-run-attack", "ok", "ok", ""),
+    ("AD-21", "unix-bind @lp-run-attack", "ok", "EPERM", ""),
 ];
 
 const BASE: &str = r#"

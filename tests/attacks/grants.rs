@@ -98,7 +98,6 @@ const CHANGING: &[Row] = &[
         "ok",
     ),
     ("GR-26", "mkfifo @DIR@/out/fifo", "ok", "EROFS", "ok"),
-    ("GR-27", "unix-bind @DIR@/out/socket", "ok", "EROFS", "ok"),
     ("GR-28", "utimes @DIR@/out/file", "ok", "EROFS", "ok"),
     ("GR-29", "chmod @DIR@/out/file", "ok", "EROFS", "ok"),
     (
