@@ -387,3 +387,14 @@ fn the_agent_reads_what_it_may_do_and_what_was_denied() {
     assert_eq!(outcome.denials("/etc/shadow").len(), 1, "{outcome:?}");
     assert!(!outcome.stdout.contains("changed"), "it is read-only");
 }
+
+#[test]
+fn a_line_that_is_longer_than_any_event_is_passed_over() {
+    let jail = Jail::new();
+    let event = "{\"v\":1,\"kind\":\"run.start\",\"run\":\"k7m2abcd\"}\n";
+    let long = "x".repeat(5 << 20);
+    jail.file("audit.jsonl", format!("{event}{long}\n{event}"));
+    let outcome = lp_run(jail.path(), &["log", "--file", "audit.jsonl"]);
+    assert_eq!(outcome.stdout, "k7m2abcd run.start\n".repeat(2));
+    assert_eq!(outcome.code(), 0);
+}

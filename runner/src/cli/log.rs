@@ -2,7 +2,7 @@
 //! `lp-run log`: the audit log for people, and `log verify`: whether it was changed.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::args::{LogArgs, LogVerb};
 use super::output::{print, print_json};
-use crate::record::chain::{Verdict, verify};
+use crate::record::chain::{MAX_LINE, Verdict, verify};
 use crate::record::escape::visible;
 use crate::record::run_id;
 use crate::record::summary::plural;
@@ -33,8 +33,12 @@ pub fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
     let mut log = BufReader::new(open(&args.file)?);
     let mut line = Vec::new();
     loop {
-        let read = log.read_until(b'\n', &mut line).context("read the log")?;
-        if read > 0 && line.ends_with(b"\n") {
+        let room = MAX_LINE - line.len() as u64;
+        let mut piece = log.by_ref().take(room);
+        let read = piece.read_until(b'\n', &mut line).context("read the log")?;
+        // What is longer than any event comes in pieces, which are none.
+        let full = line.len() as u64 == MAX_LINE;
+        if read > 0 && (full || line.ends_with(b"\n")) {
             show(&line, args)?;
             line.clear();
         } else if args.follow {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::audit::{Chain, VERSION, line_hash};
 
 /// Longest line that is read; lp-run writes none that comes near.
-const MAX_LINE: u64 = 1 << 20;
+pub const MAX_LINE: u64 = 1 << 20;
 
 /// What `log verify` found.
 #[derive(Debug, Default, PartialEq, Eq)]
