@@ -2,12 +2,12 @@
 //! A run is a job of the operator's shell, as any program is.
 
 use super::POLICY;
-use super::shell::{Shell, until_runs};
+use super::shell::{Shell, open_gate, until_runs};
 use crate::needs;
 use crate::support::{Jail, root};
 
-/// Waits for a file of the test's folder, says so, and reads a line.
-const WAITS: &str = "sh -c 'echo u\"\"p; until [ -e go ]; do sleep 0.05; done; echo wor\"\"king; \
+/// Waits for the test's gate, says so, and reads a line.
+const WAITS: &str = "sh -c 'echo u\"\"p; read x < gate; echo wor\"\"king; \
                      read line; echo \"got:$line\"'";
 
 #[test]
@@ -42,7 +42,7 @@ fn in_the_background_output_goes_on_and_reading_stops() {
     shell.stop_job();
     shell.enter("bg");
     shell.prompt();
-    jail.file("go", "");
+    open_gate(&jail);
     shell.sees("working");
     shell.until_a_job_is_stopped();
     shell.is_untouched();
@@ -60,9 +60,9 @@ fn started_in_the_background_it_stops_only_when_it_reads() {
     needs!(root(), "root");
     let jail = Jail::new();
     let mut shell = Shell::start(&jail, POLICY);
-    jail.file("go", "");
     shell.enter(&format!("$LP -- {WAITS} &"));
     shell.sees("up\r\n");
+    open_gate(&jail);
     shell.sees("working\r\n");
     shell.until_a_job_is_stopped();
     shell.is_untouched();
@@ -83,7 +83,8 @@ fn brought_to_the_front_while_it_runs_it_reads() {
     shell.sees("up\r\n");
     // The shell sends no signal to a job that runs already.
     shell.enter("fg");
-    jail.file("go", "");
+    shell.until_a_job_is_in_front();
+    open_gate(&jail);
     shell.sees("working");
     shell.until_touched(true);
     shell.enter("words");
@@ -195,6 +196,7 @@ fn the_keyboards_signals_reach_the_program() {
     for (key, status) in [("\x03", 130), ("\x1c", 131)] {
         shell.enter(&format!("$LP -- {script}"));
         until_runs("sleep 4711");
+        shell.until_touched(true);
         shell.type_keys(key);
         shell.prompt();
         shell.status(status);
@@ -219,4 +221,73 @@ fn a_signal_to_lp_run_in_the_background_reaches_the_program() {
     shell.sees("caught");
     shell.enter("wait %1");
     shell.status(9);
+}
+
+#[test]
+fn a_stopped_job_is_ended_by_its_shell_and_by_its_closed_window() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    shell.enter("$LP -- cat");
+    shell.until_touched(true);
+    shell.stop_job();
+    // The shell continues what it asks to end.
+    shell.enter("kill %1; while jobs %1 > /dev/null 2>&1; do sleep 0.05; done; echo go''ne");
+    shell.sees("gone");
+    shell.prompt();
+    shell.is_untouched();
+    shell.enter("$LP -- cat");
+    shell.until_touched(true);
+    shell.stop_job();
+    shell.close();
+}
+
+#[test]
+fn a_terminal_that_stops_output_from_the_background_stops_the_job() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    shell.enter("stty tostop");
+    shell.prompt();
+    shell.enter("$LP -- sh -c 'echo wor\"\"ds' &");
+    shell.until_a_job_is_stopped();
+    shell.enter("fg");
+    shell.sees("words");
+    shell.prompt();
+}
+
+#[test]
+fn where_nobody_could_continue_it_a_key_stops_nothing() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    // A session without job control in between.
+    shell.enter("script --quiet --command \"$LP -- cat\" /dev/null");
+    until_runs("cat");
+    shell.enter("one");
+    shell.sees("one\r\none");
+    shell.type_keys("\x1a");
+    shell.enter("two");
+    shell.sees("two\r\n");
+    shell.sees("two\r\n");
+    shell.type_keys("\x04");
+    shell.prompt();
+    shell.is_untouched();
+}
+
+#[test]
+fn without_a_terminal_a_stopped_program_does_not_put_off_its_limit() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut session = std::process::Command::new("setsid");
+    session.args(["--wait", env!("CARGO_BIN_EXE_lp-run")]);
+    let script = ["sh", "-c", "kill -STOP $$; echo never"];
+    let outcome = jail.run_as(session, POLICY, &["--timeout", "1s"], &script);
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (124, ""));
+    // What only a keyboard sends is not for a program without one.
+    let mut session = std::process::Command::new("setsid");
+    session.args(["--wait", env!("CARGO_BIN_EXE_lp-run")]);
+    let script = ["sh", "-c", "kill -TSTP $$; echo onward"];
+    let outcome = jail.run_as(session, POLICY, &[], &script);
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "onward\n"));
 }

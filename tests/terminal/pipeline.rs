@@ -2,7 +2,7 @@
 //! Several programs at one terminal: who reads gets what is typed, and nobody else.
 
 use super::POLICY;
-use super::shell::{Shell, until};
+use super::shell::{Shell, open_gate, until};
 use crate::needs;
 use crate::support::{Jail, root};
 
@@ -61,12 +61,12 @@ fn a_key_stops_a_pipeline_whose_terminal_nobody_has_taken() {
     needs!(root(), "root");
     let jail = Jail::new();
     let mut shell = Shell::start(&jail, POLICY);
-    let script = "echo u\"\"p >&2; until [ -e go ]; do sleep 0.05; done; echo do\"\"ne";
+    let script = "echo u\"\"p >&2; read x < gate; echo do\"\"ne";
     shell.enter(&format!("$LP -- sh -c '{script}' | cat"));
     shell.sees("up");
     shell.stop_job();
     shell.enter("fg");
-    jail.file("go", "");
+    open_gate(&jail);
     shell.sees("done");
     shell.prompt();
     shell.is_untouched();

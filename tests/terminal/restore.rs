@@ -99,7 +99,7 @@ fn the_program_has_the_windows_size_and_follows_it() {
     let mut shell = Shell::start(&jail, POLICY);
     shell.enter("stty rows 33 cols 99");
     shell.prompt();
-    let script = "trap \"stty size\" WINCH; stty size; while :; do sleep 0.05; done";
+    let script = "trap \"stty size\" WINCH; stty size; sleep 1000 & while :; do wait; done";
     shell.enter(&format!("$LP -- sh -c '{script}'"));
     shell.sees("33 99\r\n");
     let resize = |rows: &str, columns: &str| {

@@ -41,6 +41,8 @@ impl Shell {
     pub fn start(jail: &Jail, policy: &str) -> Self {
         let folder = jail.path().to_string_lossy();
         let policy = jail.file("policy.toml", policy.replace("@DIR@", &folder));
+        let gate = jail.path().join("gate");
+        nix::unistd::mkfifo(&gate, Mode::from_bits_truncate(0o644)).expect("make the gate");
         let (keyboard, slave) = pseudo_terminal();
         let side = || Stdio::from(slave.try_clone().expect("duplicate the terminal"));
         let child = Command::new("setsid")
@@ -126,6 +128,14 @@ impl Shell {
         self.sees("Stopped");
         self.prompt();
         self.is_untouched();
+    }
+
+    /// Waits until the terminal's foreground is a job, and no longer the shell.
+    pub fn until_a_job_is_in_front(&self) {
+        let shell = i32::try_from(self.child.id()).expect("a process id");
+        until("a job in the foreground", || {
+            nix::unistd::tcgetpgrp(&self.keyboard).is_ok_and(|group| group.as_raw() != shell)
+        });
     }
 
     /// Waits, in the shell, until it has a stopped job.
@@ -218,6 +228,12 @@ fn pseudo_terminal() -> (File, OwnedFd) {
         .try_clone_to_owned()
         .expect("duplicate the master");
     (File::from(master), slave)
+}
+
+/// Lets a program go on that reads from `gate`: unlike a loop that looks for a file it starts
+/// nothing, and a shell cannot be stopped while it starts something.
+pub fn open_gate(jail: &Jail) {
+    fs::write(jail.path().join("gate"), "\n").expect("open the gate");
 }
 
 /// Waits until `happened`.

@@ -24,6 +24,13 @@ impl Running {
         self.ask(ToShim::Signal(signal));
     }
 
+    /// The run has to end: from now on nothing stops lp-run, and what is stopped goes on, or it
+    /// would not hear the signal.
+    pub fn begin_to_end(&mut self) {
+        self.ending = true;
+        self.ask(ToShim::Signal(libc::SIGCONT));
+    }
+
     /// Whether the run had a terminal that is closed, or whose session is over.
     pub fn terminal_is_gone(&self) -> bool {
         let console = self.relays.console.as_ref();
@@ -50,6 +57,9 @@ impl Running {
         let reads = matches!(signal, libc::SIGTTIN | libc::SIGTTOU);
         if reads && !self.in_front && self.take_terminal() {
             // It was in the background of its own terminal only.
+            return self.go_on(true);
+        }
+        if self.ending {
             return self.go_on(true);
         }
         let frozen = has_job_control() && self.freeze(true);

@@ -77,6 +77,7 @@ impl Launched {
             over: self.over.map(End::Program),
             stopped: self.stopped,
             in_front: self.in_front,
+            ending: false,
         };
         running.catch_up();
         Ok((running, signals))
@@ -119,6 +120,8 @@ pub struct Running {
     pub(super) stopped: Option<i32>,
     /// Whether the program is in the foreground of its terminal.
     pub(super) in_front: bool,
+    /// Whether it was asked to end.
+    pub(super) ending: bool,
 }
 
 impl Running {

@@ -17,7 +17,7 @@ use crate::sys::readiness::watch;
 use crate::sys::{SysError, descriptor, message};
 
 /// Most bytes on the way in one direction.
-pub(super) const BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const BUFFER_BYTES: usize = 256 * 1024;
 /// How often lp-run looks whether it is in the foreground, while input waits that it may not
 /// read: no signal tells of it.
 const FOREGROUND_PAUSE: Duration = Duration::from_millis(500);

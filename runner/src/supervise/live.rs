@@ -61,13 +61,15 @@ pub async fn follow(
     let mut watchdog = Watchdog::new(stop);
     let end = loop {
         let checked = tokio::select! {
-            end = running.ended() => break end,
+            biased;
+            // Before a stop of the program is acted on: a SIGTERM that came first ends it.
             signal = signals.next() => {
                 watchdog.signalled(signal, &mut running);
                 Ok(())
             }
+            end = running.ended() => break end,
             () = watchdog.due() => {
-                watchdog.act(&running);
+                watchdog.act(&mut running);
                 Ok(())
             }
             guard = ring.readable() => {
@@ -79,7 +81,7 @@ pub async fn follow(
                 books.first_denials(&fresh, Timestamp::now()).map_err(Lost::from)
             }
             _ = tick.tick() => {
-                watchdog.look_at_terminal(&running);
+                watchdog.look_at_terminal(&mut running);
                 look(kernel, books)
             }
         };
@@ -156,7 +158,7 @@ impl Watchdog {
         }
     }
 
-    fn act(&mut self, running: &Running) {
+    fn act(&mut self, running: &mut Running) {
         if self.kill.is_some() {
             self.kill_now(running);
         } else {
@@ -190,22 +192,21 @@ impl Watchdog {
 
     /// After a SIGHUP that tells of a closed terminal the program has to end, as there is nobody
     /// left to end it. The kernel sends the signal before it takes the terminal away.
-    fn look_at_terminal(&mut self, running: &Running) {
+    fn look_at_terminal(&mut self, running: &mut Running) {
         if self.hung_up && self.kill.is_none() && running.terminal_is_gone() {
             self.start_grace(running);
         }
     }
 
-    fn start_grace(&mut self, running: &Running) {
-        // One that is stopped would not hear the signal.
-        running.signal_group(libc::SIGCONT);
+    fn start_grace(&mut self, running: &mut Running) {
+        running.begin_to_end();
         self.kill = self
             .kill
             .or_else(|| Instant::now().checked_add(self.stop.grace));
     }
 
     /// Asks the program to end and starts the grace.
-    fn end(&mut self, cause: Reason, detail: Option<String>, running: &Running) {
+    fn end(&mut self, cause: Reason, detail: Option<String>, running: &mut Running) {
         if self.cause.is_none() {
             self.cause = Some(cause);
             self.detail = detail;
