@@ -3,7 +3,6 @@
 //! `uids/NUMBER` that lp-run and the shim share. The lock goes with its last holder, however
 //! that ends; a file without a lock is a leftover.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,7 +12,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::EnforceError;
-use crate::sys::lock_file;
+use crate::sys::{lock_file, process};
 
 /// A uid that is this run's alone as long as the descriptor is open anywhere.
 #[derive(Debug)]
@@ -58,9 +57,9 @@ pub fn acquire(directory: &Path, block: (u32, u32), name: &str) -> Result<Lease,
         .mode(0o700)
         .create(directory)
         .map_err(state)?;
-    let busy = busy_uids().map_err(state)?;
     for uid in candidates(block, name) {
-        if busy.contains(&uid) || has_name(uid) {
+        // A run whose uid is someone's would be that someone.
+        if process::exists_of(uid) || has_name(uid) {
             continue;
         }
         let path = directory.join(uid.to_string());
@@ -101,28 +100,6 @@ fn candidates((first, count): (u32, u32), name: &str) -> impl Iterator<Item = u3
         .map(move |step| first + ((u64::from(start) + u64::from(step)) % u64::from(count)) as u32)
 }
 
-/// Uids that own processes: a run whose uid is someone's would be that someone.
-fn busy_uids() -> io::Result<BTreeSet<u32>> {
-    let mut uids = BTreeSet::new();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let is_process = entry
-            .file_name()
-            .to_string_lossy()
-            .bytes()
-            .all(|b| b.is_ascii_digit());
-        if let (true, Ok(status)) = (is_process, fs::read_to_string(entry.path().join("status"))) {
-            let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-            uids.extend(
-                line.into_iter()
-                    .flat_map(str::split_whitespace)
-                    .flat_map(str::parse::<u32>),
-            );
-        }
-    }
-    Ok(uids)
-}
-
 /// Whether the user database knows the uid.
 fn has_name(uid: u32) -> bool {
     matches!(nix::unistd::User::from_uid(uid.into()), Ok(Some(_)))
@@ -130,6 +107,8 @@ fn has_name(uid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const BLOCK: (u32, u32) = (2_000_000_000, 16);
@@ -168,12 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn uids_that_own_processes_are_found() {
-        assert!(
-            busy_uids()
-                .unwrap()
-                .contains(&nix::unistd::getuid().as_raw())
-        );
+    fn a_uid_that_owns_a_process_is_not_leased() {
+        let own = nix::unistd::getuid().as_raw();
+        let dir = tempfile::tempdir().unwrap();
+        let error = acquire(dir.path(), (own, 1), "x").unwrap_err();
+        assert!(matches!(error, EnforceError::NoUid { .. }), "{error}");
+        assert!(acquire(dir.path(), BLOCK, "x").is_ok());
     }
 
     #[test]

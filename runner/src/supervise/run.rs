@@ -24,7 +24,7 @@ use crate::enforce::{self, PrepareOptions, Prepared};
 use crate::host::{Depth, Host};
 use crate::launch::{self, End, Launch, Stdio, StdioOptions};
 use crate::plan::{self, CompileOptions, Namespace, Plan};
-use crate::policy::facts::{Facts, SystemFacts};
+use crate::policy::facts::{Facts, Remembering, SystemFacts};
 use crate::policy::{self, LoadRequest};
 use crate::record::audit::{Audit, Start};
 use crate::record::event::{Exit, Reason};
@@ -64,7 +64,7 @@ fn attempt(
     if !nix::unistd::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
-    let policy = policy::load(&load_request(request, true), facts)?;
+    let policy = policy::load(&load_request(request, true), &Remembering::new(facts))?;
     let host = Host::probe(Depth::Run);
     let options = CompileOptions {
         allow_degraded: request.allow_degraded.clone(),

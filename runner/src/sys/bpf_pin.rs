@@ -15,6 +15,7 @@ use super::SysError;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_PERF_EVENT: u32 = 41;
 
@@ -82,6 +83,42 @@ pub fn identity(object: BorrowedFd<'_>) -> Result<Identity, SysError> {
     Ok(identity)
 }
 
+/// The first `count` values of an array map, in one call.
+pub fn values<T: aya::Pod + Default>(map: BorrowedFd<'_>, count: u32) -> Result<Vec<T>, SysError> {
+    /// `struct { … } batch` of `union bpf_attr`.
+    #[repr(C)]
+    struct Batch {
+        from: u64,
+        reached: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map: u32,
+        element_flags: u64,
+        flags: u64,
+    }
+    let (mut reached, mut keys) = (0_u32, vec![0_u32; count as usize]);
+    let mut values = vec![T::default(); count as usize];
+    let mut attributes = Batch {
+        from: 0,
+        reached: (&raw mut reached) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count,
+        map: map.as_raw_fd().cast_unsigned(),
+        element_flags: 0,
+        flags: 0,
+    };
+    let call = "bpf BPF_MAP_LOOKUP_BATCH";
+    match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes, call) {
+        // The end of the map was reached.
+        Err(error) if error.errno() == libc::ENOENT => {}
+        other => other.map(drop)?,
+    }
+    values.truncate(attributes.count as usize);
+    Ok(values)
+}
+
 /// Links a tracepoint program to the perf event of its tracepoint. The event lives as long as
 /// the link, which lives as long as a descriptor or a name of it.
 pub fn link(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
@@ -114,7 +151,8 @@ fn c_path(path: &Path) -> Result<CString, SysError> {
 
 fn bpf<T>(command: libc::c_long, attributes: &mut T, call: &'static str) -> Result<i32, SysError> {
     // SAFETY: `attributes` is a live structure of the given size; each pointer in it leads to a
-    // NUL-terminated path, or to as many writable bytes as it says, that outlive the call.
+    // NUL-terminated path, or to as many writable bytes as the command writes, that outlive the
+    // call: an array's keys are words, and `Pod` values have the size of the map's.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

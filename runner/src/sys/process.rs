@@ -241,3 +241,15 @@ pub fn is_ignored(signal: i32) -> bool {
             && action.sa_sigaction == libc::SIG_IGN
     }
 }
+
+/// Whether a process has this real uid, as far as this process can see processes: getpriority(2)
+/// looks through all of them at once.
+pub fn exists_of(uid: u32) -> bool {
+    // SAFETY: errno is this thread's own, and the call takes two numbers; -1 is also a priority,
+    // so that errno alone tells a failure.
+    unsafe {
+        *libc::__errno_location() = 0;
+        libc::getpriority(libc::PRIO_USER, uid);
+        *libc::__errno_location() != libc::ESRCH
+    }
+}

@@ -9,7 +9,8 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
@@ -23,9 +24,11 @@ use lp_run_common::network::{
 use lp_run_common::run::{FLAG_COUNT_FILES, FLAG_LEASED, MAX_RUNS, RunRow};
 
 use super::WatchError;
+use super::files::{gone, remove};
 use super::load::Loaded;
 use super::object::map_failed;
 use super::pins::{Place, failed};
+use crate::sys::bpf_pin::values;
 use crate::sys::lock_file;
 
 // include/uapi/linux/bpf.h: enum bpf_map_type.
@@ -61,20 +64,20 @@ impl Lease {
                 room: MAX_ROWS_PER_RUN as usize,
             });
         }
-        let mut runs: Array<_, RunRow> = loaded.map("RUNS")?;
-        let mut busy = sweep(loaded, place, &mut runs)?;
+        let mut runs = Runs::open(loaded)?;
+        let all = runs.all()?;
+        let mut busy = sweep(loaded, place, &mut runs, &all)?;
         let (slot, lock) = free_slot(place, &busy)?;
-        let old = runs.get(&slot, 0).map_err(map_failed("read", "RUNS"))?;
+        let old = all.get(slot as usize).map_or(0, |row| row.generation);
         busy.sort_by_key(|(_, row)| row.first_row);
         let rows = gap(busy.iter().map(|(_, row)| row), rows as u32)?;
         let lease = Self {
             slot,
-            generation: next_generation(old.generation, slot),
+            generation: next_generation(old, slot),
             rows,
             lock,
         };
-        runs.set(slot, lease.row(), 0)
-            .map_err(map_failed("fill", "RUNS"))?;
+        runs.set(slot, lease.row())?;
         lease.clear(loaded)?;
         let ring = aya_obj::Map::new_from_params(RINGBUF, 0, 0, RING_BYTES, 0);
         provide(loaded, "EVENTS", slot, ring)?;
@@ -95,9 +98,7 @@ impl Lease {
     /// Gives the slot back, once everything of the run is out of the maps. The lock goes with
     /// the last descriptor. Only under the lock of the place.
     pub fn release(&self, loaded: &Loaded) -> Result<(), WatchError> {
-        let mut runs: Array<_, RunRow> = loaded.map("RUNS")?;
-        runs.set(self.slot, released(self.generation), 0)
-            .map_err(map_failed("fill", "RUNS"))
+        Runs::open(loaded)?.set(self.slot, released(self.generation))
     }
 
     /// Makes a table of UDP peers for the slot.
@@ -137,25 +138,22 @@ impl Lease {
 pub(super) fn sweep(
     loaded: &Loaded,
     place: &Place,
-    runs: &mut Array<MapData, RunRow>,
+    runs: &mut Runs,
+    all: &[RunRow],
 ) -> Result<Vec<(u32, RunRow)>, WatchError> {
     let (mut busy, mut dead) = (Vec::new(), false);
-    for slot in 0..MAX_RUNS {
-        let row = runs.get(&slot, 0).map_err(map_failed("read", "RUNS"))?;
+    for (slot, row) in (0..).zip(all) {
         if row.flags & FLAG_LEASED == 0 {
             continue;
         }
         match hold(place, slot)? {
-            None => busy.push((slot, row)),
+            None => busy.push((slot, *row)),
             Some(_lock) => {
                 // First of all nothing counts for it any more.
-                let over = RunRow { state: 0, ..row };
-                runs.set(slot, over, 0)
-                    .map_err(map_failed("fill", "RUNS"))?;
+                runs.set(slot, RunRow { state: 0, ..*row })?;
                 forget(loaded, row.generation)?;
                 super::files::forget(loaded, row.generation)?;
-                runs.set(slot, released(row.generation), 0)
-                    .map_err(map_failed("fill", "RUNS"))?;
+                runs.set(slot, released(row.generation))?;
                 dead = true;
             }
         }
@@ -169,6 +167,36 @@ pub(super) fn sweep(
 /// Whether any of these runs has its files counted.
 pub(super) fn counting<'a>(mut rows: impl Iterator<Item = &'a RunRow>) -> bool {
     rows.any(|row| row.flags & FLAG_COUNT_FILES != 0)
+}
+
+/// The map `RUNS`.
+pub(super) struct Runs {
+    map: OwnedFd,
+    rows: Array<MapData, RunRow>,
+}
+
+impl Runs {
+    /// Opens it.
+    pub fn open(loaded: &Loaded) -> Result<Self, WatchError> {
+        let map = loaded.maps.get("RUNS").ok_or(WatchError::Missing("RUNS"))?;
+        Ok(Self {
+            map: map.try_clone().map_err(WatchError::Cgroup)?,
+            rows: loaded.map("RUNS")?,
+        })
+    }
+
+    /// Every row, by slot.
+    pub fn all(&self) -> Result<Vec<RunRow>, WatchError> {
+        values(self.map.as_fd(), MAX_RUNS)
+            .map_err(|error| failed("read", Path::new("RUNS"))(error.source))
+    }
+
+    /// Writes the row of a slot: state and generation at once.
+    pub fn set(&mut self, slot: u32, row: RunRow) -> Result<(), WatchError> {
+        self.rows
+            .set(slot, row, 0)
+            .map_err(map_failed("fill", "RUNS"))
+    }
 }
 
 /// A slot that nobody has, the lowest, so that what is made for a slot is used again.
@@ -264,7 +292,7 @@ fn forget(loaded: &Loaded, generation: u32) -> Result<(), WatchError> {
         let own = |key: &Key<PrefixKey>| key.data().generation == generation.to_be_bytes();
         let keys: Vec<_> = trie.keys().flatten().filter(own).collect();
         for key in keys {
-            trie.remove(&key).map_err(map_failed("clean", name))?;
+            gone(trie.remove(&key)).map_err(map_failed("clean", name))?;
         }
     }
     forget_denials(loaded, generation)
@@ -274,19 +302,12 @@ fn forget(loaded: &Loaded, generation: u32) -> Result<(), WatchError> {
 pub(super) fn forget_denials(loaded: &Loaded, generation: u32) -> Result<(), WatchError> {
     let name = "DENIED_ADDRESSES";
     let mut table: HashMap<_, DeniedAddress, DenialRow> = loaded.map(name)?;
-    let own = |key: &DeniedAddress| key.generation == generation;
-    let keys: Vec<_> = table.keys().flatten().filter(own).collect();
-    for key in keys {
-        table.remove(&key).map_err(map_failed("clean", name))?;
-    }
-    Ok(())
+    remove(&mut table, name, |key, _| key.generation == generation)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    use std::path::Path;
 
     use crate::watch::Objects;
     use crate::watch::testing::Base;

@@ -12,11 +12,10 @@ use lp_run_common::network::{
     Candidates, HOOK_BIND4, HOOK_BIND6, HOOK_CONNECT4, HOOK_CONNECT6, HOOK_COUNT, HOOK_EGRESS,
     HOOK_INGRESS, HOOK_SENDMSG4, HOOK_SENDMSG6, HOOK_SOCK_CREATE, PrefixKey,
 };
-use lp_run_common::run::RunRow;
 
 use super::WatchError;
 use super::files::{Files, FilesError};
-use super::lease::{self, Lease};
+use super::lease::{self, Lease, Runs};
 use super::load::Loaded;
 use super::pins::Place;
 use crate::sys::bpf::{self, attach_type};
@@ -162,9 +161,8 @@ impl Drop for Objects {
     fn drop(&mut self) {
         // First of all nothing passes any more. What cannot be removed, the next start removes:
         // the slot stays leased, and nobody holds its lock.
-        if let Ok(mut runs) = self.loaded.map::<Array<_, RunRow>>("RUNS") {
-            let _ = runs.set(self.lease.slot, self.lease.row(), 0);
-        }
+        let _ = Runs::open(&self.loaded)
+            .and_then(|mut runs| runs.set(self.lease.slot, self.lease.row()));
         let _ = self.leave();
     }
 }

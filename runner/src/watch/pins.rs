@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::WatchError;
 use super::files::{self, PROGRAM_NAMES};
-use super::lease;
+use super::lease::{self, Runs};
 use super::load::{Loaded, MAPS, load};
 use super::object::HOOKS;
 use crate::sys::bpf_pin::{Identity, identity, open, pin};
@@ -107,8 +107,9 @@ impl Place {
             if entry.file_name() != NAME {
                 place.detach_if_idle()?;
             } else if let Some(loaded) = find(&place.pins, known) {
-                let mut runs = loaded.map("RUNS")?;
-                lease::sweep(&loaded, &place, &mut runs)?;
+                let mut runs = Runs::open(&loaded)?;
+                let all = runs.all()?;
+                lease::sweep(&loaded, &place, &mut runs, &all)?;
             }
         }
         Ok(())

@@ -29,6 +29,7 @@ use lp_run_common::run::{
 
 use super::counters::{Counted, usage};
 use super::denials::{Tallies, denial};
+use super::lease::Runs;
 use super::object::{HOOKS, Objects, map_failed};
 use super::{Clock, Decoded, WatchError, decode};
 use crate::plan::{Namespace, Plan, Prefix, RuleKind};
@@ -167,9 +168,7 @@ impl Objects {
     }
 
     fn set_row(&self, row: &RunRow) -> Result<(), WatchError> {
-        let mut runs: Array<_, RunRow> = self.loaded.map("RUNS")?;
-        runs.set(self.lease.slot, row, 0)
-            .map_err(map_failed("fill", "RUNS"))
+        Runs::open(&self.loaded)?.set(self.lease.slot, *row)
     }
 
     /// The ring of the slot, empty: what an earlier run left in it is nobody's.

@@ -5,6 +5,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fake;
 pub mod mounts;
+mod remember;
 mod system;
 mod walk;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use mounts::MountPoint;
+pub use remember::Remembering;
 pub use system::SystemFacts;
 
 /// What kind of object a path names.

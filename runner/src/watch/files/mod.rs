@@ -24,10 +24,11 @@ use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use lp_run_common::counters::DenialRow;
 use lp_run_common::files::{AnchorKey, AnchorRow, DeniedPath, FileTotals, MAX_ANCHORS_PER_RUN};
-use lp_run_common::run::{FLAG_COUNT_FILES, MAX_LEVELS, MAX_RUNS, NO_ROW, RunRef, RunRow};
+use lp_run_common::run::{FLAG_COUNT_FILES, MAX_LEVELS, NO_ROW, RunRef};
 use thiserror::Error;
 
 use super::btf::BtfError;
+use super::lease::{Runs, counting};
 use super::load::Loaded;
 use super::object::{Objects, map_failed};
 use super::pins::Place;
@@ -133,7 +134,7 @@ pub struct Files {
     totals: PerCpuArray<MapData, FileTotals>,
     scope: HashMap<MapData, u64, RunRef>,
     levels: Array<MapData, [u32; MAX_LEVELS]>,
-    runs: Array<MapData, RunRow>,
+    runs: Runs,
     place: Place,
     slot: u32,
     generation: u32,
@@ -174,7 +175,7 @@ impl Files {
             totals: map(loaded, "FILE_TOTALS")?,
             scope: map(loaded, "SCOPE")?,
             levels: map(loaded, "LEVELS")?,
-            runs: map(loaded, "RUNS")?,
+            runs: Runs::open(loaded).map_err(Box::new)?,
             place: objects.place.clone(),
             slot: objects.lease.slot,
             generation: objects.lease.generation,
@@ -342,20 +343,13 @@ impl Files {
         }
         self.failures.forget()?;
         let _lock = self.place.lock().map_err(Box::new)?;
-        let mut others = false;
-        for slot in 0..MAX_RUNS {
-            let mut row = self.runs.get(&slot, 0).map_err(used("RUNS"))?;
-            if row.flags & FLAG_COUNT_FILES == 0 {
-                continue;
-            }
-            if row.generation == self.generation {
-                row.flags &= !FLAG_COUNT_FILES;
-                self.runs.set(slot, row, 0).map_err(used("RUNS"))?;
-            } else {
-                others = true;
-            }
+        let mut all = self.runs.all().map_err(Box::new)?;
+        let own = all.get_mut(self.slot as usize);
+        if let Some(own) = own.filter(|own| own.generation == self.generation) {
+            own.flags &= !FLAG_COUNT_FILES;
+            self.runs.set(self.slot, *own).map_err(Box::new)?;
         }
-        if others {
+        if counting(all.iter()) {
             return Ok(());
         }
         take_off(&mut self.levels, &self.place)
@@ -396,8 +390,21 @@ pub(super) fn remove<K: Pod, V: Pod>(
         .map(|(key, _)| key)
         .collect();
     keys.iter()
-        .try_for_each(|key| table.remove(key))
+        .try_for_each(|key| gone(table.remove(key)))
         .map_err(map_failed("clean", name))
+}
+
+/// A key that is not there is as good as removed: while other runs change a table, the kernel may
+/// name one of its keys twice.
+pub(super) fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// Takes every program off, when no run is left that counts. Only under the lock.

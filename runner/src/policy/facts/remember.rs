@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Facts`] that look at each path once: a policy and its kits name the same places again and
+//! again, and what was seen first is what counts.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{FactError, Facts, MountPoint, Object, User};
+
+/// Other facts, and what they said of paths.
+pub struct Remembering<'a> {
+    facts: &'a dyn Facts,
+    opened: RefCell<HashMap<(PathBuf, Vec<u32>), Object>>,
+}
+
+impl<'a> Remembering<'a> {
+    /// Remembers what `facts` say, and holds every object that was opened.
+    pub fn new(facts: &'a dyn Facts) -> Self {
+        Self {
+            facts,
+            opened: RefCell::default(),
+        }
+    }
+}
+
+impl Facts for Remembering<'_> {
+    fn open(&self, path: &Path, trusted: &[u32]) -> Result<Object, FactError> {
+        let key = (path.to_owned(), trusted.to_owned());
+        if let Some(object) = self.opened.borrow().get(&key) {
+            return Ok(object.clone());
+        }
+        let object = self.facts.open(path, trusted)?;
+        self.opened.borrow_mut().insert(key, object.clone());
+        Ok(object)
+    }
+
+    fn read_object(&self, object: &Object, limit: usize) -> Result<Vec<u8>, FactError> {
+        self.facts.read_object(object, limit)
+    }
+
+    fn mounts(&self) -> io::Result<Vec<MountPoint>> {
+        self.facts.mounts()
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<String>, FactError> {
+        self.facts.list(path)
+    }
+
+    fn user(&self, name: &str) -> Option<User> {
+        self.facts.user(name)
+    }
+
+    fn user_by_uid(&self, uid: u32) -> Option<User> {
+        self.facts.user_by_uid(uid)
+    }
+
+    fn groups(&self, user: &User) -> Vec<u32> {
+        self.facts.groups(user)
+    }
+
+    fn own_program(&self) -> PathBuf {
+        self.facts.own_program()
+    }
+
+    fn caller(&self) -> User {
+        self.facts.caller()
+    }
+
+    fn today(&self) -> jiff::civil::Date {
+        self.facts.today()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SystemFacts;
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_swapped_is_what_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let facts = Remembering::new(&SystemFacts);
+        assert!(facts.open(&path, &[]).is_err());
+        std::fs::write(&path, "first").unwrap();
+        let first = facts.open(&path, &[]).unwrap();
+        std::fs::rename(&path, directory.path().join("b")).unwrap();
+        std::fs::write(&path, "second").unwrap();
+        let again = facts.open(&path, &[]).unwrap();
+        assert_eq!(again.ino, first.ino);
+        assert_eq!(facts.read_object(&again, 9).unwrap(), b"first");
+        assert_ne!(facts.open(&path, &[1]).unwrap().ino, first.ino);
+    }
+}
