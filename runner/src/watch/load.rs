@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, available_parallelism};
 
 use aya::maps::Map;
 use aya::programs::{
@@ -39,6 +41,9 @@ pub(super) const MAPS: [&str; 17] = [
     "UDP_PEERS",
 ];
 
+/// Most threads that have programs verified.
+const MAX_WORKERS: usize = 8;
+
 /// Maps and programs of one object in the kernel, by name.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -58,24 +63,24 @@ pub(super) fn load() -> Result<Loaded, WatchError> {
     let mut ebpf = loader
         .load(OBJECT)
         .map_err(|source| WatchError::Load(Box::new(source)))?;
+    let mut verified = verify_all(&mut ebpf);
     let mut programs = BTreeMap::new();
-    for hook in &HOOKS {
-        programs.insert(hook.program, verify(&mut ebpf, hook.program)?);
-    }
-    let no_files = match globals {
-        Err(error) => Some(chain(&error)),
-        Ok(_) => files::PROGRAM_NAMES
-            .iter()
-            .try_for_each(|name| {
-                programs.insert(name, verify(&mut ebpf, name)?);
-                Ok(())
-            })
-            .err()
-            .map(|error: WatchError| chain(&error)),
+    let mut program = |name| match verified.remove(name) {
+        Some(program) => program.map(|program| (name, program)),
+        None => Err(WatchError::Missing(name)),
     };
-    if no_files.is_some() {
-        programs.retain(|name, _| !files::PROGRAM_NAMES.contains(name));
+    for hook in &HOOKS {
+        programs.extend([program(hook.program)?]);
     }
+    let files: Result<Vec<_>, WatchError> = files::PROGRAM_NAMES.into_iter().map(program).collect();
+    let no_files = match (globals, files) {
+        (Ok(_), Ok(files)) => {
+            programs.extend(files);
+            None
+        }
+        (Err(error), _) => Some(chain(&error)),
+        (_, Err(error)) => Some(chain(&error)),
+    };
     let mut maps = BTreeMap::new();
     for name in MAPS {
         maps.insert(name, take(&mut ebpf, name)?);
@@ -87,13 +92,47 @@ pub(super) fn load() -> Result<Loaded, WatchError> {
     })
 }
 
+/// Lets the kernel verify every program. That is nearly all of what loading takes, and what a
+/// second processor can do at the same time. No thread is left when this returns.
+fn verify_all(ebpf: &mut Ebpf) -> BTreeMap<&'static str, Result<OwnedFd, WatchError>> {
+    let names = HOOKS.iter().map(|hook| hook.program);
+    let names: Vec<&'static str> = names.chain(files::PROGRAM_NAMES).collect();
+    let programs = ebpf.programs_mut().filter_map(|(found, program)| {
+        let name = names.iter().find(|name| **name == found)?;
+        Some((*name, program))
+    });
+    let waiting = Mutex::new(programs.collect::<Vec<_>>());
+    let next = || {
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.pop()
+    };
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((name, program)) = next() {
+            done.push((name, verify(name, program)));
+        }
+        done
+    };
+    let workers = available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_WORKERS);
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        let mut done = work();
+        for other in others {
+            // A thread that panics leaves its program out, and that is an error.
+            done.extend(other.join().unwrap_or_default());
+        }
+        done.into_iter().collect()
+    })
+}
+
 /// Lets the kernel verify the program.
-fn verify(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, WatchError> {
+fn verify(name: &'static str, program: &mut Program) -> Result<OwnedFd, WatchError> {
     let failed = |source| WatchError::Program {
         program: name,
         source: Box::new(source),
     };
-    let program = ebpf.program_mut(name).ok_or(WatchError::Missing(name))?;
     match program {
         Program::CgroupSockAddr(program) => CgroupSockAddr::load(program),
         Program::CgroupSock(program) => CgroupSock::load(program),
