@@ -7,6 +7,7 @@
 //! before each act is a short handle for it, by layer.
 
 mod addresses;
+mod caller;
 mod escape;
 mod execution;
 mod files;

@@ -115,7 +115,7 @@ impl Jail {
     /// environment, a kernel that lacks a call.
     pub fn run_as<S: AsRef<OsStr>>(
         &self,
-        mut lp_run: Command,
+        lp_run: Command,
         policy: &str,
         options: &[&str],
         command: &[S],
@@ -124,6 +124,17 @@ impl Jail {
             "policy.toml",
             policy.replace("@DIR@", &self.path().to_string_lossy()),
         );
+        self.run_named(lp_run, policy, options, command)
+    }
+
+    /// The same with a policy that is there: a path, or the name of one.
+    pub fn run_named<S: AsRef<OsStr>>(
+        &self,
+        mut lp_run: Command,
+        policy: impl AsRef<OsStr>,
+        options: &[&str],
+        command: &[S],
+    ) -> Outcome {
         let report = self.path().join("report.json");
         let _ = fs::remove_file(&report);
         lp_run

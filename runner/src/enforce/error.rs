@@ -89,6 +89,22 @@ pub enum EnforceError {
         /// Last of the block.
         last: u32,
     },
+    /// One of lp-run's own limits could not be read or lifted.
+    #[error("lift lp-run's own limit of {0}")]
+    OwnLimit(&'static str, #[source] std::io::Error),
+    /// The caller's hard limit leaves lp-run itself too little, and cannot be raised.
+    #[error(
+        "the hard limit of {name} is {hard}, and lp-run itself needs {least}; start it with a \
+         larger one, and bound the program by the policy's [limits]"
+    )]
+    LimitTooSmall {
+        /// What is limited, with the shell's name for it.
+        name: &'static str,
+        /// The limit.
+        hard: u64,
+        /// What is needed.
+        least: u64,
+    },
     /// The agent would be root.
     #[error("the agent may not be root")]
     Root,

@@ -42,6 +42,8 @@ pub struct PrepareOptions<'a> {
     pub run_dir: &'a Path,
     /// The directory that the agent sees at `/run/lp-run/self`; `None`: it is told nothing.
     pub self_dir: Option<&'a Path>,
+    /// The caller's resource limits.
+    pub inherited: rlimits::Inherited,
 }
 
 /// Everything that is ready to be applied, held by descriptors.
@@ -81,7 +83,7 @@ pub fn prepare(
         false => None,
     };
     let seccomp = wanted(plan, "seccomp").then(|| seccomp::prepare(&plan.syscalls));
-    let rlimits = rlimits::prepare(&plan.policy.limits);
+    let rlimits = rlimits::prepare(options.inherited, &plan.policy.limits);
     let canary = canary::LandlockCanary::prepare(&identity)?;
     Ok(Prepared {
         identity,

@@ -118,6 +118,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
         },
         workdir: PathBuf::from("/tmp"),
         home: PathBuf::from("/tmp/home"),
+        kept: ["/var/lib/lp-run/state/test", "/var/cache/lp-run/test"].map(PathBuf::from),
         mounts: Vec::new(),
         caller: root,
         warnings: Vec::new(),
@@ -143,6 +144,7 @@ fn confined(policy: Policy, act: impl FnOnce(&Prepared)) -> bool {
         state_dir: state.path(),
         run_dir: &state.path().join("run"),
         self_dir: Some(&self_dir),
+        inherited: rlimits::Inherited::now(),
     };
     let prepared = prepare(&plan, &host, &options).unwrap();
     in_child(|| {
@@ -436,6 +438,7 @@ fn a_plan_with_an_open_gap_is_not_prepared() {
         state_dir: state.path(),
         run_dir: state.path(),
         self_dir: None,
+        inherited: rlimits::Inherited::now(),
     };
     let error = prepare(&plan, &host, &options).unwrap_err();
     assert!(

@@ -16,10 +16,6 @@ use crate::host::{Capability, Host};
 use crate::policy::facts::{Kind, Object, User};
 use crate::policy::model::{Policy, RuleInfo, UserChoice, ViewChoice};
 
-/// What lp-run keeps for policies, and makes for them: it belongs to root and is lent to every
-/// policy that keeps something.
-const KEPT: [&str; 2] = ["/var/lib/lp-run", "/var/cache/lp-run"];
-
 const READ: u32 = 4;
 const WRITE: u32 = 2;
 const SEARCH: u32 = 1;
@@ -39,7 +35,8 @@ pub(super) fn check(
     grant: &Grant,
     info: &RuleInfo,
 ) -> Result<Lent, CompileError> {
-    let kept = KEPT.iter().any(|kept| grant.path.starts_with(kept));
+    // It belongs to root, and is lent to the policy for which it is kept.
+    let kept = policy.kept.iter().any(|kept| grant.path.starts_with(kept));
     match &grant.origin {
         Origin::Own => Ok(Lent::default()),
         Origin::Host(object) | Origin::Create(object) if kept => {
@@ -289,6 +286,18 @@ mod tests {
         let path = "/var/lib/lp-run/state/test/home".into();
         add(&mut policy, Verb::Write, Target::Create { parent, path });
         assert_eq!(idmap(policy), Some(IdMap { uid: 0, gid: 0 }));
+    }
+
+    #[test]
+    fn what_is_kept_for_another_policy_is_not_lent() {
+        let mut policy = policy();
+        policy.file_owner = anna().uid;
+        let other = object("/var/lib/lp-run/state/other", Kind::Directory, 0, 0o700);
+        add(&mut policy, Verb::Read, Target::Object(other));
+        assert!(matches!(
+            &errors(policy)[..],
+            [CompileError::Permissions { owner: 0, .. }]
+        ));
     }
 
     #[test]

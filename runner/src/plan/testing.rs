@@ -68,6 +68,7 @@ pub fn policy() -> Policy {
         workdir: PathBuf::from("/home/anna/work"),
         home: PathBuf::from("/home/agent"),
         caller: anna(),
+        kept: ["/var/lib/lp-run/state/test", "/var/cache/lp-run/test"].map(PathBuf::from),
         mounts: Vec::new(),
         warnings: Vec::new(),
         defaults: Vec::new(),

@@ -136,9 +136,16 @@ impl Stack<'_> {
             self.errors.add(&name.place, &name.key, what);
             return None;
         }
-        let owners = [0, self.caller.uid];
+        let path = base.join(text);
         let mut found = PolicyErrors::new();
-        let source = source::read(text, &base.join(text), &owners, self.facts, &mut found);
+        // What root's policy names is root's word; what the caller's names is read as him.
+        let source = match by.owner {
+            0 => {
+                let owners = [0, self.caller.uid];
+                source::read(text, &path, &owners, self.facts, &mut found)
+            }
+            _ => source::read_as(self.caller, text, &path, self.facts, &mut found),
+        };
         for error in found.iter() {
             self.errors.add(
                 &name.place,
@@ -212,7 +219,7 @@ mod tests {
         let mut errors = PolicyErrors::new();
         let path = Path::new("/etc/lp-run/policies/p.toml");
         let main = source::read("p.toml", path, &[0], facts, &mut errors).unwrap();
-        let found = read(main, &facts.caller(), facts, &mut errors);
+        let found = read(main, &facts.caller().unwrap(), facts, &mut errors);
         (
             found
                 .iter()

@@ -45,7 +45,13 @@ pub struct LoadRequest {
 /// Loads a policy: everything that is wrong with it at once, or what it means.
 pub fn load(request: &LoadRequest, facts: &dyn Facts) -> Result<Policy, PolicyErrors> {
     let mut errors = PolicyErrors::new();
-    let caller = facts.caller();
+    let caller = match facts.caller() {
+        Ok(caller) => caller,
+        Err(error) => {
+            errors.add_unplaced("caller", error.to_string(), error::REFUSED);
+            return Err(errors);
+        }
+    };
     let main = source::locate(
         &request.policy,
         &request.directory,

@@ -345,6 +345,8 @@ pub struct Policy {
     pub home: PathBuf,
     /// The real caller.
     pub caller: super::facts::User,
+    /// What is kept for this policy (`${STATE}`, `${CACHE}`): lp-run's own, and lent to it.
+    pub kept: [PathBuf; 2],
     /// The machine's mounts.
     pub mounts: Vec<super::facts::MountPoint>,
     /// Things to say that refuse nothing.

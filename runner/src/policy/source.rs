@@ -13,6 +13,8 @@ use super::schema::check_name;
 const LARGEST: usize = 1 << 20;
 /// Policies that root installed.
 const INSTALLED: &str = "/etc/lp-run/policies";
+/// What is below belongs to root.
+const ETC: &str = "/etc/lp-run";
 /// Policies of a user, below the home directory.
 const OWN: &str = ".config/lp-run/policies";
 
@@ -53,22 +55,37 @@ pub fn locate(
     facts: &dyn Facts,
     errors: &mut PolicyErrors,
 ) -> Option<Source> {
+    let owners = [0, caller.uid];
     if check_name(named).is_err() {
+        let path = directory.join(named);
+        return match is_installed(&path) {
+            true => read(named, &path, &owners, facts, errors),
+            false => read_as(caller, named, &path, facts, errors),
+        };
+    }
+    let own = caller.home.join(OWN).join(format!("{named}.toml"));
+    let mut there = false;
+    let look = &mut || there = !matches!(facts.open(&own, &owners), Err(FactError::Missing(_)));
+    if let Err(error) = facts.with_rights_of(caller, look) {
+        errors.add_unplaced(
+            &format!("--policy {named}"),
+            reason(&error),
+            super::error::REFUSED,
+        );
+        return None;
+    }
+    if there {
+        return read_as(caller, &own.to_string_lossy(), &own, facts, errors);
+    }
+    let installed = Path::new(INSTALLED).join(format!("{named}.toml"));
+    if !matches!(facts.open(&installed, &[0]), Err(FactError::Missing(_))) {
         return read(
-            named,
-            &directory.join(named),
-            &[0, caller.uid],
+            &installed.to_string_lossy(),
+            &installed,
+            &[0],
             facts,
             errors,
         );
-    }
-    let own = caller.home.join(OWN).join(format!("{named}.toml"));
-    let installed = Path::new(INSTALLED).join(format!("{named}.toml"));
-    for (path, trusted) in [(&own, vec![0, caller.uid]), (&installed, vec![0])] {
-        match facts.open(path, &trusted) {
-            Err(FactError::Missing(_)) => {}
-            _ => return read(&path.to_string_lossy(), path, &trusted, facts, errors),
-        }
     }
     let what = format!(
         "no policy of this name in ~/{OWN} or {INSTALLED}; for a file write its path: \"./{named}\""
@@ -77,11 +94,35 @@ pub fn locate(
     None
 }
 
+/// Whether a path is written as one of root's installed policies, which every caller may run.
+fn is_installed(path: &Path) -> bool {
+    let climbs = path.components().any(|part| part.as_os_str() == "..");
+    path.starts_with(ETC) && !climbs
+}
+
+/// The same as [`read`] for what the caller names: with his own rights, so that no message tells
+/// him what is in a file that he may not read, or whether it exists.
+pub fn read_as(
+    caller: &User,
+    label: &str,
+    path: &Path,
+    facts: &dyn Facts,
+    errors: &mut PolicyErrors,
+) -> Option<Source> {
+    let owners = [0, caller.uid];
+    let mut found = None;
+    let act = &mut || found = read(label, path, &owners, facts, errors);
+    if let Err(error) = facts.with_rights_of(caller, act) {
+        errors.add_unplaced(label, reason(&error), super::error::REFUSED);
+    }
+    found
+}
+
 /// Whose policy a file is. An agent can leave files of root's behind, in a tree that it was lent:
 /// for a caller who is not root, only what was installed is root's word; everything else is held
 /// to the caller's own rights.
 fn owner_in_effect(object: &Object, owners: &[u32]) -> u32 {
-    let installed = object.path.starts_with("/etc/lp-run");
+    let installed = object.path.starts_with(ETC);
     let caller = owners.iter().copied().find(|uid| *uid != 0);
     match caller {
         Some(caller) if object.uid == 0 && !installed => caller,
@@ -152,6 +193,7 @@ pub fn reason(error: &FactError) -> String {
             "{} is a symbolic link that uid {uid} could have placed; write the path it leads to",
             quote(&link.to_string_lossy())
         ),
+        FactError::Caller(what) => what.clone(),
         FactError::Call { path, source } => {
             format!(
                 "cannot be opened ({}: {source})",
@@ -200,7 +242,7 @@ mod tests {
 
     fn refusal(facts: &FakeFacts, path: &str) -> String {
         let mut errors = PolicyErrors::new();
-        let caller = facts.caller();
+        let caller = facts.caller().unwrap();
         let found = locate(
             path,
             Path::new("/home/anna/work"),

@@ -441,6 +441,8 @@ fn git_dirs_are_believed_when_they_point_back() {
     );
     git(&mut facts, "/home/anna/main/.git");
     facts
+        .own("/home/anna/main/.git", 1000)
+        .dir("/home/anna/main/.git/worktrees/work", 1000)
         .file(
             "/home/anna/work/.git",
             1000,
@@ -456,6 +458,11 @@ fn git_dirs_are_believed_when_they_point_back() {
             1000,
             "../..\n",
         );
+    // Root's repository is not lent to whoever has a work tree of it.
+    let mut roots = facts.clone();
+    roots.own("/home/anna/main/.git", 0);
+    let found = with(&roots, text, &[]).unwrap_err().to_string();
+    assert!(found.contains("does not belong to anna"), "{found}");
     let linked = with(&facts, text, &[]).unwrap();
     assert_eq!(
         paths(&linked.files[0]),

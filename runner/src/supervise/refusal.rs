@@ -9,6 +9,7 @@ use crate::enforce::cgroup::CgroupError;
 use crate::launch::{LaunchError, StdioError};
 use crate::plan::{CompileError, CompileErrors, Plan};
 use crate::policy::PolicyErrors;
+use crate::policy::facts::FactError;
 use crate::record::audit::AuditError;
 use crate::record::event::{Exit, Reason};
 use crate::record::log_file::LogFileError;
@@ -22,6 +23,9 @@ pub enum RunError {
     /// lp-run is not root.
     #[error("lp-run needs root to confine a program: start it with sudo")]
     NotRoot,
+    /// Who called cannot be told.
+    #[error(transparent)]
+    Caller(FactError),
     /// The report's place.
     #[error(transparent)]
     Report(#[from] ReportFileError),
@@ -104,7 +108,8 @@ impl RunError {
                 127 => Reason::NotFound,
                 _ => Reason::Refused,
             },
-            Self::Compile(_) | Self::InGrant { .. } => Reason::Refused,
+            Self::Caller(_) | Self::Compile(_) | Self::InGrant { .. } => Reason::Refused,
+            Self::Enforce(EnforceError::LimitTooSmall { .. }) => Reason::Refused,
             Self::Enforce(error) if error.host_lacks_it() => Reason::CannotEnforce,
             Self::Launch(error) => error.reason(),
             Self::WhileRunning(error) => match **error {

@@ -20,7 +20,7 @@ use super::refusal::{RunError, with_causes};
 use super::request::RunRequest;
 use crate::control::{self, RunDir};
 use crate::enforce::cgroup::RunCgroup;
-use crate::enforce::{self, PrepareOptions, Prepared};
+use crate::enforce::{self, PrepareOptions, Prepared, rlimits};
 use crate::host::{Depth, Host};
 use crate::launch::{self, End, Launch, Stdio, StdioOptions};
 use crate::plan::{self, CompileOptions, Namespace, Plan};
@@ -42,7 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub fn run(request: &RunRequest) -> u8 {
     process::survive_file_size_limit();
     let facts = SystemFacts;
-    match Desk::open(request, facts.caller()) {
+    let desk = facts.caller().map_err(RunError::Caller);
+    match desk.and_then(|caller| Desk::open(request, caller)) {
         Ok(mut desk) => {
             let result = attempt(request, &facts, &mut desk);
             desk.close(result)
@@ -64,6 +65,7 @@ fn attempt(
     if !nix::unistd::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
+    let inherited = rlimits::lift()?;
     let policy = policy::load(&load_request(request, true), &Remembering::new(facts))?;
     let host = Host::probe(Depth::Run);
     let options = CompileOptions {
@@ -84,7 +86,7 @@ fn attempt(
         report.filter(|path| !is_descriptor(path)),
     )?;
     desk.can_report()?;
-    carry_out(request, desk, &plan, &host)
+    carry_out(request, desk, &plan, &host, inherited)
 }
 
 /// A log in the agent's hands is no log, and where the report is to appear the agent could have
@@ -153,6 +155,7 @@ fn carry_out(
     desk: &mut Desk<'_>,
     plan: &Plan,
     host: &Host,
+    inherited: rlimits::Inherited,
 ) -> Result<Finished, RunError> {
     control::sweep()?;
     let mut audit = open_logs(request, desk, plan)?;
@@ -168,6 +171,7 @@ fn carry_out(
             state_dir: Path::new(control::STATE_DIR),
             run_dir: dir.path(),
             self_dir: told.is_some().then(|| dir.self_dir()).as_deref(),
+            inherited,
         },
     )?;
     write_start(&mut audit, desk, plan, &prepared)?;

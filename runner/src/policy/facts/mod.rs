@@ -2,6 +2,7 @@
 //! What policy and plan must know of paths and users, behind one trait: the real one asks the
 //! kernel, the tests' one is a table.
 
+mod caller;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fake;
 pub mod mounts;
@@ -110,6 +111,9 @@ pub enum FactError {
         /// Its owner, or the owner of its directory.
         uid: u32,
     },
+    /// Who called cannot be told.
+    #[error("{0}")]
+    Caller(String),
     /// The kernel said no.
     #[error("open `{path}`")]
     Call {
@@ -145,8 +149,10 @@ pub trait Facts {
     fn groups(&self, user: &User) -> Vec<u32>;
     /// The program file of lp-run itself.
     fn own_program(&self) -> PathBuf;
-    /// The real caller: `SUDO_UID` when root was reached through sudo, else the real uid.
-    fn caller(&self) -> User;
+    /// The real caller: who reached root through sudo, pkexec or doas, else the real uid.
+    fn caller(&self) -> Result<User, FactError>;
+    /// Runs `act` with the file system rights of a user: what he may not open is not opened.
+    fn with_rights_of(&self, user: &User, act: &mut dyn FnMut()) -> Result<(), FactError>;
     /// Today, in the machine's time zone, for review dates.
     fn today(&self) -> jiff::civil::Date;
 }

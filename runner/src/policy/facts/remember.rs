@@ -2,7 +2,7 @@
 //! [`Facts`] that look at each path once: a policy and its kits name the same places again and
 //! again, and what was seen first is what counts.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use super::{FactError, Facts, MountPoint, Object, User};
 pub struct Remembering<'a> {
     facts: &'a dyn Facts,
     opened: RefCell<HashMap<(PathBuf, Vec<u32>), Object>>,
+    /// Somebody else's rights are in force: what was seen with root's is nothing to him.
+    borrowed: Cell<bool>,
 }
 
 impl<'a> Remembering<'a> {
@@ -21,12 +23,16 @@ impl<'a> Remembering<'a> {
         Self {
             facts,
             opened: RefCell::default(),
+            borrowed: Cell::new(false),
         }
     }
 }
 
 impl Facts for Remembering<'_> {
     fn open(&self, path: &Path, trusted: &[u32]) -> Result<Object, FactError> {
+        if self.borrowed.get() {
+            return self.facts.open(path, trusted);
+        }
         let key = (path.to_owned(), trusted.to_owned());
         if let Some(object) = self.opened.borrow().get(&key) {
             return Ok(object.clone());
@@ -64,8 +70,15 @@ impl Facts for Remembering<'_> {
         self.facts.own_program()
     }
 
-    fn caller(&self) -> User {
+    fn caller(&self) -> Result<User, FactError> {
         self.facts.caller()
+    }
+
+    fn with_rights_of(&self, user: &User, act: &mut dyn FnMut()) -> Result<(), FactError> {
+        let before = self.borrowed.replace(true);
+        let done = self.facts.with_rights_of(user, act);
+        self.borrowed.set(before);
+        done
     }
 
     fn today(&self) -> jiff::civil::Date {
@@ -75,6 +88,8 @@ impl Facts for Remembering<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::SystemFacts;
     use super::*;
 
@@ -92,5 +107,23 @@ mod tests {
         assert_eq!(again.ino, first.ino);
         assert_eq!(facts.read_object(&again, 9).unwrap(), b"first");
         assert_ne!(facts.open(&path, &[1]).unwrap().ino, first.ino);
+    }
+
+    #[test]
+    fn what_root_saw_is_not_shown_to_the_caller() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        std::fs::write(&path, "secret").unwrap();
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o700)).unwrap();
+        let facts = Remembering::new(&SystemFacts);
+        facts.open(&path, &[]).unwrap();
+        let nobody = facts.user_by_uid(65534).unwrap();
+        let mut seen = false;
+        let look = &mut || seen = facts.open(&path, &[]).is_ok();
+        facts.with_rights_of(&nobody, look).unwrap();
+        assert!(!seen);
     }
 }

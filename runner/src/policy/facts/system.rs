@@ -15,7 +15,7 @@ use nix::sys::statfs;
 use nix::unistd;
 
 use super::walk::{self, Node, Status};
-use super::{FactError, Facts, Kind, MountPoint, Object, User, mounts};
+use super::{FactError, Facts, Kind, MountPoint, Object, User, caller, mounts};
 use crate::sys::statx;
 
 /// The machine that lp-run runs on.
@@ -120,25 +120,23 @@ impl Facts for SystemFacts {
         std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/lp-run"))
     }
 
-    fn caller(&self) -> User {
-        let real = unistd::getuid().as_raw();
-        // Only root's word for who called is taken: anybody can set a variable.
-        let through_sudo = match real {
-            0 => std::env::var("SUDO_UID")
-                .ok()
-                .and_then(|text| text.parse().ok()),
-            _ => None,
+    fn caller(&self) -> Result<User, FactError> {
+        let real = (unistd::getuid().as_raw(), unistd::getgid().as_raw());
+        let variable = |name: &str| {
+            let value = std::env::var_os(name)?;
+            Some(value.to_string_lossy().into_owned())
         };
-        let uid = through_sudo.unwrap_or(real);
-        self.user_by_uid(uid).unwrap_or_else(|| User {
-            name: uid.to_string(),
-            uid,
-            gid: if through_sudo.is_some() {
-                uid
-            } else {
-                unistd::getgid().as_raw()
-            },
-            home: PathBuf::from("/nonexistent"),
+        let by_name = |name: &str| self.user(name);
+        caller::identify(real, variable, by_name, |uid| self.user_by_uid(uid))
+    }
+
+    fn with_rights_of(&self, user: &User, act: &mut dyn FnMut()) -> Result<(), FactError> {
+        let taken = crate::sys::caller::with_rights_of(&user.name, user.uid, user.gid, act);
+        taken.map_err(|error| {
+            FactError::Caller(format!(
+                "the rights of {} cannot be taken on: {error}",
+                user.name
+            ))
         })
     }
 

@@ -4,8 +4,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::super::error::quote;
-use super::super::facts::{FactError, Kind, Object};
+use super::super::error::{NOT_EXECUTABLE, quote};
+use super::super::facts::{FactError, Kind, Object, mounts};
 use super::super::layers::Layer;
 use super::super::model::{FileRule, HomeChoice, Place, RuleInfo, Target, Verb, ViewChoice};
 use super::super::schema::FileText;
@@ -139,12 +139,26 @@ impl Resolver<'_> {
                 "${{{name}}} is for read and exec; name the path itself"
             ));
         }
-        let objects = match name.as_str() {
+        let mut objects = match name.as_str() {
             "BASE" => self.base().0,
             "COMMAND" => self.command_objects(),
             "PYTHON" => self.pythons(),
             _ => self.python_libraries(),
         };
+        if let Some(object) = objects
+            .iter()
+            .find(|object| name == "COMMAND" && !self.may_be_typed(layer, object))
+        {
+            let what = format!(
+                "{} may not run and read {}, and ${{COMMAND}} lends nothing; name it in [files] or \
+                 under [command]",
+                self.caller.name,
+                quote(&object.path.to_string_lossy())
+            );
+            self.errors.add_unplaced("command", what, NOT_EXECUTABLE);
+        }
+        let lent = name == "PYTHON";
+        objects.retain(|object| !lent || self.may_be_typed(layer, object));
         if objects.is_empty() && !text.optional && name.starts_with("PYTHON") {
             return Err(format!(
                 "${{{name}}}: no python is found in PATH; install one, or add optional = true"
@@ -336,6 +350,7 @@ impl Resolver<'_> {
                 self.warnings.push((text.path.place.clone(), what));
             }
         }
+        self.check_kept(&object, &shown)?;
         self.check_covered(&object.path, &shown)?;
         if object.path == Path::new("/") {
             let what = format!(
@@ -344,7 +359,7 @@ impl Resolver<'_> {
             );
             self.warnings.push((text.path.place.clone(), what));
         }
-        if let Err(what) = self.check_caller(layer, text.verb, &object, &shown) {
+        if let Err(what) = self.check_caller(layer, text, text.verb, &object, &shown) {
             if !text.optional {
                 return Err(what);
             }
@@ -357,10 +372,50 @@ impl Resolver<'_> {
         Ok(Target::Object(object))
     }
 
+    /// What lp-run keeps for others, and what it writes down, is nobody's to be granted.
+    fn check_kept(&self, object: &Object, shown: &str) -> Result<(), String> {
+        let others = mounts::other_names(&self.mounts, object, &object.path);
+        let own = [STATE, CACHE].map(|base| self.kept(base));
+        let strange = |name: &Path| {
+            let ours = ["/var/lib/lp-run", CACHE]
+                .iter()
+                .any(|place| name.starts_with(place));
+            ours && (self.name.is_empty() || !own.iter().any(|own| name.starts_with(own)))
+        };
+        match strange(&object.path) || others.iter().any(|name| strange(name)) {
+            true => Err(format!(
+                "{shown} is lp-run's own or kept for another policy; write ${{STATE}} or ${{CACHE}}"
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a path is held to the caller's own rights: by his own policy, or because he chose
+    /// it, also under root's policy. What a parameter can be is root's choice: its pattern says.
+    pub(super) fn holds(&self, layer: &Layer, text: &str, path: &Path) -> bool {
+        let theirs = ["${GIT_DIR}", "${CALLER_HOME}"];
+        self.held(layer)
+            || self.caller.uid != 0
+                && (path.starts_with(&self.workdir)
+                    || theirs.iter().any(|name| text.contains(name)))
+    }
+
+    /// Programs that the caller typed, and what follows from their place, are held to his rights
+    /// too: a grant reads them with the rights of their owner.
+    fn may_be_typed(&self, layer: &Layer, object: &Object) -> bool {
+        let typed = self
+            .layers
+            .last()
+            .is_none_or(|main| main.schema.command.is_none());
+        let chosen = self.caller.uid != 0 && typed || self.holds(layer, "", &object.path);
+        !chosen || self.caller_may(object, Need::Run) && self.caller_may(object, Need::Read)
+    }
+
     /// A caller who is not root gets nothing from his own policy that he could not use himself.
     fn check_caller(
         &self,
         layer: &Layer,
+        text: &FileText,
         verb: Verb,
         object: &Object,
         shown: &str,
@@ -369,9 +424,7 @@ impl Resolver<'_> {
         if kept.iter().any(|own| object.path.starts_with(own)) {
             return Ok(());
         }
-        // The work directory is the caller's choice, also under root's policy.
-        let chosen = self.caller.uid != 0 && object.path.starts_with(&self.workdir);
-        if !self.held(layer) && !chosen {
+        if !self.holds(layer, &text.path.value, &object.path) {
             return Ok(());
         }
         let name = &self.caller.name;
@@ -475,6 +528,7 @@ impl Resolver<'_> {
         if !keeps {
             self.check_caller(
                 layer,
+                text,
                 Verb::Write,
                 &parent,
                 &quote(&parent.path.to_string_lossy()),

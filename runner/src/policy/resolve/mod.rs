@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::{PolicyErrors, REFUSED, quote};
-use super::facts::{Facts, Kind, MountPoint, Object, User};
+use super::facts::{FactError, Facts, Kind, MountPoint, Object, User};
 use super::layers::{self, Layer};
 use super::model::{Command, Identity, Place, Policy, RuleInfo, Task};
 use super::schema::{RuleText, Schema, check_name};
@@ -136,6 +136,7 @@ impl Resolver<'_> {
             workdir: self.workdir.clone(),
             home: self.home.clone(),
             caller: self.caller.clone(),
+            kept: [STATE, CACHE].map(|base| self.kept(base)),
             mounts: self.mounts.clone(),
             warnings: std::mem::take(&mut self.warnings),
             defaults: std::mem::take(&mut self.defaults),
@@ -180,7 +181,10 @@ impl Resolver<'_> {
         };
         let trusted = [self.caller.uid, self.owner];
         let option = format!("--workdir {}", asked.display());
-        match self.facts.open(&asked, &trusted) {
+        let mut opened = Err(FactError::Missing(asked.clone()));
+        let act = &mut || opened = self.facts.open(&asked, &trusted);
+        let opened = self.facts.with_rights_of(&self.caller, act).and(opened);
+        match opened {
             Ok(object) if object.kind == Kind::Directory => {
                 if !self.caller_may(&object, rights::Need::Enter) {
                     let what = format!("{} may not enter it; choose another", self.caller.name);

@@ -249,16 +249,17 @@ impl Resolver<'_> {
             );
             self.errors.add(&text.place, &text.key, what);
         }
-        if let Err(what) = self.check_log(&path) {
+        if let Err(what) = self.check_log(&text.value, &path) {
             self.errors.add(&text.place, &text.key, what);
         }
         Some(path)
     }
 
     /// lp-run opens the log with rights that a caller may not have: a policy of his own has it
-    /// where the caller could have made it.
-    fn check_log(&self, path: &Path) -> Result<(), String> {
-        if !self.layers.last().is_some_and(|main| self.held(main)) {
+    /// where the caller could have made it; so has one whose place the caller chose.
+    fn check_log(&self, text: &str, path: &Path) -> Result<(), String> {
+        let main = self.layers.last();
+        if !main.is_some_and(|main| self.holds(main, text, path)) {
             return Ok(());
         }
         let own = |path: &Path| match self.facts.open(path, &[]) {
@@ -269,7 +270,7 @@ impl Resolver<'_> {
         match directory && own(path) != Some(false) {
             true => Ok(()),
             false => Err(format!(
-                "{} is not in a directory of {}, and the policy is not root's; choose another",
+                "{} is not in a directory of {}; choose another",
                 quote(&path.to_string_lossy()),
                 self.caller.name
             )),

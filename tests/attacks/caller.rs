@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Attempts of a caller who may run lp-run as root (through sudo and its kin) to have with its
+//! rights what is not his.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Command;
+
+use crate::needs;
+use crate::support::{Jail, Outcome, probe, root};
+
+/// The caller: nobody.
+const CALLER: &str = "65534";
+
+/// Installs the policies below `installed` for this run alone, in a mount namespace of its own.
+const INSTALLED: &str = "mkdir -p /etc/lp-run && mount -t tmpfs none /etc/lp-run &&\n\
+    cp -r $0/installed /etc/lp-run/policies && exec \"$@\"";
+
+/// What an installed policy starts with.
+const HEAD: &str = "version = 1\nname = \"attempts-caller\"\n[files]\nread = [\"${BASE}\"]\n";
+
+/// `lp-run -p POLICY OPTIONS -- COMMAND` as `variable` names the caller.
+fn run(jail: &Jail, who: &[(&str, &str)], policy: &str, command: &[&str]) -> Outcome {
+    let mut lp_run = Command::new("unshare");
+    lp_run.args(["--mount", "--", "sh", "-c", INSTALLED]);
+    lp_run.arg(jail.path()).arg(env!("CARGO_BIN_EXE_lp-run"));
+    for name in ["SUDO_UID", "PKEXEC_UID", "DOAS_USER"] {
+        lp_run.env_remove(name);
+    }
+    lp_run.envs(who.iter().copied());
+    // The caller may write a report, and nothing that is there already.
+    rights(&jail.path().to_string_lossy(), 0o1777);
+    let work = jail.folder("work");
+    let options = ["--workdir", &work.to_string_lossy()];
+    jail.run_named(lp_run, policy, &options, command)
+}
+
+fn installed(jail: &Jail, text: &str) {
+    jail.file("installed/p.toml", text);
+}
+
+/// Copies the probe to a place of root's, with a mode.
+fn program(jail: &Jail, name: &str, mode: u32) -> String {
+    let probe = probe([]).remove(0);
+    let copy = jail.file(name, fs::read(probe).expect("read the probe"));
+    fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).expect("set a mode");
+    copy.to_string_lossy().into_owned()
+}
+
+fn rights(path: &str, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set a mode");
+}
+
+#[test]
+fn a_typed_program_is_held_to_the_callers_own_rights() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    installed(&jail, &format!("{HEAD}exec = [\"${{COMMAND}}\"]\n"));
+    let sudo = [("SUDO_UID", CALLER)];
+    for (mode, code) in [(0o755, 0), (0o700, 126), (0o711, 126)] {
+        let tool = program(&jail, "tool", mode);
+        let outcome = run(&jail, &sudo, "p", &[&tool, "open-read", "/dev/null"]);
+        assert_eq!(outcome.code(), code, "{mode:o} {outcome:?}");
+        // For root himself nothing is held back.
+        assert_eq!(
+            run(&jail, &[], "p", &[&tool, "open-read", "/dev/null"]).code(),
+            0,
+            "{mode:o}"
+        );
+    }
+    // A rule that names it is root's word.
+    let tool = program(&jail, "tool", 0o700);
+    installed(&jail, &format!("{HEAD}exec = [\"{tool}\"]\n"));
+    let outcome = run(&jail, &sudo, "p", &[&tool, "open-read", "/dev/null"]);
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+}
+
+#[test]
+fn a_policy_that_the_caller_may_not_read_is_told_to_nobody() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    installed(&jail, &format!("{HEAD}exec = [\"${{COMMAND}}\"]\n"));
+    let secret = jail
+        .file("secret.toml", "hunter2 = 1\n")
+        .to_string_lossy()
+        .into_owned();
+    let outer = jail.file(
+        "outer.toml",
+        "version = 1\nname = \"o\"\nextends = [\"secret.toml\"]\n",
+    );
+    chown(&outer, Some(65534), None).expect("hand it over");
+    let outer = outer.to_string_lossy().into_owned();
+    let sudo = [("SUDO_UID", CALLER)];
+    for (mode, told) in [(0o644, true), (0o600, false)] {
+        rights(&secret, mode);
+        for policy in [&secret, &outer] {
+            let outcome = run(&jail, &sudo, policy, &["/bin/true"]);
+            assert_eq!(outcome.code(), 122, "{outcome:?}");
+            assert_eq!(outcome.stderr.contains("hunter2"), told, "{outcome:?}");
+            assert_eq!(outcome.stderr.contains("Permission"), !told, "{outcome:?}");
+        }
+    }
+    // What root installed is run whether the caller may read it or not.
+    let tool = program(&jail, "tool", 0o755);
+    rights(
+        &jail.path().join("installed/p.toml").to_string_lossy(),
+        0o600,
+    );
+    let outcome = run(&jail, &sudo, "p", &[&tool, "open-read", "/dev/null"]);
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+}
+
+#[test]
+fn every_way_to_root_names_the_caller() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    installed(&jail, &format!("{HEAD}exec = [\"${{COMMAND}}\"]\n"));
+    let tool = program(&jail, "tool", 0o755);
+    for who in [
+        ("SUDO_UID", CALLER),
+        ("PKEXEC_UID", CALLER),
+        ("DOAS_USER", "nobody"),
+    ] {
+        let outcome = run(&jail, &[who], "p", &[&tool, "open-read", "/dev/null"]);
+        assert_eq!(outcome.code(), 0, "{outcome:?}");
+        let report = outcome.report.expect("a report");
+        assert_eq!(report["caller"]["uid"], 65534, "{who:?}");
+    }
+    for who in [
+        &[("SUDO_UID", CALLER), ("PKEXEC_UID", "1")][..],
+        &[("SUDO_UID", "me")],
+        &[("DOAS_USER", "nobody-of-this-name")],
+    ] {
+        let outcome = run(&jail, who, "p", &[&tool, "open-read", "/dev/null"]);
+        assert_eq!(outcome.code(), 122, "{outcome:?}");
+        assert!(outcome.stderr.contains("unset"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn what_is_kept_for_another_policy_is_granted_to_nobody() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let tool = program(&jail, "tool", 0o755);
+    let own = "/var/lib/lp-run/state/attempts-caller";
+    fs::create_dir_all("/var/lib/lp-run/state/attempts-other").expect("make another's");
+    fs::create_dir_all(own).expect("make its own");
+    for (place, code) in [
+        (own, 0),
+        ("/var/lib/lp-run/state/attempts-other", 122),
+        ("/var/lib/lp-run", 122),
+    ] {
+        installed(
+            &jail,
+            &format!("{HEAD}exec = [\"${{COMMAND}}\", \"{place}\"]\n"),
+        );
+        let outcome = run(&jail, &[], "p", &[&tool, "open-read", "/dev/null"]);
+        assert_eq!(outcome.code(), code, "{place}: {outcome:?}");
+        assert_eq!(outcome.stderr.contains("kept"), code != 0);
+    }
+    for place in [own, "/var/lib/lp-run/state/attempts-other"] {
+        fs::remove_dir(place).expect("remove it");
+    }
+}
+
+#[test]
+fn the_callers_limits_bind_the_agent_and_not_lp_run() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let policy = "version = 1\nname = \"attempts-limits\"\nextends = [\"@shell\"]\n\
+                  [limits]\nopen_files = 64\n";
+    let limited = |limits: &[&str]| {
+        let mut lp_run = Command::new("prlimit");
+        lp_run.args(limits).arg(env!("CARGO_BIN_EXE_lp-run"));
+        let show = "ulimit -Sf; ulimit -Hf; ulimit -St; ulimit -Sn; ulimit -Hn; ulimit -Sc";
+        jail.run_as(lp_run, policy, &[], &["bash", "-c", show])
+    };
+    // A soft limit of next to nothing ends neither lp-run nor its report.
+    let outcome = limited(&[
+        "--fsize=1024:1073741824",
+        "--cpu=1000:2000",
+        "--data=1048576:",
+    ]);
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert_eq!(
+        outcome.stdout, "1\n1048576\n1000\n64\n64\n0\n",
+        "{outcome:?}"
+    );
+    assert!(outcome.report.is_some());
+    let nothing = limited(&["--fsize=1073741824:1073741824"]);
+    assert_eq!(nothing.code(), 0, "{nothing:?}");
+}
+
+#[test]
+fn a_hard_limit_that_is_too_small_is_said_at_the_start() {
+    needs!(root(), "root");
+    let raises = {
+        let mut may = Command::new("prlimit");
+        may.args([
+            "--cpu=100:100",
+            "prlimit",
+            "--cpu=unlimited:unlimited",
+            "true",
+        ]);
+        may.status().expect("start prlimit(1)").success()
+    };
+    needs!(
+        !raises,
+        "a root that may not raise a hard limit (no CAP_SYS_RESOURCE)"
+    );
+    let jail = Jail::shared();
+    let policy = "version = 1\nname = \"attempts-limits\"\nextends = [\"@shell\"]\n";
+    for (limit, code) in [
+        ("--cpu=5:5", 122),
+        ("--nofile=128:128", 122),
+        ("--cpu=60:60", 0),
+    ] {
+        let mut lp_run = Command::new("prlimit");
+        lp_run.arg(limit).arg(env!("CARGO_BIN_EXE_lp-run"));
+        let outcome = jail.run_as(lp_run, policy, &[], &["true"]);
+        assert_eq!(outcome.code(), code, "{limit}: {outcome:?}");
+        assert_eq!(outcome.stderr.contains("ulimit"), code != 0, "{outcome:?}");
+    }
+}
