@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
 use crate::needs;
-use crate::support::{Jail, Outcome, probe, root};
+use crate::support::{Jail, Outcome, probe, raises_limits, root};
 
 /// The caller: nobody.
 const CALLER: &str = "65534";
@@ -111,6 +111,48 @@ fn a_policy_that_the_caller_may_not_read_is_told_to_nobody() {
 }
 
 #[test]
+fn a_file_of_the_callers_own_is_read_and_written_and_stays_his() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let policy = "version = 1\nname = \"attempts-caller\"\nextends = [\"@shell\"]\n\
+                  [identity]\nuser = \"caller\"\n";
+    installed(&jail, policy);
+    rights(&jail.path().to_string_lossy(), 0o1777);
+    let act = "chmod 666 /proc/self/fd/0 /proc/self/fd/1; cat; echo error >&2; echo last";
+    for owner in [65534, 0] {
+        let [input, output] = [("in", "one\ntwo\n"), ("out", "before\n")].map(|(name, text)| {
+            let path = jail.file(name, text);
+            chown(&path, Some(owner), None).expect("hand it over");
+            rights(&path.to_string_lossy(), 0o600);
+            path
+        });
+        let mut lp_run = Command::new("unshare");
+        let redirected = format!("{INSTALLED} <$0/in >>$0/out 2>&1");
+        lp_run.args(["--mount", "--", "sh", "-c", &redirected]);
+        lp_run
+            .arg(jail.path())
+            .arg(env!("CARGO_BIN_EXE_lp-run"))
+            .env("SUDO_UID", CALLER);
+        let options = ["--workdir", "/srv", "-q"];
+        let outcome = jail.run_named(lp_run, "p", &options, &["bash", "-c", act]);
+        assert_eq!(outcome.code(), 0, "{outcome:?}");
+        let text = fs::read_to_string(&output).expect("read it");
+        let own = text.strip_prefix("before\n").expect("added");
+        let refused = own
+            .lines()
+            .filter(|line| line.starts_with("chmod:"))
+            .count();
+        // His own are pipes of the agent's; root's are handed over, and are not the agent's.
+        assert_eq!(refused, if owner == 0 { 2 } else { 0 }, "{text}");
+        assert!(own.ends_with("one\ntwo\nerror\nlast\n"), "{text}");
+        for path in [input, output] {
+            let mode = fs::metadata(path).expect("look").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "owner {owner}");
+        }
+    }
+}
+
+#[test]
 fn every_way_to_root_names_the_caller() {
     needs!(root(), "root");
     let jail = Jail::shared();
@@ -194,18 +236,8 @@ fn the_callers_limits_bind_the_agent_and_not_lp_run() {
 #[test]
 fn a_hard_limit_that_is_too_small_is_said_at_the_start() {
     needs!(root(), "root");
-    let raises = {
-        let mut may = Command::new("prlimit");
-        may.args([
-            "--cpu=100:100",
-            "prlimit",
-            "--cpu=unlimited:unlimited",
-            "true",
-        ]);
-        may.status().expect("start prlimit(1)").success()
-    };
     needs!(
-        !raises,
+        !raises_limits(),
         "a root that may not raise a hard limit (no CAP_SYS_RESOURCE)"
     );
     let jail = Jail::shared();

@@ -112,6 +112,41 @@ fn a_policy_that_others_can_write_is_refused() {
 }
 
 #[test]
+fn a_working_directory_that_the_agent_cannot_enter_is_refused() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let inside = jail.folder("closed/inside").to_string_lossy().into_owned();
+    let closed = jail.path().join("closed");
+    let host = "[identity]\nview = \"host\"\n[enforcement]\ndegrade = [\"unix-sockets\"]\n";
+    let shown = "[files]\nread = [\"@DIR@\"]\n";
+    // Without a grant the private view has an empty directory of that name.
+    for (part, mode, code) in [
+        ("", 0o700, 0),
+        (shown, 0o700, 122),
+        (shown, 0o711, 0),
+        (host, 0o700, 122),
+        (host, 0o711, 0),
+    ] {
+        fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).expect("set a mode");
+        let policy =
+            format!("version = 1\nname = \"attempts-policy\"\nextends = [\"@shell\"]\n{part}");
+        let outcome = jail.run_with(&policy, &["--workdir", &inside], &["sh", "-c", "pwd -P"]);
+        assert_eq!(outcome.code(), code, "{part} {mode:o} {outcome:?}");
+        if code == 0 {
+            assert_eq!(outcome.answer(), inside, "{outcome:?}");
+        } else {
+            assert!(outcome.stderr.contains("--workdir"), "{outcome:?}");
+        }
+    }
+    let elsewhere = jail.run_with(
+        "version = 1\nname = \"attempts-policy\"\nextends = [\"@shell\"]\n",
+        &["--workdir", "/proc/sys"],
+        &["true"],
+    );
+    assert_eq!(elsewhere.code(), 122, "{elsewhere:?}");
+}
+
+#[test]
 fn an_empty_list_and_a_missing_section_grant_nothing() {
     needs!(root(), "root");
     let jail = Jail::shared();

@@ -38,6 +38,19 @@ pub fn root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Whether this root may raise a hard limit (CAP_SYS_RESOURCE).
+pub fn raises_limits() -> bool {
+    let mut raise = Command::new("prlimit");
+    raise.args([
+        "--cpu=100:100",
+        "prlimit",
+        "--cpu=unlimited:unlimited",
+        "true",
+    ]);
+    let raised = raise.stderr(Stdio::null()).status();
+    raised.expect("start prlimit(1)").success()
+}
+
 /// A temporary folder, and the calling thread in a network namespace of its own, where servers
 /// that the test starts and programs that it runs meet on `lo`. Needs root.
 pub struct Jail {

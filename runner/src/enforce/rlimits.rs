@@ -11,12 +11,12 @@ use super::{Act, EnforceError, StepError};
 use crate::policy::model;
 
 /// Limits under which lp-run itself could die or fail, and how much it needs at least: well
-/// above what a run was measured to take.
+/// above what a run was measured to take. The file size is the first.
 const OWN: [(Resource, &str, rlim_t); 6] = [
     (Resource::RLIMIT_FSIZE, "file size (ulimit -f)", 1 << 20),
     (Resource::RLIMIT_CPU, "CPU time (ulimit -t)", 10),
-    (Resource::RLIMIT_AS, "virtual memory (ulimit -v)", 1 << 30),
-    (Resource::RLIMIT_DATA, "data segment (ulimit -d)", 512 << 20),
+    (Resource::RLIMIT_AS, "virtual memory (ulimit -v)", 128 << 20),
+    (Resource::RLIMIT_DATA, "data segment (ulimit -d)", 64 << 20),
     (Resource::RLIMIT_STACK, "stack (ulimit -s)", 1 << 20),
     (Resource::RLIMIT_NOFILE, "open files (ulimit -n)", 256),
 ];
@@ -80,6 +80,11 @@ pub fn prepare(inherited: Inherited, limits: &model::Limits) -> Limits {
 }
 
 impl Limits {
+    /// The largest file that the agent may write.
+    pub fn file_size(&self) -> u64 {
+        narrowed(self.inherited.0[0], self.file_size).0
+    }
+
     /// Sets them for the calling process. Does not allocate.
     pub fn apply(&self) -> Result<(), StepError> {
         for ((resource, ..), theirs) in OWN.into_iter().zip(self.inherited.0) {

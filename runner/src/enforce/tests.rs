@@ -117,6 +117,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
             require_counts: false,
         },
         workdir: PathBuf::from("/tmp"),
+        way: Vec::new(),
         home: PathBuf::from("/tmp/home"),
         kept: ["/var/lib/lp-run/state/test", "/var/cache/lp-run/test"].map(PathBuf::from),
         mounts: Vec::new(),

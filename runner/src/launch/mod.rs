@@ -10,6 +10,7 @@ pub mod confinement;
 mod console;
 mod done;
 pub mod error;
+mod file_relay;
 pub mod handshake;
 mod job;
 mod relay;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::console::Console;
+use super::file_relay::{self, is_file};
 use super::stdio::{Relayed, Route, Stdio, reopen};
 use super::stream::{Kind, Progress, Stream};
 use super::terminal::OwnTerminal;
@@ -77,7 +78,21 @@ impl Relays {
             given,
             outside,
             inside,
+            file_size,
         } = route;
+        if is_file(&outside) {
+            let inside = Stream::new(inside, Kind::Own)?;
+            let progress = Arc::clone(&self.progress);
+            if number == 0 {
+                self.inputs
+                    .push(tokio::spawn(file_relay::feed(outside, inside)));
+            } else {
+                self.outputs.push(tokio::spawn(async move {
+                    file_relay::collect(inside, outside, file_size, &progress).await;
+                }));
+            }
+            return Ok(());
+        }
         let outside = match Kind::of_given(&outside) {
             Kind::Socket => Stream::new(outside, Kind::Socket)?,
             kind => Stream::new(reopen(outside), kind)?,

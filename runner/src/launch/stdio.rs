@@ -2,9 +2,11 @@
 //! What the program gets as descriptors 0, 1 and 2, and beside them.
 //!
 //! A regular file, a pipe and the null, zero and full devices are handed over. A socket is
-//! relayed through pipes, so that the agent holds none; a terminal becomes the run's own pty,
-//! so that nothing can be typed into the operator's. `stdio = "direct"` hands sockets over, but for
-//! Unix ones that lead to any path. Everything else is refused: a directory
+//! relayed through pipes, so that the agent holds none; so is a file that belongs to the agent's
+//! uid, whose mode and times it could change through any descriptor, one for reading too. A
+//! terminal becomes the run's own pty, so that nothing can be typed into the operator's.
+//! `stdio = "direct"` hands sockets over, but for Unix ones that lead to any path. Everything
+//! else is refused: a directory
 //! or a device would be a way around the view.
 
 use std::fs::File;
@@ -38,6 +40,8 @@ pub struct StdioOptions<'a> {
     pub direct: bool,
     /// The agent's uid and gid.
     pub owner: (u32, u32),
+    /// The largest file that the agent may write: a relay writes no larger one for it.
+    pub file_size: u64,
     /// `--keep-fd`.
     pub keep: &'a [RawFd],
     /// The run's devpts instance; `None`: the host's.
@@ -79,12 +83,14 @@ pub enum StdioError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     HandOver,
+    /// A regular file of the agent's uid.
+    Owned,
     Socket,
     Terminal,
     Refused(&'static str),
 }
 
-/// The relay of one socket or terminal.
+/// The relay of one socket, terminal or file.
 #[derive(Debug)]
 pub(super) struct Route {
     /// 0, 1 or 2: what it is for the agent.
@@ -95,6 +101,8 @@ pub(super) struct Route {
     pub outside: OwnedFd,
     /// Our end of the pipe to the agent.
     pub inside: OwnedFd,
+    /// How large a file may become by it.
+    pub file_size: u64,
 }
 
 /// The descriptors of the program, prepared.
@@ -135,7 +143,9 @@ impl Stdio {
         let mut terminals = [None, None, None];
         for (number, fd) in (0..).zip(given) {
             let copy = duplicate(fd)?;
-            match classify(&copy).map_err(|source| StdioError::Call { fd, source })? {
+            let class = classify(&copy, options.owner.0);
+            match class.map_err(|source| StdioError::Call { fd, source })? {
+                Class::Owned => stdio.relay_file(number, fd, copy, options)?,
                 Class::Socket if !options.direct => stdio.relay(number, fd, copy, options)?,
                 Class::Terminal if !options.terminal => stdio.relay(number, fd, copy, options)?,
                 Class::Terminal => terminals[number as usize] = Some(copy),
@@ -151,7 +161,7 @@ impl Stdio {
             stdio.own_terminal(terminals, options)?;
         }
         for fd in options.keep {
-            stdio.keep.push(keepable(*fd)?);
+            stdio.keep.push(keepable(*fd, options.owner.0)?);
         }
         Ok(stdio)
     }
@@ -231,7 +241,26 @@ impl Stdio {
             given,
             outside,
             inside,
+            file_size: options.file_size,
         });
+        Ok(())
+    }
+
+    /// As [`Self::relay`]; what goes to one file goes through one pipe, in the order in which it
+    /// was written.
+    fn relay_file(
+        &mut self,
+        number: RawFd,
+        given: RawFd,
+        outside: OwnedFd,
+        options: &StdioOptions<'_>,
+    ) -> Result<(), StdioError> {
+        let same =
+            |route: &&Route| route.number == 1 && number == 2 && is_same(&route.outside, &outside);
+        let Some(agent) = self.routes.iter().find(same).and(self.agent[1].as_ref()) else {
+            return self.relay(number, given, outside, options);
+        };
+        self.agent[2] = Some(duplicate(agent.as_raw_fd())?);
         Ok(())
     }
 
@@ -260,7 +289,7 @@ fn duplicate(fd: RawFd) -> Result<OwnedFd, StdioError> {
     descriptor::duplicate(fd).map_err(|source| StdioError::Call { fd, source })
 }
 
-fn classify(fd: &OwnedFd) -> Result<Class, SysError> {
+fn classify(fd: &OwnedFd, agent: u32) -> Result<Class, SysError> {
     let stat = fstat(fd).map_err(named("fstat"))?;
     if isatty(fd) == Ok(true) {
         return Ok(Class::Terminal);
@@ -270,13 +299,21 @@ fn classify(fd: &OwnedFd) -> Result<Class, SysError> {
     if OFlag::from_bits_retain(flags).contains(OFlag::O_PATH) {
         return Ok(Class::Refused("a bare path (O_PATH)"));
     }
-    Ok(class_of(&stat))
+    Ok(class_of(&stat, agent))
 }
 
-fn class_of(stat: &FileStat) -> Class {
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
+    match (fstat(one), fstat(other)) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
+        _ => false,
+    }
+}
+
+fn class_of(stat: &FileStat, agent: u32) -> Class {
     // Linux's devices.txt: 1,3 null; 1,5 zero; 1,7 full.
     let harmless = major(stat.st_rdev) == 1 && matches!(minor(stat.st_rdev), 3 | 5 | 7);
     match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFREG if stat.st_uid == agent => Class::Owned,
         SFlag::S_IFREG | SFlag::S_IFIFO => Class::HandOver,
         SFlag::S_IFSOCK => Class::Socket,
         SFlag::S_IFCHR if harmless => Class::HandOver,
@@ -337,7 +374,7 @@ fn agent_pipe(number: RawFd, (uid, gid): (u32, u32)) -> nix::Result<(OwnedFd, Ow
 
 /// Whether `--keep-fd` may name `fd`: what the caller left open has no close-on-exec flag,
 /// while all that lp-run opens has one.
-fn keepable(fd: RawFd) -> Result<RawFd, StdioError> {
+fn keepable(fd: RawFd, agent: u32) -> Result<RawFd, StdioError> {
     if (0..3).contains(&fd) {
         return Err(StdioError::Standard(fd));
     }
@@ -346,7 +383,7 @@ fn keepable(fd: RawFd) -> Result<RawFd, StdioError> {
         _ => return Err(StdioError::NotInherited(fd)),
     }
     let copy = duplicate(fd)?;
-    match classify(&copy).map_err(|source| StdioError::Call { fd, source })? {
+    match classify(&copy, agent).map_err(|source| StdioError::Call { fd, source })? {
         Class::HandOver => {
             open_for_agent(&copy).map_err(|errno| StdioError::Call {
                 fd,
@@ -354,6 +391,10 @@ fn keepable(fd: RawFd) -> Result<RawFd, StdioError> {
             })?;
             Ok(fd)
         }
+        Class::Owned => Err(StdioError::Refused {
+            fd,
+            kind: "a file of the program's own user, whose mode it could change",
+        }),
         Class::Socket => Err(StdioError::Refused {
             fd,
             kind: "a socket",
@@ -394,12 +435,15 @@ mod tests {
             &StdioOptions {
                 terminal: true,
                 direct: false,
-                owner: (0, 0),
+                owner: AGENT,
+                file_size: u64::MAX,
                 keep,
                 devpts: None,
             },
         )
     }
+
+    const AGENT: (u32, u32) = (65534, 65534);
 
     fn null() -> File {
         File::open("/dev/null").unwrap()
@@ -410,7 +454,7 @@ mod tests {
         let mut stat = fstat(null()).unwrap();
         stat.st_mode = kind.bits() | (0o644 as mode_t);
         stat.st_rdev = makedev(device.0, device.1);
-        class_of(&stat)
+        class_of(&stat, AGENT.0)
     }
 
     #[test]
@@ -446,6 +490,7 @@ mod tests {
                 terminal: true,
                 direct: true,
                 owner: (0, 0),
+                file_size: u64::MAX,
                 keep: &[],
                 devpts: None,
             };
@@ -499,6 +544,23 @@ mod tests {
         assert!(keep(directory.as_raw_fd()).is_err());
         assert!(matches!(keep(1), Err(StdioError::Standard(1))));
         assert!(matches!(keep(9999), Err(StdioError::NotInherited(9999))));
+    }
+
+    #[test]
+    fn a_file_of_the_agents_own_uid_is_relayed_and_never_kept() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let owner = Some(Uid::from_raw(AGENT.0));
+        fchown(file.as_file(), owner, None).unwrap();
+        let inherited = nix::unistd::dup(file.as_file()).unwrap();
+        let fd = inherited.as_raw_fd();
+        let stdio = prepare([null().as_raw_fd(), fd, fd], &[]).unwrap();
+        // One pipe for both, so that what is written stays in order.
+        assert_eq!(stdio.routes.len(), 1);
+        assert!(stdio.agent[1].is_some() && stdio.agent[2].is_some());
+        let error = prepare([null().as_raw_fd(); 3], &[fd])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("whose mode it could change"), "{error}");
     }
 
     #[test]

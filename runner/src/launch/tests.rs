@@ -161,7 +161,8 @@ impl Bench {
         let options = StdioOptions {
             terminal: self.terminal,
             direct: false,
-            owner: (0, 0),
+            owner: (65_534, 65_534),
+            file_size: u64::MAX,
             keep: &self.keep,
             devpts: None,
         };
@@ -670,6 +671,7 @@ fn a_pty_of_the_runs_own_devpts_has_a_name_there() {
         terminal: true,
         direct: false,
         owner: (12_345, 12_345),
+        file_size: u64::MAX,
         keep: &[],
         devpts: Some(devpts.as_fd()),
     };

@@ -13,7 +13,7 @@ use super::protections::{self, Needs};
 use super::takeaway::{self, Outcome};
 use super::{
     Gap, IdMap, Mask, Plan, Rights, Row, Rule, RuleKind, Source, View, env, network, permissions,
-    view,
+    view, workdir,
 };
 use crate::host::Host;
 use crate::policy::facts::Object;
@@ -77,6 +77,9 @@ pub fn compile(
     let ends: Vec<&Path> = files.ends().into_keys().collect();
     let masks = taken.masks.clone();
     let view = view::build(&policy, &spots, &ends, &idmap_of, &lent.unix, masks);
+    if let Some(error) = workdir::check(&policy, &view) {
+        return Err(CompileErrors(vec![error]));
+    }
     let needs = Needs {
         network: &network,
         masks: !taken.masks.is_empty(),

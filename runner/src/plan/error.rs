@@ -72,6 +72,17 @@ pub enum CompileError {
         /// What to write instead.
         remedy: &'static str,
     },
+    /// The agent could not start where it should.
+    #[error(
+        "--workdir `{}`: {why}; write read = [\"${{WORKDIR}}\"] under [files] (with view = \
+         \"private\"), or name another directory with --workdir", path.display()
+    )]
+    Workdir {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// `degrade` or `--allow-degraded` names something else than a protection.
     #[error("{key}: `{name}` is no protection; write one of {known}")]
     UnknownProtection {

@@ -25,6 +25,7 @@ mod takeaway;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod view;
+mod workdir;
 
 pub use compile::{CompileOptions, compile};
 pub use error::{CompileError, CompileErrors};

@@ -150,7 +150,7 @@ fn lend_rights(host: &Host, object: &Object) -> Lent {
 }
 
 /// Ids of the agent, where they are known before the start.
-fn agent_ids(policy: &Policy) -> Option<&User> {
+pub(super) fn agent_ids(policy: &Policy) -> Option<&User> {
     match &policy.identity.user {
         UserChoice::Dynamic => None,
         UserChoice::Caller => Some(&policy.caller),

@@ -66,6 +66,7 @@ pub fn policy() -> Policy {
             require_counts: false,
         },
         workdir: PathBuf::from("/home/anna/work"),
+        way: Vec::new(),
         home: PathBuf::from("/home/agent"),
         caller: anna(),
         kept: ["/var/lib/lp-run/state/test", "/var/cache/lp-run/test"].map(PathBuf::from),

@@ -341,6 +341,8 @@ pub struct Policy {
     pub audit: Audit,
     /// `-C` or the current directory.
     pub workdir: PathBuf,
+    /// The directories above it and itself, `/` first.
+    pub way: Vec<super::facts::Ancestor>,
     /// Value of `${HOME}` as the agent sees it.
     pub home: PathBuf,
     /// The real caller.

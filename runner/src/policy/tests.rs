@@ -233,6 +233,27 @@ fn a_bind_mount_gives_no_second_name_to_what_root_trusts() {
 }
 
 #[test]
+fn roots_rules_are_held_to_the_caller_only_where_he_chose_the_place() {
+    let mut facts = FakeFacts::usual();
+    facts.called_by(1000);
+    let from = |directory: &str, rule: &str| {
+        let mut facts = facts.clone();
+        let text = format!("version = 1\nname = \"p\"\n[files]\n{rule}\n");
+        facts.file(FILE, 0, &text);
+        let request = LoadRequest {
+            directory: PathBuf::from(directory),
+            ..request(&[])
+        };
+        load(&request, &facts).map_err(|errors| errors.to_string())
+    };
+    assert!(from("/srv", "write = [\"/srv/kb\"]").is_ok());
+    let chosen = from("/srv", "write = [\"${WORKDIR}/kb\"]").unwrap_err();
+    assert!(chosen.contains("does not belong to anna"), "{chosen}");
+    // A service starts in `/`, where the distribution's links are.
+    from("/", "read = [\"${BASE}\", \"/bin\"]").unwrap();
+}
+
+#[test]
 fn a_reason_opens_the_system_and_nothing_else() {
     assert_eq!(
         loads("[files]\nwrite = [{ path = \"/etc/ssl\", dangerous = \"certs\" }]")

@@ -314,6 +314,7 @@ fn start_and_follow(
             terminal: plan.policy.identity.terminal,
             direct: plan.policy.identity.stdio_direct,
             owner: (prepared.identity.uid, prepared.identity.gid),
+            file_size: prepared.rlimits.file_size(),
             keep: &request.keep_fds,
             devpts: prepared.view.devpts(),
         })?,

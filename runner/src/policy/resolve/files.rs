@@ -392,12 +392,10 @@ impl Resolver<'_> {
 
     /// Whether a path is held to the caller's own rights: by his own policy, or because he chose
     /// it, also under root's policy. What a parameter can be is root's choice: its pattern says.
-    pub(super) fn holds(&self, layer: &Layer, text: &str, path: &Path) -> bool {
-        let theirs = ["${GIT_DIR}", "${CALLER_HOME}"];
-        self.held(layer)
-            || self.caller.uid != 0
-                && (path.starts_with(&self.workdir)
-                    || theirs.iter().any(|name| text.contains(name)))
+    pub(super) fn holds(&self, layer: &Layer, text: &str) -> bool {
+        let theirs = ["${WORKDIR}", "${GIT_DIR}", "${CALLER_HOME}", "${HOME}"];
+        let chosen = theirs.iter().any(|name| text.contains(name));
+        self.held(layer) || self.caller.uid != 0 && chosen
     }
 
     /// Programs that the caller typed, and what follows from their place, are held to his rights
@@ -407,7 +405,8 @@ impl Resolver<'_> {
             .layers
             .last()
             .is_none_or(|main| main.schema.command.is_none());
-        let chosen = self.caller.uid != 0 && typed || self.holds(layer, "", &object.path);
+        let chosen = self.held(layer)
+            || self.caller.uid != 0 && (typed || object.path.starts_with(&self.workdir));
         !chosen || self.caller_may(object, Need::Run) && self.caller_may(object, Need::Read)
     }
 
@@ -424,7 +423,7 @@ impl Resolver<'_> {
         if kept.iter().any(|own| object.path.starts_with(own)) {
             return Ok(());
         }
-        if !self.holds(layer, &text.path.value, &object.path) {
+        if !self.holds(layer, &text.path.value) {
             return Ok(());
         }
         let name = &self.caller.name;
@@ -630,10 +629,13 @@ impl Resolver<'_> {
                         "{link_text} is a symbolic link where {} writes; write the path it leads to",
                         writer.info.key
                     ),
-                    None if link.starts_with(&self.workdir) => format!(
-                        "{link_text} is a symbolic link in the work directory; write the path it \
+                    // Nobody was ever lent `/` as a whole.
+                    None if link.starts_with(&self.workdir) && self.workdir != Path::new("/") => {
+                        format!(
+                            "{link_text} is a symbolic link in the work directory; write the path it \
                          leads to"
-                    ),
+                        )
+                    }
                     None => continue,
                 };
                 mistakes.push((rule.info.place.clone(), rule.info.key.clone(), what));

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::{PolicyErrors, REFUSED, quote};
-use super::facts::{FactError, Facts, Kind, MountPoint, Object, User};
+use super::facts::{Ancestor, FactError, Facts, Kind, MountPoint, Object, User};
 use super::layers::{self, Layer};
 use super::model::{Command, Identity, Place, Policy, RuleInfo, Task};
 use super::schema::{RuleText, Schema, check_name};
@@ -37,6 +37,8 @@ struct Resolver<'a> {
     owner: u32,
     workdir: PathBuf,
     workdir_owner: u32,
+    /// The directories above the work directory and itself.
+    way: Vec<Ancestor>,
     name: String,
     values: Values,
     identity: Identity,
@@ -81,6 +83,7 @@ pub fn resolve(
         owner: main.source.owner,
         workdir: PathBuf::new(),
         workdir_owner: 0,
+        way: Vec::new(),
         name: String::new(),
         values: Values::default(),
         identity: identity::default(),
@@ -134,6 +137,7 @@ impl Resolver<'_> {
             degrade,
             audit,
             workdir: self.workdir.clone(),
+            way: std::mem::take(&mut self.way),
             home: self.home.clone(),
             caller: self.caller.clone(),
             kept: [STATE, CACHE].map(|base| self.kept(base)),
@@ -200,6 +204,15 @@ impl Resolver<'_> {
                     self.errors.add_unplaced(&option, what, REFUSED);
                 }
                 self.workdir_owner = object.uid;
+                self.way = object.ancestors;
+                self.way.push(Ancestor {
+                    path: object.path.clone(),
+                    uid: object.uid,
+                    gid: object.gid,
+                    mode: object.mode,
+                    dev: object.dev,
+                    ino: object.ino,
+                });
                 self.workdir = object.path;
             }
             Ok(_) => self

@@ -158,9 +158,7 @@ impl Resolver<'_> {
         }
         let verdict = self.judge_socket(&socket);
         self.check_dangerous(layer, text.dangerous.as_ref(), verdict)?;
-        if self.holds(layer, &text.path.value, &socket.path)
-            && !self.caller_may(&socket, Need::Connect)
-        {
+        if self.holds(layer, &text.path.value) && !self.caller_may(&socket, Need::Connect) {
             return Err(format!(
                 "{} may not connect to {}",
                 self.caller.name,

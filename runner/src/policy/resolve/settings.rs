@@ -259,7 +259,7 @@ impl Resolver<'_> {
     /// where the caller could have made it; so has one whose place the caller chose.
     fn check_log(&self, text: &str, path: &Path) -> Result<(), String> {
         let main = self.layers.last();
-        if !main.is_some_and(|main| self.holds(main, text, path)) {
+        if !main.is_some_and(|main| self.holds(main, text)) {
             return Ok(());
         }
         let own = |path: &Path| match self.facts.open(path, &[]) {
