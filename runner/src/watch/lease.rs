@@ -14,7 +14,9 @@ use std::path::Path;
 
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{
+    Array, ArrayOfMaps, HashMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuValues,
+};
 use lp_run_common::counters::{CounterRow, DenialRow, MAX_ROWS, MAX_ROWS_PER_RUN, Tally};
 use lp_run_common::events::RING_BYTES;
 use lp_run_common::files::FileTotals;
@@ -268,7 +270,7 @@ fn provide(
 ) -> Result<(), WatchError> {
     let mut outer: ArrayOfMaps<_, MapData> = loaded.map(map)?;
     match outer.get(&slot, 0) {
-        Err(aya::maps::MapError::KeyNotFound) => {}
+        Err(MapError::KeyNotFound) => {}
         other => return other.map(drop).map_err(map_failed("read", map)),
     }
     let inner = MapData::create(inner, map, None).map_err(map_failed("make a part of", map))?;
@@ -290,9 +292,13 @@ fn forget(loaded: &Loaded, generation: u32) -> Result<(), WatchError> {
     for name in ["DESTINATIONS", "LISTENERS"] {
         let mut trie: LpmTrie<_, PrefixKey, Candidates> = loaded.map(name)?;
         let own = |key: &Key<PrefixKey>| key.data().generation == generation.to_be_bytes();
-        let keys: Vec<_> = trie.keys().flatten().filter(own).collect();
-        for key in keys {
-            gone(trie.remove(&key)).map_err(map_failed("clean", name))?;
+        let keys: Result<Vec<_>, MapError> = trie.keys().collect();
+        for key in keys
+            .map_err(map_failed("read", name))?
+            .iter()
+            .filter(|key| own(key))
+        {
+            gone(trie.remove(key)).map_err(map_failed("clean", name))?;
         }
     }
     forget_denials(loaded, generation)

@@ -13,6 +13,7 @@ mod clock;
 mod counters;
 pub mod decode;
 mod denials;
+mod entries;
 pub mod files;
 mod lease;
 mod load;

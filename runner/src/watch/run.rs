@@ -29,6 +29,7 @@ use lp_run_common::run::{
 
 use super::counters::{Counted, usage};
 use super::denials::{Tallies, denial};
+use super::entries::entries;
 use super::lease::Runs;
 use super::object::{HOOKS, Objects, map_failed};
 use super::{Clock, Decoded, WatchError, decode};
@@ -265,12 +266,12 @@ impl Run {
             return Ok(denials);
         }
         let table: HashMap<_, DeniedAddress, DenialRow> = self.objects.loaded.map(map)?;
-        for entry in table.iter() {
-            let (key, value) = entry.map_err(map_failed("read", map))?;
-            if key.generation == self.row.generation {
-                denials.push(denial(&key, &value, &self.clock));
-            }
-        }
+        let own = entries(&table, |key| key.generation == self.row.generation)
+            .map_err(map_failed("read", map))?;
+        denials.extend(
+            own.iter()
+                .map(|(key, value)| denial(key, value, &self.clock)),
+        );
         denials.sort_by(|a, b| (a.first, &a.target).cmp(&(b.first, &b.target)));
         Ok(denials)
     }

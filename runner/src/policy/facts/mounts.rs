@@ -115,7 +115,8 @@ fn join(base: &Path, below: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Facts, SystemFacts};
+    use super::super::fake::FakeFacts;
+    use super::super::{Facts, Kind, SystemFacts};
     use super::*;
 
     fn mounts() -> Vec<MountPoint> {
@@ -130,10 +131,13 @@ mod tests {
     }
 
     fn object(path: &str, mount: u64) -> Object {
-        Object {
-            mount,
-            ..crate::plan::testing::directory(path, 0)
+        let mut facts = FakeFacts::new();
+        for above in Path::new(path).ancestors() {
+            let above = above.to_str().unwrap();
+            facts.put(above, Kind::Directory, 0, 0o755, b"");
         }
+        let object = facts.open(Path::new(path), &[]).unwrap();
+        Object { mount, ..object }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::record::event::Denial;
 use crate::watch::Clock;
 use crate::watch::decode::field;
 use crate::watch::denials::{comm, op};
+use crate::watch::entries::entries;
 use crate::watch::lease::Lease;
 use crate::watch::load::Loaded;
 
@@ -182,12 +183,12 @@ impl Failures {
             // A large table of all runs: it is not looked through for nothing.
             return Ok(sum);
         }
-        for entry in self.missing.iter() {
-            let (key, row) = entry.map_err(used("MISSING_PATHS"))?;
+        let own = |key: &DeniedPath| key.generation == self.generation;
+        for (key, row) in entries(&self.missing, own).map_err(used("MISSING_PATHS"))? {
             let judged = self.nothing.known.contains(&key)
                 || self.seen.contains_key(&key)
                 || self.unnamed.contains(&key);
-            if key.generation == self.generation && !judged {
+            if !judged {
                 sum += row.count;
             }
         }
@@ -198,12 +199,12 @@ impl Failures {
     /// event was lost are denials of an unknown path.
     pub fn denials(&self, clock: &Clock) -> Result<Vec<Denial>, FilesError> {
         let mut denials = Vec::new();
-        let refused = (self.tally()?.paths > 0).then(|| self.denied.iter());
-        for entry in refused.into_iter().flatten() {
-            let (key, row) = entry.map_err(used("DENIED_PATHS"))?;
-            if key.generation != self.generation {
-                continue;
-            }
+        let own = |key: &DeniedPath| key.generation == self.generation;
+        let refused = match self.tally()?.paths {
+            0 => Texts::new(),
+            _ => entries(&self.denied, own).map_err(used("DENIED_PATHS"))?,
+        };
+        for (key, row) in refused {
             match self.seen.get(&key) {
                 Some((_, None)) => {}
                 Some((path, Some(verdict))) => {

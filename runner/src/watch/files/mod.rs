@@ -384,13 +384,12 @@ pub(super) fn remove<K: Pod, V: Pod>(
     name: &'static str,
     own: impl Fn(&K, &V) -> bool,
 ) -> Result<(), WatchError> {
-    let entries = table.iter().flatten();
-    let keys: Vec<K> = entries
+    let entries: Result<Vec<(K, V)>, MapError> = table.iter().collect();
+    entries
+        .map_err(map_failed("read", name))?
+        .iter()
         .filter(|(key, value)| own(key, value))
-        .map(|(key, _)| key)
-        .collect();
-    keys.iter()
-        .try_for_each(|key| gone(table.remove(key)))
+        .try_for_each(|(key, _)| gone(table.remove(key)))
         .map_err(map_failed("clean", name))
 }
 
