@@ -148,8 +148,8 @@ mod tests {
             file(&place, 1 << 60),
             Err(DiskError::Full { wanted, .. }) if wanted == 1 << 60
         ));
-        let made = file(&place, 1 << 30).unwrap();
-        assert_eq!(made.metadata().unwrap().len(), 1 << 30);
+        let made = file(&place, 64 << 20).unwrap();
+        assert_eq!(made.metadata().unwrap().len(), 64 << 20);
         assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
     }
 }
