@@ -2,9 +2,11 @@
 //! The object in the kernel, shared by all runs of one release: loaded by the first, found by
 //! its name in a BPF file system of lp-run's own by the others.
 //!
-//!     /run/lp-run/bpf/NAME/…          programs and maps, pinned, and links of tracepoints
-//!     /run/lp-run/objects/lock        whoever changes any of this holds it
-//!     /run/lp-run/objects/NAME/       which pins are the right ones, and a lock a slot
+//! ```text
+//! /run/lp-run/bpf/NAME/…          programs and maps, pinned, and links of tracepoints
+//! /run/lp-run/objects/lock        whoever changes any of this holds it
+//! /run/lp-run/objects/NAME/       which pins are the right ones, and a lock a slot
+//! ```
 //!
 //! A pin is only a name. What stands behind it is compared with the ids that the loader wrote
 //! down, and what differs is not used: the object is loaded anew under another name.
