@@ -76,6 +76,35 @@ fn a_typed_program_is_held_to_the_callers_own_rights() {
 }
 
 #[test]
+fn a_directory_open_to_a_group_of_the_callers_lends_nothing_of_its_owners() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let work = jail.folder("work");
+    let key = jail.file("work/key", "a secret of root's");
+    rights(&key.to_string_lossy(), 0o600);
+    chown(&work, None, Some(65534)).expect("hand it to the group");
+    let policy = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../policies/read-only.toml"
+    ));
+    installed(&jail, &policy.expect("the shipped policy"));
+    let sudo = [("SUDO_UID", CALLER)];
+    let key = key.to_string_lossy().into_owned();
+    let cat = ["cat", &key];
+    rights(&work.to_string_lossy(), 0o750);
+    let outcome = run(&jail, &sudo, "p", &cat);
+    assert_eq!((outcome.code(), outcome.answer()), (122, ""), "{outcome:?}");
+    assert!(outcome.said().contains("not open to all"), "{outcome:?}");
+    // Root lends what is his, and what is open to all needs no lending.
+    let outcome = run(&jail, &[], "p", &cat);
+    assert_eq!(outcome.answer(), "a secret of root's", "{outcome:?}");
+    rights(&work.to_string_lossy(), 0o755);
+    let outcome = run(&jail, &sudo, "p", &cat);
+    assert_eq!((outcome.code(), outcome.answer()), (1, ""), "{outcome:?}");
+    assert!(outcome.stderr.contains("Permission denied"), "{outcome:?}");
+}
+
+#[test]
 fn a_policy_that_the_caller_may_not_read_is_told_to_nobody() {
     needs!(root(), "root");
     let jail = Jail::shared();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The relay of a regular file. A file is always ready, and its offset stays the caller's: what
-//! he does with it before and after the run follows on.
+//! he does with it before the run follows on, and after it from where the relay has read to, which
+//! may be ahead of the program.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 

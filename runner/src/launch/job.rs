@@ -28,6 +28,7 @@ impl Running {
     /// would not hear the signal.
     pub fn begin_to_end(&mut self) {
         self.ending = true;
+        self.freeze(false);
         self.ask(ToShim::Signal(libc::SIGCONT));
     }
 
@@ -90,6 +91,8 @@ impl Running {
     }
 
     fn go_on(&mut self, front: bool) {
+        // A stop that was interrupted may have left the run frozen.
+        self.freeze(false);
         let moved = front != self.in_front;
         self.in_front = front;
         self.ask(match moved {

@@ -436,6 +436,15 @@ impl Resolver<'_> {
                 "{name} may not use {shown}, and the policy cannot lend it; remove it"
             ));
         }
+        // A directory that the agent could read only as its owner would lend it all that the owner
+        // has below, which a caller who may list the directory himself need not have.
+        let open = object.mode & 0o5 == 0o5;
+        if object.kind == Kind::Directory && object.uid != self.caller.uid && !open {
+            return Err(format!(
+                "{shown} belongs to another user and is not open to all, and the policy cannot lend \
+                 its owner's rights to {name}; open it to others, or let root name it in the policy"
+            ));
+        }
         // The agent acts as the owner of what it may write.
         if verb == Verb::Write && object.uid != self.caller.uid {
             return Err(format!(

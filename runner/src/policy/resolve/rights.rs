@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a user could do with an object by himself, from owner, group and permission bits of
 //! the object and the directories above it. Access control lists are not looked at: their mask
-//! stands in the group bits.
+//! stands in the group bits, which bounds what they give and hides what they take away.
 
 use super::super::facts::{Kind, Object, User};
 
