@@ -3,13 +3,12 @@
 //! and cgroups.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::needs;
-use crate::support::{Jail, lp_run, probe, root};
+use crate::support::{Jail, cgroup, lp_run, probe, root};
 
 const SHELL: &str = "version = 1\nname = \"attacks-supervisor\"\nextends = [\"@shell\"]\n";
 
@@ -42,17 +41,6 @@ fn wait_for(seconds: &str, count: usize, limit: Duration) -> Duration {
         thread::sleep(Duration::from_millis(10));
     }
     start.elapsed()
-}
-
-/// The folder of a process's cgroup of version 2.
-fn cgroup(pid: u32) -> PathBuf {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("read a cgroup");
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
-    let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-    let root = mounts
-        .into_iter()
-        .find(|root| PathBuf::from(root).join("cgroup.procs").exists());
-    PathBuf::from(root.expect("cgroup v2")).join(path.expect("a cgroup of version 2"))
 }
 
 #[test]

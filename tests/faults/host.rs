@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{appears, cgroup, descendants, detach};
+use super::{appears, descendants, detach};
 use crate::needs;
-use crate::support::{Jail, Outcome, lp_run, probe, raises_limits, root};
+use crate::support::{Jail, Outcome, cgroup, lp_run, probe, raises_limits, root};
 
 const POLICY: &str = r#"
 version = 1

@@ -18,7 +18,7 @@ mod host;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -135,19 +135,6 @@ fn descendants(of: u32) -> Vec<Process> {
         next += 1;
     }
     found.split_off(1.min(found.len()))
-}
-
-/// The folder of a process's cgroup of version 2.
-fn cgroup(pid: u32) -> PathBuf {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("read a cgroup");
-    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
-    let path = path.expect("a cgroup of version 2");
-    let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-    let places = mounts
-        .into_iter()
-        .map(|root| PathBuf::from(format!("{root}{path}")));
-    let mut there = places.filter(|place| place.is_dir());
-    there.next().expect("the cgroup's folder")
 }
 
 /// Takes one program off a cgroup.

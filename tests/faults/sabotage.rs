@@ -3,9 +3,9 @@
 
 use std::process::Command;
 
-use super::{Halted, POLICY, cgroup, detach, jail};
+use super::{Halted, POLICY, detach, jail};
 use crate::needs;
-use crate::support::{Outcome, root};
+use crate::support::{Outcome, cgroup, root};
 
 const DEBUG: bool = cfg!(debug_assertions);
 

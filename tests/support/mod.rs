@@ -261,6 +261,19 @@ fn probe_program() -> String {
     program.to_string_lossy().into_owned()
 }
 
+/// The folder of a process's cgroup of version 2.
+pub fn cgroup(pid: u32) -> PathBuf {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("read a cgroup");
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let path = path.expect("a cgroup of version 2");
+    let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    let places = mounts
+        .into_iter()
+        .map(|root| PathBuf::from(format!("{root}{path}")));
+    let mut there = places.filter(|place| place.is_dir());
+    there.next().expect("the cgroup's folder")
+}
+
 /// Moves the calling thread, and what it starts from now on, into a fresh network namespace with
 /// `lo` up. A test never has a way to a real address, also when the program under test fails.
 fn isolate_network() {

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A run is a job of the operator's shell, as any program is.
 
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::POLICY;
-use super::shell::{Shell, open_gate, until_runs};
+use super::shell::{Shell, open_gate, until, until_runs};
 use crate::needs;
-use crate::support::{Jail, root};
+use crate::support::{Jail, cgroup, root};
 
 /// Waits for the test's gate, says so, and reads a line.
 const WAITS: &str = "sh -c 'echo u\"\"p; read x < gate; echo wor\"\"king; \
@@ -240,6 +245,42 @@ fn a_stopped_job_is_ended_by_its_shell_and_by_its_closed_window() {
     shell.until_touched(true);
     shell.stop_job();
     shell.close();
+}
+
+#[test]
+fn a_stop_that_is_interrupted_leaves_nothing_frozen() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let policy = POLICY.to_owned() + "write = [\"@DIR@/out\"]\n";
+    let out = jail.folder("out");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&out, open).expect("open the folder");
+    let mut shell = Shell::start(&jail, &policy);
+    let script = "trap \"echo so > out/heard; exit 7\" TERM; echo u\"\"p; read x < gate; \
+                  seq 99; kill -TSTP $$; while :; do sleep 0.05; done";
+    shell.enter(&format!("$LP -- sh -c '{script}'"));
+    shell.sees("up");
+    shell.until_touched(true);
+    let [lp_run, first] = shell.lp_runs();
+    let shim = cgroup(u32::try_from(first).expect("a process id"));
+    let freeze = shim.with_file_name("agent").join("cgroup.freeze");
+    let frozen = || std::fs::read_to_string(&freeze).is_ok_and(|text| text.trim() == "1");
+    // What was written before the stop cannot leave, and the stop waits for it.
+    shell.hold_output(true);
+    open_gate(&jail);
+    until("the stop", frozen);
+    let interrupted = Instant::now();
+    kill(Pid::from_raw(lp_run), Signal::SIGTERM).expect("end it");
+    until("the program hears of it", || out.join("heard").exists());
+    let grace = Duration::from_secs(10);
+    assert!(
+        interrupted.elapsed() < grace,
+        "it was killed after the grace"
+    );
+    shell.hold_output(false);
+    shell.prompt();
+    shell.status(7);
+    shell.is_untouched();
 }
 
 #[test]

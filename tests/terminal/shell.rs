@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{OFlag, open};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::stat::Mode;
-use nix::sys::termios::{Termios, tcgetattr};
+use nix::sys::termios::{FlowArg, Termios, tcflow, tcgetattr};
 
 use crate::support::Jail;
 
@@ -45,8 +45,11 @@ impl Shell {
         nix::unistd::mkfifo(&gate, Mode::from_bits_truncate(0o644)).expect("make the gate");
         let (keyboard, slave) = pseudo_terminal();
         let side = || Stdio::from(slave.try_clone().expect("duplicate the terminal"));
-        let child = Command::new("setsid")
+        // A signal that is ignored stays so: under nohup(1) no window could be closed.
+        let child = Command::new("env")
             .args([
+                "--default-signal",
+                "setsid",
                 "--ctty",
                 "bash",
                 "--norc",
@@ -190,6 +193,16 @@ impl Shell {
             (Some((outer, _)), Some((inner, _))) => [*outer, *inner],
             _ => panic!("no run: {own:?}"),
         }
+    }
+
+    /// Holds back, or lets go on, what is written to the terminal, as ^S and ^Q do.
+    pub fn hold_output(&self, hold: bool) {
+        let flow = if hold {
+            FlowArg::TCOOFF
+        } else {
+            FlowArg::TCOON
+        };
+        tcflow(&self.slave, flow).expect("tcflow");
     }
 
     /// The screen from the first `text` on.
