@@ -45,12 +45,16 @@ fn a_pipeline_is_stopped_and_continued_as_one_job() {
     shell.enter("$LP -- cat | cat");
     shell.until_touched(true);
     shell.enter("one");
-    shell.sees("one\r\none");
+    // The echo, and what came through: the line break of the one may come after the other, since
+    // the second cat writes to the terminal past lp-run.
+    shell.sees("one");
+    shell.sees("one");
     shell.stop_job();
     shell.enter("fg");
     shell.until_touched(true);
     shell.enter("two");
-    shell.sees("two\r\ntwo");
+    shell.sees("two");
+    shell.sees("two");
     shell.type_keys("\x04");
     shell.prompt();
     shell.is_untouched();
