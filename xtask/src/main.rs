@@ -22,8 +22,9 @@ const USAGE: &str = "\
 cargo xtask COMMAND
 
   demo                        set up, build, and watch a confined agent at work
-  test [--host] [--kernel V]  set up, then every test; kernels 6.1 and 6.12 in virtual
-                              machines, or only --kernel V, or none with --host
+  test [--host] [--kernel K]  set up, then every test; kernels 6.1, 6.12 and 6.12-without-bpf
+                              in virtual machines, or only --kernel K, or none with --host
+  boot K TEST...              only the tests with such a name, only on kernel K
   fuzz [TARGET] [--seconds N]  feed one or all fuzz targets with what libFuzzer invents, for
                               5 minutes each or N seconds
   build [--release]           leave the program at target/debug or target/release/lp-run
@@ -48,6 +49,11 @@ fn run(arguments: &[String]) -> Result<()> {
     match words.as_slice() {
         ["demo"] => demo::run(&root),
         ["test", options @ ..] => suite::run(&root, &suite::Options::parse(options)?),
+        ["boot", kernel, filters @ ..] if !filters.is_empty() => {
+            setup::kernel_side(&root)?;
+            machines::set_up(&root)?;
+            machines::boot(&root, suite::machine(kernel)?, filters)
+        }
         ["fuzz", options @ ..] => fuzz::run(&root, &fuzz::Options::parse(options)?),
         ["build"] => package::build(&root, false).map(drop),
         ["build", "--release"] => package::build(&root, true).map(drop),

@@ -3,45 +3,43 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use xtask::toolchain;
 
+use crate::machines::{MATRIX, Machine};
 use crate::{fuzz, machines, process, setup, tidy};
-
-/// Kernels that are booted when nothing else is asked for.
-const KERNELS: [&str; 2] = ["6.1", "6.12"];
 
 /// What part of the suite is wanted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Kernels to boot, by version.
-    pub kernels: Vec<String>,
+    /// Machines to boot.
+    pub machines: Vec<&'static Machine>,
 }
 
 impl Options {
-    /// Reads `[--host] [--kernel V]...`.
+    /// Reads `[--host] [--kernel NAME]...`.
     pub fn parse(words: &[&str]) -> Result<Self> {
-        let mut kernels = Vec::new();
+        let mut machines = Vec::new();
         let mut host_only = false;
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match (*word, word.strip_prefix("--kernel=")) {
                 ("--host", _) => host_only = true,
                 ("--kernel", _) => match words.next() {
-                    Some(version) => kernels.push(known(version)?),
-                    None => bail!("--kernel needs a version"),
+                    Some(version) => machines.push(machine(version)?),
+                    None => bail!("--kernel needs a name"),
                 },
-                (_, Some(version)) => kernels.push(known(version)?),
-                _ => bail!("`test` takes --host and --kernel VERSION, not {word}"),
+                (_, Some(version)) => machines.push(machine(version)?),
+                _ => bail!("`test` takes --host and --kernel NAME, not {word}"),
             }
         }
-        if host_only && !kernels.is_empty() {
+        if host_only && !machines.is_empty() {
             bail!("--host and --kernel exclude each other");
         }
-        if !host_only && kernels.is_empty() {
-            kernels = KERNELS.map(str::to_owned).to_vec();
+        if !host_only && machines.is_empty() {
+            machines = MATRIX.iter().collect();
         }
-        Ok(Self { kernels })
+        Ok(Self { machines })
     }
 }
 
@@ -49,21 +47,21 @@ impl Options {
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     setup::kernel_side(root)?;
     setup::tests()?;
-    if !options.kernels.is_empty() {
+    if !options.machines.is_empty() {
         machines::set_up(root)?;
     }
     tidy::run(root)?;
     host(root)?;
     fuzz::suite(root)?;
-    if !options.kernels.is_empty() {
-        machines::smoke(root, &options.kernels)?;
+    if !options.machines.is_empty() {
+        machines::suite(root, &options.machines)?;
     }
     println!(
         "test: all passed, on this kernel{}",
         options
-            .kernels
+            .machines
             .iter()
-            .map(|v| format!(", {v}"))
+            .map(|machine| format!(", {}", machine.name))
             .collect::<String>()
     );
     Ok(())
@@ -81,43 +79,37 @@ fn host(root: &Path) -> Result<()> {
     process::run(&mut cargo)
 }
 
-fn known(version: &str) -> Result<String> {
-    if !KERNELS.contains(&version) {
-        bail!(
-            "kernel {version} is not in the matrix: {}",
-            KERNELS.join(", ")
-        );
-    }
-    Ok(version.to_owned())
+/// The machine of the matrix with this name.
+pub fn machine(name: &str) -> Result<&'static Machine> {
+    Machine::named(name).with_context(|| {
+        let names: Vec<&str> = MATRIX.iter().map(|machine| machine.name).collect();
+        format!("kernel {name} is not in the matrix: {}", names.join(", "))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn names(words: &[&str]) -> Vec<&'static str> {
+        let options = Options::parse(words).expect("valid");
+        options
+            .machines
+            .iter()
+            .map(|machine| machine.name)
+            .collect()
+    }
+
     #[test]
     fn the_whole_matrix_is_the_default() {
-        assert_eq!(Options::parse(&[]).expect("valid").kernels, ["6.1", "6.12"]);
+        assert_eq!(names(&[]), ["6.1", "6.12", "6.12-without-bpf"]);
     }
 
     #[test]
     fn host_boots_nothing_and_kernel_only_its_own() {
-        assert!(
-            Options::parse(&["--host"])
-                .expect("valid")
-                .kernels
-                .is_empty()
-        );
-        assert_eq!(
-            Options::parse(&["--kernel", "6.12"])
-                .expect("valid")
-                .kernels,
-            ["6.12"]
-        );
-        assert_eq!(
-            Options::parse(&["--kernel=6.1"]).expect("valid").kernels,
-            ["6.1"]
-        );
+        assert!(names(&["--host"]).is_empty());
+        assert_eq!(names(&["--kernel", "6.12"]), ["6.12"]);
+        assert_eq!(names(&["--kernel=6.1"]), ["6.1"]);
     }
 
     #[test]

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which machines are booted, and what each of them runs.
+
+/// A kernel and the way it is booted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// What `--kernel` calls it.
+    pub name: &'static str,
+    /// Its kernel's version.
+    pub version: &'static str,
+    /// Whether programs of BPF may be security modules (`bpf` in the kernel's list).
+    pub bpf_lsm: bool,
+}
+
+/// All of them. Debian's kernels have `bpf` in their list unless they are told another.
+pub const MATRIX: [Machine; 3] = [
+    Machine {
+        name: "6.1",
+        version: "6.1",
+        bpf_lsm: true,
+    },
+    Machine {
+        name: "6.12",
+        version: "6.12",
+        bpf_lsm: true,
+    },
+    Machine {
+        name: "6.12-without-bpf",
+        version: "6.12",
+        bpf_lsm: false,
+    },
+];
+
+/// The list of security modules of a machine without `bpf`: Debian's own without that word.
+pub const WITHOUT_BPF: &str = "lsm=landlock,lockdown,yama,loadpin,safesetid,integrity,apparmor";
+
+/// Unit tests of mechanisms: the answers are the kernel's.
+const MECHANISMS: &str = "enforce:: launch:: watch:: host:: control:: sys::";
+
+/// Integration tests whose answers differ between kernels.
+const INTEGRATION: &str = "smoke:: network:: policies:: attacks::";
+
+/// Left out everywhere: they count, and take many minutes under emulation.
+const TOO_LONG: &str = "--skip thousand";
+
+/// Tests that a machine cannot pass, each with the reason. Any other skip is a failure.
+pub const SKIPS: &[(&str, &str, &str)] = &[];
+
+impl Machine {
+    /// The machine of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        MATRIX.iter().find(|machine| machine.name == name)
+    }
+
+    /// Filters for the unit tests and for the integration tests.
+    pub fn filters(&self) -> [String; 2] {
+        [MECHANISMS, INTEGRATION].map(|filters| format!("{TOO_LONG} {filters}"))
+    }
+}
