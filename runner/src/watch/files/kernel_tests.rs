@@ -532,6 +532,28 @@ fn a_detached_program_is_noticed() {
 }
 
 #[test]
+fn a_program_that_is_just_being_taken_off_is_attached_again() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    bench.store("r");
+    for _ in 0..100 {
+        detach(&bench.objects.loaded, &bench.objects.place).unwrap();
+        let cgroup = File::open(&bench.cgroup).unwrap();
+        bench.files.enter(cgroup.as_fd()).unwrap();
+        bench.files.attach().unwrap();
+        bench.files.check_attached().unwrap();
+    }
+    let mut worker = bench.worker();
+    worker.run("os.open('kb/deep/er/page',0)");
+    assert_eq!(bench.allowed(READ), 1);
+    // Also when the kernel has taken off all that it still had to.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    worker.run("os.open('kb/deep/er/page',0)");
+    assert_eq!(bench.allowed(READ), 2);
+}
+
+#[test]
 fn refusals_are_counted_by_what_was_typed() {
     let Some(mut bench) = Bench::new() else {
         return;

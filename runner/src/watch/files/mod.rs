@@ -19,6 +19,8 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
@@ -71,6 +73,10 @@ const TRACEPOINTS: [(&str, &str); 7] = [
 
 /// System calls that not every architecture has.
 const OLD_CALLS: [&str; 2] = ["exit_open", "exit_creat"];
+
+/// How long the kernel may need to take a program off its tracepoint: some grace periods of RCU
+/// and a turn of its workers, also on a busy machine.
+const TAKEN_OFF: Duration = Duration::from_secs(10);
 
 /// Why files cannot be counted.
 #[derive(Debug, Error)]
@@ -231,7 +237,7 @@ impl Files {
                 id => id.map_err(failed)?,
             };
             let event = open_tracepoint(id).map_err(failed)?;
-            let link = bpf_pin::link(program.program.as_fd(), event.as_fd()).map_err(failed)?;
+            let link = link(program.program.as_fd(), event.as_fd()).map_err(failed)?;
             let path = link_path(&self.place, program.name);
             // Of a program that is no longer ours.
             let _ = fs::remove_file(&path);
@@ -434,6 +440,20 @@ pub(super) fn unlink(place: &Place) -> Result<(), FilesError> {
         }
     }
     Ok(())
+}
+
+/// Links a program to its tracepoint. The kernel has a program there once at most, and may still
+/// be taking it off for the last run that counted: it is waited for.
+fn link(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
+    let start = Instant::now();
+    loop {
+        match bpf_pin::link(program, event) {
+            Err(error) if error.errno() == libc::EEXIST && start.elapsed() < TAKEN_OFF => {
+                sleep(Duration::from_millis(1));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// The name of the link of a program.
