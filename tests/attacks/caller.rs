@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
 use crate::needs;
+use crate::policies::exists;
 use crate::support::{Jail, Outcome, probe, raises_limits, root};
 
 /// The caller: nobody.
@@ -102,6 +103,141 @@ fn a_directory_open_to_a_group_of_the_callers_lends_nothing_of_its_owners() {
     let outcome = run(&jail, &sudo, "p", &cat);
     assert_eq!((outcome.code(), outcome.answer()), (1, ""), "{outcome:?}");
     assert!(outcome.stderr.contains("Permission denied"), "{outcome:?}");
+}
+
+/// Adds to an object's access control list what user `CALLER` may do (acl(5), the kernel's form:
+/// include/uapi/linux/posix_acl_xattr.h).
+fn list(path: &str, rights: u16) {
+    let mode = fs::metadata(path).expect("look").permissions().mode() as u16;
+    let mut value = 2_u32.to_le_bytes().to_vec();
+    let nobody = u32::MAX;
+    for (tag, rights, id) in [
+        (1, mode >> 6 & 7, nobody),
+        (2, rights, 65534),
+        (4, mode >> 3 & 7, nobody),
+        (0x10, 7, nobody),
+        (0x20, mode & 7, nobody),
+    ] {
+        let entry: [u16; 2] = [tag, rights];
+        value.extend(entry.iter().flat_map(|part| part.to_le_bytes()));
+        value.extend(id.to_le_bytes());
+    }
+    let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    let code = "import os,sys; os.setxattr(sys.argv[1], 'system.posix_acl_access', \
+                bytes.fromhex(sys.argv[2]))";
+    let set = Command::new("python3")
+        .args(["-c", code, path, &hex])
+        .status();
+    assert!(set.expect("start python").success());
+}
+
+/// A policy of the caller's own, with these lines.
+fn own_policy(jail: &Jail, lines: &str) -> String {
+    let policy = jail.file(
+        "own.toml",
+        format!("{HEAD}exec = [\"${{COMMAND}}\"]\n{lines}"),
+    );
+    chown(&policy, Some(65534), None).expect("hand it over");
+    policy.to_string_lossy().into_owned()
+}
+
+#[test]
+fn a_list_that_takes_from_the_caller_takes_from_his_agent() {
+    needs!(root() && exists("python3"), "root and python3");
+    let jail = Jail::shared();
+    installed(&jail, &format!("{HEAD}exec = [\"${{COMMAND}}\"]\n"));
+    let sudo = [("SUDO_UID", CALLER)];
+    let text = jail.file("text", "words").to_string_lossy().into_owned();
+    let policy = own_policy(&jail, "").replace("own.toml", "named.toml");
+    let named = format!(
+        "version = 1\nname = \"n\"\n[files]\nread = [\"${{BASE}}\", \"{text}\"]\nexec = [\"${{COMMAND}}\"]\n"
+    );
+    chown(jail.file("named.toml", named), Some(65534), None).expect("hand it over");
+    let read = || run(&jail, &sudo, &policy, &["cat", &text]);
+    assert_eq!(read().answer(), "words");
+    list(&text, 0);
+    let outcome = read();
+    assert_eq!((outcome.code(), outcome.answer()), (122, ""), "{outcome:?}");
+    assert!(outcome.said().contains("may not use"), "{outcome:?}");
+    list(&text, 4);
+    assert_eq!(read().answer(), "words");
+    // A program, and the work directory, which an installed policy grants.
+    let tool = program(&jail, "tool", 0o755);
+    let typed = || {
+        let act = [tool.as_str(), "open-read", "/dev/null"];
+        run(&jail, &sudo, &own_policy(&jail, ""), &act).code()
+    };
+    assert_eq!(typed(), 0);
+    list(&tool, 4);
+    assert_eq!(typed(), 126);
+    let work = jail.folder("work").to_string_lossy().into_owned();
+    let enter = || run(&jail, &sudo, "p", &["true"]).code();
+    assert_eq!(enter(), 0);
+    list(&work, 4);
+    assert_eq!(enter(), 122);
+}
+
+#[test]
+fn no_answer_tells_what_a_closed_directory_holds() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    installed(&jail, &format!("{HEAD}exec = [\"${{COMMAND}}\"]\n"));
+    let sudo = [("SUDO_UID", CALLER)];
+    let closed = jail.folder("closed").to_string_lossy().into_owned();
+    jail.file("closed/there.d/HEAD", "ref: refs/heads/main\n");
+    std::os::unix::fs::symlink("/etc", jail.path().join("closed/link.d")).expect("link");
+    program(&jail, "closed/tool.d", 0o755);
+    rights(&closed, 0o700);
+    let names = ["there.d", "none.d", "link.d", "tool.d"];
+    let answers = |ask: &dyn Fn(&str) -> Outcome| {
+        let all = names.map(|name| {
+            let outcome = ask(&format!("{closed}/{name}"));
+            // Any run may be the one that finds too many records of others.
+            let lines = outcome
+                .stderr
+                .lines()
+                .filter(|line| !line.contains("/spool is full"));
+            let said: Vec<_> = lines.map(|line| line.replace(name, "NAME")).collect();
+            (outcome.code(), said)
+        });
+        assert_eq!(all, [&all[0]; 4].map(Clone::clone));
+        all[0].clone()
+    };
+    let ruled = |rule: &str, path: &str| {
+        let policy = own_policy(&jail, &rule.replace('@', path));
+        run(&jail, &sudo, &policy, &["true"])
+    };
+    for (rule, code) in [
+        ("write = [\"@\"]\n", 122),
+        ("write = [{ path = \"@\", create = \"dir\" }]\n", 122),
+        ("write = [{ path = \"@/x\", optional = true }]\n", 0),
+        ("deny = [\"@\"]\n", 0),
+        ("protect = [\"@/x\"]\n", 0),
+        ("[network]\nunix = [\"@\"]\n", 122),
+    ] {
+        let answer = answers(&|path| ruled(rule, path));
+        assert_eq!(answer.0, code, "{rule} {answer:?}");
+    }
+    let none = own_policy(&jail, "");
+    answers(&|path| run(&jail, &sudo, &none, &[path]));
+    answers(&|path| run(&jail, &sudo, "p", &[path]));
+    let script = jail.file("script", "").to_string_lossy().into_owned();
+    rights(&script, 0o755);
+    answers(&|path| {
+        jail.file("script", format!("#!{path}\n"));
+        run(&jail, &sudo, "p", &[&script])
+    });
+    // For root they are what they are.
+    let outcome = run(&jail, &[], "p", &[&format!("{closed}/none.d")]);
+    assert!(outcome.said().contains("does not exist"), "{outcome:?}");
+    installed(
+        &jail,
+        &format!("{HEAD}exec = [\"${{COMMAND}}\", \"/usr/bin\"]\nwrite = [\"${{GIT_DIR}}\"]\n"),
+    );
+    answers(&|path| {
+        jail.file("work/.git", format!("gitdir: {path}\n"));
+        run(&jail, &sudo, "p", &["true"])
+    });
 }
 
 #[test]

@@ -169,7 +169,12 @@ fn needed(object: &Object, rights: Rights) -> u32 {
     } else {
         0
     };
-    search | read | if rights.write { WRITE } else { 0 }
+    // Libraries are mapped without the bit: what its owner may run is meant to be run.
+    let run = match object.kind {
+        Kind::File if rights.exec => (object.mode >> 6) & SEARCH,
+        _ => 0,
+    };
+    search | read | run | if rights.write { WRITE } else { 0 }
 }
 
 fn refusal(policy: &Policy, object: &Object, lacks: u32, info: &RuleInfo) -> CompileError {
@@ -183,6 +188,7 @@ fn refusal(policy: &Policy, object: &Object, lacks: u32, info: &RuleInfo) -> Com
         act: match lacks {
             lacks if lacks & WRITE != 0 => "write",
             lacks if lacks & READ != 0 => "read",
+            _ if object.kind == Kind::File => "run",
             _ => "search",
         },
         remedy: if policy.file_owner == 0 || policy.file_owner == object.uid {
@@ -233,6 +239,16 @@ mod tests {
     fn reading_what_the_mode_closes_is_mapped() {
         let closed = object("/home/anna/work", Kind::Directory, 1000, 0o700);
         assert!(idmap(granting(Verb::Read, closed)).is_some());
+    }
+
+    #[test]
+    fn a_program_that_only_its_owner_may_run_is_mapped() {
+        let tool = object("/opt/tool", Kind::File, 0, 0o744);
+        let mapped = Some(IdMap { uid: 0, gid: 0 });
+        assert_eq!(idmap(granting(Verb::Exec, tool.clone())), mapped);
+        assert_eq!(idmap(granting(Verb::Read, tool)), None);
+        let library = object("/opt/lib.so", Kind::File, 0, 0o644);
+        assert_eq!(idmap(granting(Verb::Exec, library)), None);
     }
 
     #[test]

@@ -136,11 +136,9 @@ const WITHOUT_SOCKETS: [&str; 9] = [
     "/bin", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/sbin", "/usr",
 ];
 
-/// Where lp-run keeps what belongs to one policy: nobody but its own runs makes sockets there.
-const KEPT: [&str; 2] = ["/var/lib/lp-run/state", "/var/cache/lp-run"];
-
-/// The gap of a rule that grants a directory in which others may keep sockets. A hook that
-/// sees names could not close it, since what is connected to is found through links.
+/// The gap of a rule that grants a directory in which others may keep sockets: another run of the
+/// same policy too, in what is kept for it. A hook that sees names could not close it, since what
+/// is connected to is found through links.
 fn socket_gap(rule: &FileRule) -> Option<Gap> {
     if rule.verb > Verb::Write {
         return None;
@@ -156,9 +154,6 @@ fn socket_gap(rule: &FileRule) -> Option<Gap> {
         Target::Create { path, .. } => Some(path),
         _ => None,
     })?;
-    if below(path, &KEPT) {
-        return None;
-    }
     Some(Gap {
         protection: "unix-sockets",
         rule: Some(rule.info.key.clone()),
@@ -680,7 +675,7 @@ mod tests {
         assert_eq!(gaps(Verb::Write, at("/opt/tool")), ["files.write[0]"]);
         assert_eq!(gaps(Verb::Write, create("/srv/new")), ["files.write[0]"]);
         let kept = create("/var/lib/lp-run/state/test/db");
-        assert_eq!(gaps(Verb::Write, kept), none);
+        assert_eq!(gaps(Verb::Write, kept), ["files.write[0]"]);
         let file = Target::Object(file("/srv/data", 0));
         assert_eq!(gaps(Verb::Read, file), none);
         let own = Target::Private("/tmp/own".into());

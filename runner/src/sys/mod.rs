@@ -2,6 +2,7 @@
 //! Every `unsafe` of user space: one wrapper a system call that no safe library offers, owned
 //! descriptors, errors that name the call.
 
+pub mod access;
 pub mod attribute;
 pub mod beneath;
 pub mod bpf;

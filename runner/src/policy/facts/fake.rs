@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::walk::{self, Node, Status};
-use super::{FactError, Facts, Kind, MountPoint, Object, User};
+use super::{FactError, Facts, Kind, MountPoint, Need, Object, User};
 
 /// A machine whose files, users and calendar are what a test says.
 #[derive(Clone, Debug)]
@@ -289,10 +289,6 @@ impl Facts for FakeFacts {
         self.users.iter().find(|user| user.uid == uid).cloned()
     }
 
-    fn groups(&self, user: &User) -> Vec<u32> {
-        vec![user.gid]
-    }
-
     fn own_program(&self) -> PathBuf {
         PathBuf::from("/usr/bin/lp-run")
     }
@@ -305,6 +301,21 @@ impl Facts for FakeFacts {
     fn with_rights_of(&self, _: &User, act: &mut dyn FnMut()) -> Result<(), FactError> {
         act();
         Ok(())
+    }
+
+    fn may(&self, user: &User, object: &Object, need: Need) -> bool {
+        let has = |uid: u32, gid: u32, mode: u32| match user {
+            user if user.uid == uid => mode >> 6,
+            user if user.gid == gid => mode >> 3,
+            _ => mode,
+        };
+        let wanted = need.bits(object.kind);
+        let above = &object.ancestors;
+        user.uid == 0
+            || above
+                .iter()
+                .all(|above| has(above.uid, above.gid, above.mode) & 1 != 0)
+                && has(object.uid, object.gid, object.mode) & wanted == wanted
     }
 
     fn today(&self) -> jiff::civil::Date {

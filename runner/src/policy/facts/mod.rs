@@ -96,6 +96,33 @@ pub struct User {
     pub home: PathBuf,
 }
 
+/// A use of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Make it the working directory.
+    Enter,
+    /// Open it for reading; list it.
+    Read,
+    /// Run it.
+    Run,
+    /// Connect to the socket.
+    Connect,
+}
+
+impl Need {
+    /// The permission bits that it takes: 4 to read, 2 to write, 1 to run or search.
+    fn bits(self, kind: Kind) -> u32 {
+        let directory = kind == Kind::Directory;
+        match self {
+            Self::Enter => 1,
+            Self::Read | Self::Run if directory => 5,
+            Self::Read => 4,
+            Self::Run => 1,
+            Self::Connect => 2,
+        }
+    }
+}
+
 /// Why an object could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum FactError {
@@ -125,6 +152,13 @@ pub enum FactError {
     },
 }
 
+impl FactError {
+    /// Whether it is a matter of rights.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, Self::Call { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// The one door from the compiler to the machine.
 pub trait Facts {
     /// Opens `path` (absolute) component by component. `trusted` are the uids besides root
@@ -145,14 +179,14 @@ pub trait Facts {
     fn user(&self, name: &str) -> Option<User>;
     /// A user by uid.
     fn user_by_uid(&self, uid: u32) -> Option<User>;
-    /// The groups of a user, the primary one included.
-    fn groups(&self, user: &User) -> Vec<u32>;
     /// The program file of lp-run itself.
     fn own_program(&self) -> PathBuf;
     /// The real caller: who reached root through sudo, pkexec or doas, else the real uid.
     fn caller(&self) -> Result<User, FactError>;
     /// Runs `act` with the file system rights of a user: what he may not open is not opened.
     fn with_rights_of(&self, user: &User, act: &mut dyn FnMut()) -> Result<(), FactError>;
+    /// Whether a user could reach and use the object by himself.
+    fn may(&self, user: &User, object: &Object, need: Need) -> bool;
     /// Today, in the machine's time zone, for review dates.
     fn today(&self) -> jiff::civil::Date;
 }

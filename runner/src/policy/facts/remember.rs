@@ -7,14 +7,15 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{FactError, Facts, MountPoint, Object, User};
+use super::{FactError, Facts, MountPoint, Need, Object, User};
 
 /// Other facts, and what they said of paths.
 pub struct Remembering<'a> {
     facts: &'a dyn Facts,
-    opened: RefCell<HashMap<(PathBuf, Vec<u32>), Object>>,
-    /// Somebody else's rights are in force: what was seen with root's is nothing to him.
-    borrowed: Cell<bool>,
+    /// By path, trusted uids, and whose rights were in force: what was seen with root's is nothing
+    /// to others.
+    opened: RefCell<HashMap<(PathBuf, Vec<u32>, Option<u32>), Object>>,
+    borrowed: Cell<Option<u32>>,
 }
 
 impl<'a> Remembering<'a> {
@@ -23,17 +24,14 @@ impl<'a> Remembering<'a> {
         Self {
             facts,
             opened: RefCell::default(),
-            borrowed: Cell::new(false),
+            borrowed: Cell::new(None),
         }
     }
 }
 
 impl Facts for Remembering<'_> {
     fn open(&self, path: &Path, trusted: &[u32]) -> Result<Object, FactError> {
-        if self.borrowed.get() {
-            return self.facts.open(path, trusted);
-        }
-        let key = (path.to_owned(), trusted.to_owned());
+        let key = (path.to_owned(), trusted.to_owned(), self.borrowed.get());
         if let Some(object) = self.opened.borrow().get(&key) {
             return Ok(object.clone());
         }
@@ -62,10 +60,6 @@ impl Facts for Remembering<'_> {
         self.facts.user_by_uid(uid)
     }
 
-    fn groups(&self, user: &User) -> Vec<u32> {
-        self.facts.groups(user)
-    }
-
     fn own_program(&self) -> PathBuf {
         self.facts.own_program()
     }
@@ -75,10 +69,14 @@ impl Facts for Remembering<'_> {
     }
 
     fn with_rights_of(&self, user: &User, act: &mut dyn FnMut()) -> Result<(), FactError> {
-        let before = self.borrowed.replace(true);
+        let before = self.borrowed.replace(Some(user.uid));
         let done = self.facts.with_rights_of(user, act);
         self.borrowed.set(before);
         done
+    }
+
+    fn may(&self, user: &User, object: &Object, need: Need) -> bool {
+        self.facts.may(user, object, need)
     }
 
     fn today(&self) -> jiff::civil::Date {

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use nix::sys::statfs;
 use nix::unistd;
 
 use super::walk::{self, Node, Status};
-use super::{FactError, Facts, Kind, MountPoint, Object, User, caller, mounts};
-use crate::sys::statx;
+use super::{FactError, Facts, Kind, MountPoint, Need, Object, User, caller, mounts};
+use crate::sys::{access, statx};
 
 /// The machine that lp-run runs on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,16 +106,6 @@ impl Facts for SystemFacts {
             .map(convert)
     }
 
-    fn groups(&self, user: &User) -> Vec<u32> {
-        let Ok(name) = std::ffi::CString::new(user.name.as_str()) else {
-            return vec![user.gid];
-        };
-        match unistd::getgrouplist(&name, user.gid.into()) {
-            Ok(groups) => groups.into_iter().map(unistd::Gid::as_raw).collect(),
-            Err(_) => vec![user.gid],
-        }
-    }
-
     fn own_program(&self) -> PathBuf {
         std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/lp-run"))
     }
@@ -138,6 +128,23 @@ impl Facts for SystemFacts {
                 user.name
             ))
         })
+    }
+
+    /// Asks the kernel, which knows groups, access control lists and what the file system adds.
+    /// The path is walked anew with the user's rights: it must lead him to the same object.
+    fn may(&self, user: &User, object: &Object, need: Need) -> bool {
+        if user.uid == 0 {
+            return true;
+        }
+        let mut may = false;
+        let ask = &mut || {
+            let found = self.open(&object.path, &[]);
+            let same = |found: &Object| (found.dev, found.ino) == (object.dev, object.ino);
+            let same = found.ok().filter(same);
+            let reached = same.and_then(|found| found.fd);
+            may = reached.is_some_and(|fd| access::granted(fd.as_fd(), need.bits(object.kind)));
+        };
+        self.with_rights_of(user, ask).is_ok() && may
     }
 
     fn today(&self) -> jiff::civil::Date {

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::super::LoadRequest;
 use super::super::error::{NOT_EXECUTABLE, NOT_FOUND, REFUSED, quote};
-use super::super::facts::{FactError, Kind, Object};
+use super::super::facts::{FactError, Facts, Kind, Need, Object};
 use super::super::model::{Command, FileRule, Verb};
 use super::super::schema::Schema;
-use super::rights::Need;
 use super::{PATH, Resolver, settings};
 
 /// Longest chain of `#!` interpreters: execve(2) follows as many.
@@ -99,7 +98,7 @@ impl Resolver<'_> {
             });
         }
         let typed: PathBuf = self.workdir.join(name).components().collect();
-        match self.facts.open(&typed, &self.trusted_program()) {
+        match self.open_program(&typed) {
             Ok(object) if is_program(&object) => {
                 let climbs = typed.components().any(|part| part.as_os_str() == "..");
                 let path = if climbs { object.path.clone() } else { typed };
@@ -128,7 +127,7 @@ impl Resolver<'_> {
             .chain(PATH.iter().map(Path::new));
         for dir in dirs {
             let path = dir.join(name);
-            if let Ok(object) = self.facts.open(&path, &self.trusted_program())
+            if let Ok(object) = self.open_program(&path)
                 && is_program(&object)
             {
                 return Some((path, object));
@@ -160,10 +159,7 @@ impl Resolver<'_> {
             let mut words = line.split_ascii_whitespace();
             let name = words.next().unwrap_or_default();
             let opened = match name.starts_with('/') {
-                true => self
-                    .facts
-                    .open(Path::new(name), &self.trusted_program())
-                    .ok(),
+                true => self.open_program(Path::new(name)).ok(),
                 false => None,
             };
             let Some(interpreter) = opened.filter(is_program) else {
@@ -196,7 +192,8 @@ impl Resolver<'_> {
 
     /// What follows `#!`; `None` for anything but a script.
     fn first_line(&self, object: &Object) -> Option<String> {
-        let bytes = self.facts.read_object(object, FIRST_LINE).ok()?;
+        let read = |facts: &dyn Facts| facts.read_object(object, FIRST_LINE);
+        let bytes = self.look(self.chosen(&object.path), read).ok()?;
         let rest = bytes.strip_prefix(b"#!")?;
         let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
         Some(String::from_utf8_lossy(line).trim().to_owned())
@@ -234,10 +231,19 @@ impl Resolver<'_> {
         }
     }
 
-    /// Uids whose links lead to a program: the caller typed it, and what is found is executable
-    /// or refused.
-    pub(super) fn trusted_program(&self) -> [u32; 3] {
-        [self.owner, self.caller.uid, self.workdir_owner]
+    /// Opens a program. Links of the caller lead to it too: he typed it, and what is found is
+    /// executable or refused.
+    pub(super) fn open_program(&self, path: &Path) -> Result<Object, FactError> {
+        let trusted = [self.owner, self.caller.uid, self.workdir_owner];
+        self.open(self.chosen(path), path, &trusted)
+    }
+
+    /// Whether a caller who is not root chose the program at `path`: by his own policy, by typing
+    /// it, or with the work directory.
+    pub(super) fn chosen(&self, path: &Path) -> bool {
+        let main = self.layers.last();
+        let typed = main.is_none_or(|main| main.schema.command.is_none());
+        self.caller.uid != 0 && (self.owner != 0 || typed || path.starts_with(&self.workdir))
     }
 }
 

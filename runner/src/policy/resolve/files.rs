@@ -5,13 +5,12 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::super::error::{NOT_EXECUTABLE, quote};
-use super::super::facts::{FactError, Kind, Object, mounts};
+use super::super::facts::{FactError, Kind, Need, Object, mounts};
 use super::super::layers::Layer;
 use super::super::model::{FileRule, HomeChoice, Place, RuleInfo, Target, Verb, ViewChoice};
 use super::super::schema::FileText;
 use super::super::source::reason;
 use super::super::variables::{Failure, Part, SEVERAL, split};
-use super::rights::Need;
 use super::{CACHE, Resolver, STATE, paths};
 
 /// Places that every run has of its own.
@@ -230,38 +229,48 @@ impl Resolver<'_> {
             return Err("fallback is for patterns; remove it".to_owned());
         }
         let path = paths::absolute(value)?;
+        let held = self.holds(layer, &text.path.value) && !self.is_kept(&path);
         if takes_away {
-            return self.taken_away(&path);
+            return self.taken_away(held, &path);
         }
         if let Some(target) = self.private(text, parts, &path)? {
             return Ok(target);
         }
-        match self.facts.open(&path, &self.trusted()) {
+        match self.open(held, &path, &self.trusted()) {
             Ok(object) => self.granted(layer, text, value, object),
             Err(FactError::Missing(_)) => self.missing(layer, text, parts, value, path),
-            Err(error @ FactError::UntrustedLink { .. }) if text.optional => {
+            Err(error) => {
+                let what = match held && error.is_permission() {
+                    true => self.not_his(&quote(value)),
+                    false => format!("{} {}", quote(value), reason(&error)),
+                };
+                let refused = held && error.is_permission();
+                if !text.optional || !refused && !matches!(error, FactError::UntrustedLink { .. }) {
+                    return Err(what);
+                }
                 // Nothing is granted, which is what `optional` says of a path that is not there.
-                let what = format!("{}: {}", text.path.key, reason(&error));
+                let what = format!("{}: {what}", text.path.key);
                 self.warnings.push((text.path.place.clone(), what));
                 Ok(Target::Missing(path))
             }
-            Err(error) => Err(format!("{} {}", quote(value), reason(&error))),
         }
     }
 
-    fn taken_away(&mut self, path: &Path) -> Result<Target, String> {
-        match self.facts.open(path, &self.trusted()) {
+    fn taken_away(&mut self, held: bool, path: &Path) -> Result<Target, String> {
+        match self.open(held, path, &self.trusted()) {
             Ok(object) => Ok(Target::Object(object)),
-            Err(FactError::Missing(_)) => self.later_name(path).map(Target::Missing),
+            Err(FactError::Missing(_)) => self.later_name(held, path).map(Target::Missing),
+            // Whether it exists is not for him to know.
+            Err(error) if held && error.is_permission() => Ok(Target::Missing(path.to_owned())),
             Err(error) => Err(unusable(path, &error)),
         }
     }
 
     /// Where a name that does not exist would appear: links above it are followed, or a grant of
     /// the place that they lead to would not be seen to lie above it.
-    fn later_name(&self, path: &Path) -> Result<PathBuf, String> {
+    fn later_name(&self, held: bool, path: &Path) -> Result<PathBuf, String> {
         for above in path.ancestors().skip(1) {
-            let parent = match self.facts.open(above, &self.trusted()) {
+            let parent = match self.open(held, above, &self.trusted()) {
                 Ok(parent) => parent,
                 Err(FactError::Missing(_)) => continue,
                 Err(error) => return Err(unusable(path, &error)),
@@ -269,7 +278,7 @@ impl Resolver<'_> {
             let below = path.strip_prefix(above).unwrap_or(path);
             let first = below.components().next().map(|name| name.as_os_str());
             // What is listed and cannot be opened is a link that leads nowhere yet.
-            let dangling = match self.facts.list(&parent.path) {
+            let dangling = match self.look(held, |facts| facts.list(&parent.path)) {
                 Ok(names) => names.iter().any(|name| Some(OsStr::new(name)) == first),
                 Err(FactError::Missing(_)) => false,
                 Err(error) => return Err(unusable(path, &error)),
@@ -401,12 +410,7 @@ impl Resolver<'_> {
     /// Programs that the caller typed, and what follows from their place, are held to his rights
     /// too: a grant reads them with the rights of their owner.
     fn may_be_typed(&self, layer: &Layer, object: &Object) -> bool {
-        let typed = self
-            .layers
-            .last()
-            .is_none_or(|main| main.schema.command.is_none());
-        let chosen = self.held(layer)
-            || self.caller.uid != 0 && (typed || object.path.starts_with(&self.workdir));
+        let chosen = self.held(layer) || self.chosen(&object.path);
         !chosen || self.caller_may(object, Need::Run) && self.caller_may(object, Need::Read)
     }
 
@@ -419,11 +423,7 @@ impl Resolver<'_> {
         object: &Object,
         shown: &str,
     ) -> Result<(), String> {
-        let kept = [STATE, CACHE].map(|base| self.kept(base));
-        if kept.iter().any(|own| object.path.starts_with(own)) {
-            return Ok(());
-        }
-        if !self.holds(layer, &text.path.value) {
+        if self.is_kept(&object.path) || !self.holds(layer, &text.path.value) {
             return Ok(());
         }
         let name = &self.caller.name;
@@ -432,9 +432,7 @@ impl Resolver<'_> {
             _ => self.caller_may(object, Need::Read),
         };
         if !may {
-            return Err(format!(
-                "{name} may not use {shown}, and the policy cannot lend it; remove it"
-            ));
+            return Err(self.not_his(shown));
         }
         // A directory that the agent could read only as its owner would lend it all that the owner
         // has below, which a caller who may list the directory himself need not have.
@@ -452,6 +450,18 @@ impl Resolver<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// What the caller's rights do not reach; the same words whether it exists or not.
+    fn not_his(&self, shown: &str) -> String {
+        let name = &self.caller.name;
+        format!("{name} may not use {shown}, and the policy cannot lend it; remove it")
+    }
+
+    /// Whether a path is kept for this policy by lp-run.
+    fn is_kept(&self, path: &Path) -> bool {
+        let mut kept = [STATE, CACHE].into_iter().map(|base| self.kept(base));
+        kept.any(|own| path.starts_with(own))
     }
 
     /// A grant on something that does not exist.
@@ -512,8 +522,9 @@ impl Resolver<'_> {
         path: PathBuf,
         keeps: bool,
     ) -> Result<Target, String> {
+        let held = self.holds(layer, &text.path.value) && !keeps;
         let nearest = path.ancestors().skip(1).find_map(|above| {
-            let object = self.facts.open(above, &self.trusted()).ok()?;
+            let object = self.open(held, above, &self.trusted()).ok()?;
             Some((above.to_owned(), object))
         });
         let Some((above, parent)) = nearest else {

@@ -3,7 +3,7 @@
 //!
 //! Found by reading files, never by running git. The agent of an earlier run could have
 //! rewritten the `.git` file, so what it names is accepted only when it points back
-//! (gitrepository-layout(5)).
+//! (gitrepository-layout(5)), and all of it is looked at with the caller's own rights.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ impl Resolver<'_> {
         // Never above the work directory: an agent that moves its own `.git` away would be given
         // that of the repository around it.
         let tree = self.workdir.clone();
-        let Ok(entry) = self.facts.open(&tree.join(".git"), &self.trusted_here()) else {
+        let Ok(entry) = self.open(true, &tree.join(".git"), &[]) else {
             return Ok(Vec::new());
         };
         if entry.path != tree.join(".git") {
@@ -46,10 +46,7 @@ impl Resolver<'_> {
         else {
             return wrong("is a file that names no git directory");
         };
-        let git_dir = match self
-            .facts
-            .open(&tree.join(named.trim()), &self.trusted_here())
-        {
+        let git_dir = match self.open(true, &tree.join(named.trim()), &[]) {
             Ok(object) if object.kind == Kind::Directory => object.path,
             _ => return wrong("names a git directory that does not exist"),
         };
@@ -68,12 +65,12 @@ impl Resolver<'_> {
 
     /// `MAIN/worktrees/NAME`: its `gitdir` names the work tree's `.git`, its `commondir` MAIN.
     fn worktree(&self, tree: &Path, git_dir: &Path) -> Option<Vec<PathBuf>> {
-        let back = self.text(&self.look(&git_dir.join("gitdir"))?)?;
+        let back = self.text(&self.found(&git_dir.join("gitdir"))?)?;
         let back = git_dir.join(back.trim());
         let main = git_dir.parent()?.parent()?.to_owned();
-        let common = self.text(&self.look(&git_dir.join("commondir"))?)?;
-        let common = self.look(&git_dir.join(common.trim()))?.path;
-        let agrees = self.look(&back)?.path == tree.join(".git") && common == main;
+        let common = self.text(&self.found(&git_dir.join("commondir"))?)?;
+        let common = self.found(&git_dir.join(common.trim()))?.path;
+        let agrees = self.found(&back)?.path == tree.join(".git") && common == main;
         (agrees && self.is_git_dir(&main)).then(|| vec![git_dir.to_owned(), main])
     }
 
@@ -82,32 +79,29 @@ impl Resolver<'_> {
         let modules = git_dir
             .components()
             .any(|part| part.as_os_str() == OsStr::new("modules"));
-        let config = self.text(&self.look(&git_dir.join("config"))?)?;
+        let config = self.text(&self.found(&git_dir.join("config"))?)?;
         let setting = |line: &str| {
             let (name, value) = line.split_once('=')?;
             (name.trim() == "worktree").then(|| value.trim().trim_matches('"').to_owned())
         };
         let named = config.lines().find_map(setting)?;
-        let back = self.look(&git_dir.join(named))?.path;
+        let back = self.found(&git_dir.join(named))?.path;
         (modules && back == tree && self.is_git_dir(git_dir)).then(|| vec![git_dir.to_owned()])
     }
 
     fn is_git_dir(&self, path: &Path) -> bool {
         ["HEAD", "objects", "refs"]
             .iter()
-            .all(|name| self.look(&path.join(name)).is_some())
+            .all(|name| self.found(&path.join(name)).is_some())
     }
 
-    fn look(&self, path: &Path) -> Option<Object> {
-        self.facts.open(path, &self.trusted_here()).ok()
+    /// Links of nobody but root are followed: the work tree is where an agent writes.
+    fn found(&self, path: &Path) -> Option<Object> {
+        self.open(true, path, &[]).ok()
     }
 
     fn text(&self, object: &Object) -> Option<String> {
-        String::from_utf8(self.facts.read_object(object, LONGEST).ok()?).ok()
-    }
-
-    /// Links of nobody but root: the work tree is where an agent writes.
-    fn trusted_here(&self) -> [u32; 0] {
-        []
+        let read = self.look(true, |facts| facts.read_object(object, LONGEST));
+        String::from_utf8(read.ok()?).ok()
     }
 }

@@ -11,14 +11,13 @@ mod identity;
 mod network;
 pub(crate) mod paths;
 mod python;
-mod rights;
 mod settings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::{PolicyErrors, REFUSED, quote};
-use super::facts::{Ancestor, FactError, Facts, Kind, MountPoint, Object, User};
+use super::facts::{Ancestor, FactError, Facts, Kind, MountPoint, Need, Object, User};
 use super::layers::{self, Layer};
 use super::model::{Command, Identity, Place, Policy, RuleInfo, Task};
 use super::schema::{RuleText, Schema, check_name};
@@ -31,7 +30,6 @@ struct Resolver<'a> {
     facts: &'a dyn Facts,
     layers: &'a [Layer],
     caller: User,
-    caller_groups: Vec<u32>,
     mounts: Vec<MountPoint>,
     /// Owner of the policy itself.
     owner: u32,
@@ -68,7 +66,6 @@ pub fn resolve(
     errors: &mut PolicyErrors,
 ) -> Option<Policy> {
     let main = layers.last()?;
-    let caller_groups = facts.groups(&caller);
     let mounts = facts.mounts().unwrap_or_else(|error| {
         let what = format!("cannot be read ({error}); mount /proc");
         errors.add_unplaced("/proc/self/mountinfo", what, REFUSED);
@@ -77,7 +74,6 @@ pub fn resolve(
     let mut resolver = Resolver {
         facts,
         layers,
-        caller_groups,
         caller,
         mounts,
         owner: main.source.owner,
@@ -185,12 +181,9 @@ impl Resolver<'_> {
         };
         let trusted = [self.caller.uid, self.owner];
         let option = format!("--workdir {}", asked.display());
-        let mut opened = Err(FactError::Missing(asked.clone()));
-        let act = &mut || opened = self.facts.open(&asked, &trusted);
-        let opened = self.facts.with_rights_of(&self.caller, act).and(opened);
-        match opened {
+        match self.open(true, &asked, &trusted) {
             Ok(object) if object.kind == Kind::Directory => {
-                if !self.caller_may(&object, rights::Need::Enter) {
+                if !self.caller_may(&object, Need::Enter) {
                     let what = format!("{} may not enter it; choose another", self.caller.name);
                     self.errors.add_unplaced(&option, what, REFUSED);
                 }
@@ -431,8 +424,29 @@ impl Resolver<'_> {
         }
     }
 
-    /// Whether the caller could use the object as needed, by its permission bits.
-    fn caller_may(&self, object: &Object, need: rights::Need) -> bool {
-        rights::may(&self.caller, &self.caller_groups, object, need)
+    /// Whether the caller could use the object as needed.
+    fn caller_may(&self, object: &Object, need: Need) -> bool {
+        self.facts.may(&self.caller, object, need)
+    }
+
+    /// Looks with the caller's own rights at what is `held` to them: no answer tells him more
+    /// about the machine than he could find out himself.
+    fn look<T>(
+        &self,
+        held: bool,
+        look: impl Fn(&dyn Facts) -> Result<T, FactError>,
+    ) -> Result<T, FactError> {
+        if !held {
+            return look(self.facts);
+        }
+        let mut seen = None;
+        let act = &mut || seen = Some(look(self.facts));
+        self.facts.with_rights_of(&self.caller, act)?;
+        seen.unwrap_or_else(|| Err(FactError::Caller("nothing was looked at".to_owned())))
+    }
+
+    /// Opens as [`Self::look`] looks.
+    fn open(&self, held: bool, path: &Path, trusted: &[u32]) -> Result<Object, FactError> {
+        self.look(held, |facts| facts.open(path, trusted))
     }
 }

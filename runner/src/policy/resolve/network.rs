@@ -5,12 +5,11 @@ use std::net::IpAddr;
 
 use super::super::address::{self, Address, List};
 use super::super::error::quote;
-use super::super::facts::{FactError, Kind};
+use super::super::facts::{FactError, Kind, Need};
 use super::super::layers::Layer;
 use super::super::model::{Endpoint, ListenRule, NetworkRule, UnixRule};
 use super::super::schema::{NetworkText, UnixText};
 use super::guard::Verdict;
-use super::rights::Need;
 use super::{Resolver, paths};
 
 impl Resolver<'_> {
@@ -141,9 +140,9 @@ impl Resolver<'_> {
             ));
         }
         let path = paths::absolute(value)?;
+        let held = self.holds(layer, &text.path.value);
         let socket = self
-            .facts
-            .open(&path, &self.trusted())
+            .open(held, &path, &self.trusted())
             .map_err(|error| match error {
                 FactError::Missing(_) => {
                     format!("{} does not exist; start its server first", quote(value))
@@ -158,7 +157,7 @@ impl Resolver<'_> {
         }
         let verdict = self.judge_socket(&socket);
         self.check_dangerous(layer, text.dangerous.as_ref(), verdict)?;
-        if self.holds(layer, &text.path.value) && !self.caller_may(&socket, Need::Connect) {
+        if held && !self.caller_may(&socket, Need::Connect) {
             return Err(format!(
                 "{} may not connect to {}",
                 self.caller.name,

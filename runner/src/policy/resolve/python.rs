@@ -4,9 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::facts::{Kind, Object};
+use super::super::facts::{Kind, Need, Object};
 use super::Resolver;
-use super::rights::Need;
 
 impl Resolver<'_> {
     /// The interpreters.
@@ -55,9 +54,7 @@ impl Resolver<'_> {
             places.push(Path::new("/etc").join(&version));
             // venv: BASE/bin/python is a link, and BASE/pyvenv.cfg stands beside bin.
             if let Some(base) = name.parent().and_then(Path::parent)
-                && let Ok(marker) = self
-                    .facts
-                    .open(&base.join("pyvenv.cfg"), &self.trusted_program())
+                && let Ok(marker) = self.open_program(&base.join("pyvenv.cfg"))
                 && marker.kind == Kind::File
             {
                 places.push(base.to_owned());
@@ -65,7 +62,7 @@ impl Resolver<'_> {
         }
         let mut found: Vec<Object> = Vec::new();
         for place in places {
-            if let Ok(object) = self.facts.open(&place, &self.trusted())
+            if let Ok(object) = self.open(true, &place, &self.trusted())
                 && object.kind == Kind::Directory
                 && object.path.components().count() > 2
                 && self.caller_may(&object, Need::Read)
@@ -94,7 +91,7 @@ impl Resolver<'_> {
         }
         let mut found = Vec::new();
         for name in names {
-            let Ok(object) = self.facts.open(&name, &self.trusted_program()) else {
+            let Ok(object) = self.open_program(&name) else {
                 continue;
             };
             let python = object
