@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 
 use super::{FactError, Facts, MountPoint, Need, Object, User};
 
+/// A path, the trusted uids, and whose rights were in force: what was seen with root's is nothing
+/// to others.
+type Asked = (PathBuf, Vec<u32>, Option<u32>);
+
 /// Other facts, and what they said of paths.
 pub struct Remembering<'a> {
     facts: &'a dyn Facts,
-    /// By path, trusted uids, and whose rights were in force: what was seen with root's is nothing
-    /// to others.
-    opened: RefCell<HashMap<(PathBuf, Vec<u32>, Option<u32>), Object>>,
+    opened: RefCell<HashMap<Asked, Object>>,
     borrowed: Cell<Option<u32>>,
 }
 
