@@ -162,6 +162,59 @@ fn eight_first_starts_at_once_load_one_object() {
 }
 
 #[test]
+fn a_start_with_a_bpf_mount_of_its_own_disturbs_no_other() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    // A mount namespace in which nothing is mounted yet starts runs in turn with the one outside:
+    // each has its object, loaded once, and its run, which goes on, counts to its end.
+    let outcome = cold(
+        &jail,
+        "lp=$1; shift; run() { $lp --policy policy.toml --summary never \"$@\"; }; \
+         sets() { ls /run/lp-run/bpf | grep -c -e '^[0-9]'; }; \
+         mkfifo go done hold; exec 4<>go 5<>done 6<>hold; export lp; \
+         unshare --mount sh -ec '\
+         while read go <&4; do \
+         \"$lp\" --policy policy.toml --summary never --report inner.json -- \"$@\"; \
+         ls /run/lp-run/bpf | grep -c -e \"^[0-9]\"; echo >&5; done' sh \"$@\" & inner=$!; \
+         for turn in 1 2 3; do echo >&4; read done <&5; \
+         run --report outer.json -- \"$@\"; sets; done; \
+         kill $inner; ls /run/lp-run/objects | grep -c -v lock",
+    );
+    let turn = "ok\n1\n".repeat(6);
+    assert_eq!(outcome.stdout, format!("{turn}2\n"), "{outcome:?}");
+    for name in ["inner.json", "outer.json"] {
+        let report = fs::read(jail.path().join(name)).expect("a report");
+        let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+        assert_eq!(report["counts"]["files"], true, "{name}: {report}");
+        let rules = report["rules"].as_array().expect("rules");
+        let rule = rules.iter().find(|row| row["id"] == "network.allow[0]");
+        assert_eq!(rule.expect("the rule")["allowed"], 50, "{name}: {report}");
+    }
+}
+
+#[test]
+fn what_is_mounted_over_the_pins_disturbs_no_run() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    // One begins before and ends while another lives that begins after.
+    cold(
+        &jail,
+        "lp=$1; mkfifo a b up; exec 4<>a 5<>b 6<>up; \
+         run() { $lp --policy policy.toml --summary never --report $1.json -- \
+         /bin/sh -c 'echo up; read line; : </bin/sh' >&6; }; \
+         run first <&4 & first=$!; read up <&6; \
+         mount -t bpf -o mode=0700 none /run/lp-run/bpf; \
+         run second <&5 & second=$!; read up <&6; \
+         echo >&4; wait $first; sleep 2; echo >&5; wait $second",
+    );
+    for name in ["first", "second"] {
+        let report = fs::read(jail.path().join(format!("{name}.json"))).expect("a report");
+        let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+        assert_eq!(report["counts"]["files"], true, "{name}: {report}");
+    }
+}
+
+#[test]
 fn gc_all_leaves_nothing_shared() {
     needs!(root(), "root");
     let jail = Jail::new();
@@ -186,11 +239,11 @@ fn what_is_not_the_loaded_object_is_not_used() {
          run \"$@\"; pins=$(echo /run/lp-run/bpf/[0-9]*); rm $pins/RUNS; \
          bpftool map create $pins/RUNS type array key 4 value 40 entries 128 name RUNS; \
          run \"$@\"; ls /run/lp-run/bpf | grep -c '^[0-9]'; \
-         rm $pins-1/connect4; run \"$@\"; ls /run/lp-run/bpf | grep -c '^[0-9]'; \
+         rm $pins/connect4; run \"$@\"; ls /run/lp-run/bpf | grep -c '^[0-9]'; \
          chmod 0777 /run/lp-run/bpf; run \"$@\"",
     );
     assert!(
-        outcome.stdout.starts_with("ok\nok\n2\nok\n3\n"),
+        outcome.stdout.starts_with("ok\nok\n1\nok\n1\n"),
         "{outcome:?}"
     );
     assert!(

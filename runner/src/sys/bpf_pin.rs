@@ -14,6 +14,7 @@ use super::SysError;
 // include/uapi/linux/bpf.h: enum bpf_cmd, enum bpf_attach_type.
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -81,6 +82,31 @@ pub fn identity(object: BorrowedFd<'_>) -> Result<Identity, SysError> {
     let call = "bpf BPF_OBJ_GET_INFO_BY_FD";
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes, call)?;
     Ok(identity)
+}
+
+/// Whether the kernel has a map of this id. What it does not tell is taken for there.
+pub fn map_exists(id: u32) -> bool {
+    /// The first members of `union bpf_attr` for the command.
+    #[repr(C)]
+    struct ById {
+        id: u32,
+        next: u32,
+        flags: u32,
+    }
+    let mut attributes = ById {
+        id,
+        next: 0,
+        flags: 0,
+    };
+    let call = "bpf BPF_MAP_GET_FD_BY_ID";
+    match bpf(BPF_MAP_GET_FD_BY_ID, &mut attributes, call) {
+        Ok(descriptor) => {
+            // SAFETY: the kernel has just made this descriptor for us.
+            drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+            true
+        }
+        Err(error) => error.errno() != libc::ENOENT,
+    }
 }
 
 /// The first `count` values of an array map, in one call.

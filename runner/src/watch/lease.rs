@@ -136,32 +136,35 @@ impl Lease {
     }
 }
 
-/// Takes down what dead runs left; gives the rows of the living.
+/// Takes down what dead runs left; gives the rows of the living. Their slots are marked until
+/// all is done: whoever dies in between leaves the rest to the next.
 pub(super) fn sweep(
     loaded: &Loaded,
     place: &Place,
     runs: &mut Runs,
     all: &[RunRow],
 ) -> Result<Vec<(u32, RunRow)>, WatchError> {
-    let (mut busy, mut dead) = (Vec::new(), false);
+    let (mut busy, mut dead) = (Vec::new(), Vec::new());
     for (slot, row) in (0..).zip(all) {
         if row.flags & FLAG_LEASED == 0 {
             continue;
         }
         match hold(place, slot)? {
             None => busy.push((slot, *row)),
-            Some(_lock) => {
-                // First of all nothing counts for it any more.
-                runs.set(slot, RunRow { state: 0, ..*row })?;
-                forget(loaded, row.generation)?;
-                super::files::forget(loaded, row.generation)?;
-                runs.set(slot, released(row.generation))?;
-                dead = true;
-            }
+            Some(lock) => dead.push((slot, *row, lock)),
         }
     }
-    if dead && !counting(busy.iter().map(|(_, row)| row)) {
+    for (slot, row, _) in &dead {
+        // First of all nothing counts for it any more.
+        runs.set(*slot, RunRow { state: 0, ..*row })?;
+        forget(loaded, row.generation)?;
+        super::files::forget(loaded, row.generation)?;
+    }
+    if !dead.is_empty() && !counting(busy.iter().map(|(_, row)| row)) {
         super::files::detach(loaded, place)?;
+    }
+    for (slot, row, _) in dead {
+        runs.set(slot, released(row.generation))?;
     }
     Ok(busy)
 }

@@ -33,7 +33,7 @@ use super::btf::BtfError;
 use super::lease::{Runs, counting};
 use super::load::Loaded;
 use super::object::{Objects, map_failed};
-use super::pins::Place;
+use super::pins::{Pins, Place};
 use super::{Clock, Run, WatchError};
 use crate::plan::{Owners, Plan};
 use crate::record::event::{Denial, Usage};
@@ -238,7 +238,7 @@ impl Files {
             };
             let event = open_tracepoint(id).map_err(failed)?;
             let link = link(program.program.as_fd(), event.as_fd()).map_err(failed)?;
-            let path = link_path(&self.place, program.name);
+            let path = link_path(&self.place.pins, program.name);
             // Of a program that is no longer ours.
             let _ = fs::remove_file(&path);
             bpf_pin::pin(link.as_fd(), &path).map_err(failed)?;
@@ -247,7 +247,7 @@ impl Files {
     }
 
     fn is_linked(&self, program: &Program) -> bool {
-        bpf_pin::open(&link_path(&self.place, program.name))
+        bpf_pin::open(&link_path(&self.place.pins, program.name))
             .and_then(|link| identity(link.as_fd()))
             .is_ok_and(|link| link.details[0] == program.id)
     }
@@ -422,15 +422,15 @@ fn take_off(
     levels: &mut Array<MapData, [u32; MAX_LEVELS]>,
     place: &Place,
 ) -> Result<(), FilesError> {
-    unlink(place)?;
+    unlink(&place.pins)?;
     levels.set(0, [0; MAX_LEVELS], 0).map_err(used("LEVELS"))
 }
 
 /// Takes the links' names away, which costs little. The kernel then takes the programs off
 /// behind our back, and waits for a grace period for each.
-pub(super) fn unlink(place: &Place) -> Result<(), FilesError> {
+pub(super) fn unlink(pins: &Pins) -> Result<(), FilesError> {
     for (name, tracepoint) in TRACEPOINTS {
-        match fs::remove_file(link_path(place, name)) {
+        match fs::remove_file(link_path(pins, name)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 let call = "unlink";
                 let source = SysError { call, source };
@@ -457,8 +457,8 @@ fn link(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> Result<OwnedFd, SysEr
 }
 
 /// The name of the link of a program.
-fn link_path(place: &Place, program: &str) -> PathBuf {
-    place.pins.join(format!("link-{program}"))
+fn link_path(pins: &Pins, program: &str) -> PathBuf {
+    pins.path(&format!("link-{program}"))
 }
 
 /// Adds refusals to the rules that refused. The kernel cannot: a refused open leaves no object
