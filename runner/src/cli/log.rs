@@ -137,6 +137,7 @@ fn to_json(verdict: &Verdict, cut: &[&str]) -> Value {
         "findings": verdict.findings.iter().map(|finding| json!({
             "line": finding.line, "run": finding.run, "what": finding.what,
         })).collect::<Vec<_>>(),
+        "more": verdict.more,
     })
 }
 
@@ -158,6 +159,10 @@ fn to_text(path: &Path, verdict: &Verdict, cut: &[&str]) -> String {
             )
         })
         .collect();
+    if verdict.more > 0 {
+        let more = plural(verdict.more, "finding");
+        lines.push(format!("{name}: …and {more} more"));
+    }
     lines.extend(cut.iter().map(|run| {
         format!(
             "{name}: run {}: no run.end, and the run is gone: lines are missing",
@@ -216,5 +221,14 @@ mod tests {
             to_text(Path::new("a.jsonl"), &verdict, &[]),
             "a.jsonl: whole: 1 event of 1 run, 1 still going on\n"
         );
+    }
+
+    #[test]
+    fn findings_that_are_not_listed_are_counted() {
+        let verdict = verify("x\n".repeat(1007).as_bytes()).unwrap();
+        let text = to_text(Path::new("a.jsonl"), &verdict, &[]);
+        assert!(text.contains("\na.jsonl: …and 7 findings more\n"), "{text}");
+        assert_eq!(to_json(&verdict, &[])["more"], 7);
+        assert_eq!(to_json(&verdict, &[])["whole"], false);
     }
 }

@@ -372,15 +372,13 @@ fn agent_pipe(number: RawFd, (uid, gid): (u32, u32)) -> nix::Result<(OwnedFd, Ow
     Ok((inside, agent))
 }
 
-/// Whether `--keep-fd` may name `fd`: what the caller left open has no close-on-exec flag,
-/// while all that lp-run opens has one.
+/// Whether `--keep-fd` may name `fd`.
 fn keepable(fd: RawFd, agent: u32) -> Result<RawFd, StdioError> {
     if (0..3).contains(&fd) {
         return Err(StdioError::Standard(fd));
     }
-    match descriptor::descriptor_flags(fd) {
-        Ok(flags) if flags & libc::FD_CLOEXEC == 0 => (),
-        _ => return Err(StdioError::NotInherited(fd)),
+    if !descriptor::is_inherited(fd) {
+        return Err(StdioError::NotInherited(fd));
     }
     let copy = duplicate(fd)?;
     match classify(&copy, agent).map_err(|source| StdioError::Call { fd, source })? {

@@ -15,13 +15,31 @@ use super::audit::{Chain, VERSION, line_hash};
 /// Longest line that is read; lp-run writes none that comes near.
 pub const MAX_LINE: u64 = 1 << 20;
 
+/// Most findings that are kept; the rest is counted.
+const MAX_FINDINGS: usize = 1000;
+/// Longest name of a run that is read; lp-run's are shorter.
+const MAX_RUN: usize = 64;
+
 /// What `log verify` found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Every run of the file, in the order of their first lines.
     pub runs: Vec<RunChain>,
-    /// What is wrong, in the order of the lines.
+    /// What is wrong, in the order of the lines: the first ones.
     pub findings: Vec<Finding>,
+    /// How many findings came after these.
+    pub more: u64,
+}
+
+impl Verdict {
+    fn found(&mut self, line: u64, run: Option<&str>, what: String) {
+        if self.findings.len() == MAX_FINDINGS {
+            self.more += 1;
+            return;
+        }
+        let run = run.map(str::to_owned);
+        self.findings.push(Finding { line, run, what });
+    }
 }
 
 /// One run's lines.
@@ -66,18 +84,14 @@ pub fn verify(log: impl BufRead) -> io::Result<Verdict> {
     let mut verdict = Verdict::default();
     let mut index = BTreeMap::new();
     each_line(log, |number, bytes| {
-        let mut found = |run: Option<&str>, what: String| {
-            verdict.findings.push(Finding {
-                line: number,
-                run: run.map(str::to_owned),
-                what,
-            });
-        };
         let link = match serde_json::from_slice::<Link>(bytes) {
-            Ok(link) if link.v == VERSION => link,
-            Ok(link) => return found(Some(&link.run), format!("version {} is not known", link.v)),
-            Err(_) => return found(None, "not an event: torn or put in".to_owned()),
+            Ok(link) if link.run.len() <= MAX_RUN => link,
+            _ => return verdict.found(number, None, "not an event: torn or put in".to_owned()),
         };
+        if link.v != VERSION {
+            let what = format!("version {} is not known", link.v);
+            return verdict.found(number, Some(&link.run), what);
+        }
         let position = *index.entry(link.run.clone()).or_insert_with(|| {
             verdict.runs.push(RunChain {
                 run: link.run.clone(),
@@ -88,15 +102,16 @@ pub fn verify(log: impl BufRead) -> io::Result<Verdict> {
             verdict.runs.len() - 1
         });
         let run = &mut verdict.runs[position];
-        if let Some(what) = broken_link(run, &link) {
-            found(Some(&link.run), what);
-        }
+        let broken = broken_link(run, &link);
         run.lines += 1;
         run.ended |= link.kind == "run.end";
         run.chain = Chain {
             seq: link.seq,
             last: Some(line_hash(bytes)),
         };
+        if let Some(what) = broken {
+            verdict.found(number, Some(&link.run), what);
+        }
     })?;
     Ok(verdict)
 }
@@ -236,6 +251,25 @@ mod tests {
             lines[index].truncate(20);
             assert!(!check(&lines).findings.is_empty(), "torn {index}");
         }
+    }
+
+    #[test]
+    fn findings_are_bounded_and_the_rest_is_counted() {
+        let lines = vec!["x"; MAX_FINDINGS + 5].join("\n");
+        let verdict = verify(lines.as_bytes()).unwrap();
+        assert_eq!((verdict.findings.len(), verdict.more), (MAX_FINDINGS, 5));
+        assert_eq!(verdict.findings.last().unwrap().line, MAX_FINDINGS as u64);
+        let verdict = verify(lines[..2 * MAX_FINDINGS].as_bytes()).unwrap();
+        assert_eq!((verdict.findings.len(), verdict.more), (MAX_FINDINGS, 0));
+    }
+
+    #[test]
+    fn a_name_that_no_run_has_is_not_kept() {
+        let long = "r".repeat(MAX_RUN + 1);
+        let line = format!(r#"{{"v":1,"seq":1,"run":"{long}","kind":"run.start","prev":null}}"#);
+        let verdict = verify(line.as_bytes()).unwrap();
+        assert_eq!(verdict.runs, []);
+        assert_eq!(verdict.findings[0].run, None);
     }
 
     #[test]

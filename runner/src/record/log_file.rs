@@ -13,12 +13,11 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::geteuid;
 use thiserror::Error;
 
+use super::exposure::lets_strangers_rename;
+use super::report_file::is_descriptor;
 use crate::policy::facts::User;
 use crate::sys::SysError;
 use crate::sys::caller::with_rights_of;
-
-/// Groups below this id belong to the distribution (`SYS_GID_MAX` of login.defs(5) plus one).
-const FIRST_ORDINARY_GROUP: u32 = 1000;
 
 /// Why a log was not opened.
 #[derive(Debug, Error)]
@@ -50,8 +49,9 @@ pub enum LogFileError {
     },
     /// Somebody else could change or replace it.
     #[error(
-        "log `{path}`: uid or group other than root and the caller can change `{culprit}` \
-             (owner {uid}, mode {mode:04o})"
+        "log `{path}`: others than root and the caller can change `{culprit}` (owner {uid}, \
+             group {gid}, mode {mode:04o}, or its access control list): take their right away, \
+             or name another place"
     )]
     Exposed {
         /// The log.
@@ -60,9 +60,14 @@ pub enum LogFileError {
         culprit: PathBuf,
         /// Its owner.
         uid: u32,
+        /// Its group.
+        gid: u32,
         /// Its permission bits.
         mode: u32,
     },
+    /// One of lp-run's own descriptors.
+    #[error("log `{0}` is a descriptor: name the file itself")]
+    Descriptor(PathBuf),
     /// A path without a file name.
     #[error("`{0}` does not name a file")]
     NoName(PathBuf),
@@ -97,6 +102,9 @@ impl LogFile {
             path: path.to_owned(),
             source,
         })?;
+        if is_descriptor(&path) {
+            return Err(LogFileError::Descriptor(path));
+        }
         let mut trusted = vec![0, geteuid().as_raw()];
         let opened = match caller {
             None => open_checked(&path, &trusted),
@@ -234,6 +242,7 @@ fn check_directories(
         path: path.to_owned(),
         culprit: culprit.to_owned(),
         uid: metadata.uid(),
+        gid: metadata.gid(),
         mode: metadata.mode() & 0o7777,
     };
     let own = directory.metadata().map_err(failed)?;
@@ -242,19 +251,11 @@ fn check_directories(
     }
     for above in parent.ancestors().skip(1) {
         let metadata = above.symlink_metadata().map_err(failed)?;
-        if !trusted.contains(&metadata.uid()) || lets_strangers_rename(&metadata) {
+        if !trusted.contains(&metadata.uid()) || lets_strangers_rename(above, &metadata, trusted) {
             return Err(exposed(above, &metadata));
         }
     }
     Ok(())
-}
-
-/// Whether an ordinary user could rename what lies in this directory. The sticky bit keeps
-/// the entries of others in place, and distributions give `/var/log` to a system group.
-fn lets_strangers_rename(metadata: &Metadata) -> bool {
-    let (mode, sticky) = (metadata.mode(), metadata.mode() & 0o1000 != 0);
-    let by_group = mode & 0o020 != 0 && metadata.gid() >= FIRST_ORDINARY_GROUP;
-    (mode & 0o002 != 0 || by_group) && !sticky
 }
 
 fn check_file(path: &Path, file: &File, trusted: &[u32]) -> Result<(), LogFileError> {
@@ -287,6 +288,7 @@ fn check_file(path: &Path, file: &File, trusted: &[u32]) -> Result<(), LogFileEr
             path: path.to_owned(),
             culprit: path.to_owned(),
             uid: metadata.uid(),
+            gid: metadata.gid(),
             mode: metadata.mode() & 0o7777,
         });
     }
@@ -387,6 +389,14 @@ mod tests {
         fs::set_permissions(below.join("log"), Permissions::from_mode(0o666)).unwrap();
         let error = LogFile::open(&below.join("log"), None).unwrap_err();
         assert!(matches!(error, LogFileError::Exposed { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_descriptor_is_no_log() {
+        for path in ["/dev/stdout", "/dev/fd/9", "/proc/self/fd/9"] {
+            let error = LogFile::open(Path::new(path), None).unwrap_err();
+            assert!(matches!(error, LogFileError::Descriptor(_)), "{error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod chain;
 pub mod escape;
 pub mod event;
+mod exposure;
 pub mod formats;
 pub mod log_file;
 pub mod report;

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
@@ -16,8 +17,8 @@ use thiserror::Error;
 
 use super::report::Report;
 use crate::policy::facts::User;
-use crate::sys::SysError;
 use crate::sys::caller::with_rights_of;
+use crate::sys::{SysError, descriptor};
 
 /// A report that could not be opened or written.
 #[derive(Debug, Error)]
@@ -33,6 +34,9 @@ pub enum ReportFileError {
         #[source]
         source: io::Error,
     },
+    /// A descriptor that nobody handed to lp-run: closed, or one of its own.
+    #[error("report `{0}`: the caller of lp-run left no such descriptor open")]
+    NotInherited(PathBuf),
     /// The caller's rights could not be taken on.
     #[error("take on the caller's rights for report `{path}`")]
     Rights {
@@ -73,6 +77,9 @@ impl ReportFile {
             path: path.to_owned(),
             source,
         };
+        if descriptor_of(path).is_some_and(|fd| !descriptor::is_inherited(fd)) {
+            return Err(ReportFileError::NotInherited(path.to_owned()));
+        }
         let path_of = path;
         let place = with_rights_of(&caller.name, caller.uid, caller.gid, || {
             open_place(path_of, run)
@@ -154,14 +161,22 @@ fn open_place(path: &Path, run: &str) -> nix::Result<Place> {
 /// Whether a path is one of the names that the kernel gives a process's own descriptors. These
 /// are links that only the kernel and root make.
 pub fn is_descriptor(path: &Path) -> bool {
-    let numbered = path.file_name().is_some_and(|name| {
-        let name = name.to_string_lossy();
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
-    });
-    let folder = path.parent().unwrap_or(Path::new(""));
-    path == Path::new("/dev/stdout")
-        || path == Path::new("/dev/stderr")
-        || numbered && (folder == Path::new("/dev/fd") || folder == Path::new("/proc/self/fd"))
+    descriptor_of(path).is_some()
+}
+
+/// The number of the descriptor that a path names; one that cannot be is none of ours.
+fn descriptor_of(path: &Path) -> Option<RawFd> {
+    if path == Path::new("/dev/stdout") {
+        return Some(1);
+    }
+    if path == Path::new("/dev/stderr") {
+        return Some(2);
+    }
+    let folder = path.parent()?;
+    let name = path.file_name()?.to_str()?;
+    let numbered = name.bytes().all(|byte| byte.is_ascii_digit());
+    let ours = folder == Path::new("/dev/fd") || folder == Path::new("/proc/self/fd");
+    (numbered && ours).then(|| name.parse().unwrap_or(-1))
 }
 
 /// Opens what is no regular file: a pipe or a device.
@@ -295,6 +310,25 @@ mod tests {
         ] {
             assert!(!is_descriptor(Path::new(path)), "{path}");
         }
+    }
+
+    #[test]
+    fn only_descriptors_that_were_handed_to_lp_run_take_a_report() {
+        use std::os::fd::AsRawFd;
+        let own = tempfile::tempfile().unwrap();
+        let inherited = nix::unistd::dup(&own).unwrap();
+        for folder in ["/dev/fd", "/proc/self/fd"] {
+            let open = |fd: i64| {
+                let path = PathBuf::from(format!("{folder}/{fd}"));
+                ReportFile::open(&path, &root(), "r1")
+            };
+            for closed in [i64::from(own.as_raw_fd()), 9999, 1 << 40] {
+                let error = open(closed).unwrap_err();
+                assert!(matches!(error, ReportFileError::NotInherited(_)), "{error}");
+            }
+            open(inherited.as_raw_fd().into()).unwrap();
+        }
+        assert!(ReportFile::open(Path::new("/dev/stderr"), &root(), "r1").is_ok());
     }
 
     #[test]

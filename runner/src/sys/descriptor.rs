@@ -63,6 +63,12 @@ pub fn descriptor_flags(fd: RawFd) -> Result<i32, SysError> {
     }
 }
 
+/// Whether the caller of lp-run left `fd` open: what he did has no close-on-exec flag, while all
+/// that lp-run opens has one.
+pub fn is_inherited(fd: RawFd) -> bool {
+    descriptor_flags(fd).is_ok_and(|flags| flags & libc::FD_CLOEXEC == 0)
+}
+
 /// Lets `fd` live through `execve(2)`.
 pub fn keep_on_exec(fd: RawFd) -> Result<(), SysError> {
     // SAFETY: F_SETFD touches no memory.
