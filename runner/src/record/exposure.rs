@@ -155,7 +155,11 @@ mod tests {
         assert!(allowed("/var/log", 4) && allowed("/var/log", 110));
         assert!(!allowed("/var/log", 100) && !allowed("/var/log", 111));
         assert!(!allowed("/var", 4) && !allowed("/var/log/app", 4));
-        assert!(!is_log_group(Path::new("/var/log"), 4, "adm\n:::\nadm:x:four:"));
+        assert!(!is_log_group(
+            Path::new("/var/log"),
+            4,
+            "adm\n:::\nadm:x:four:"
+        ));
     }
 
     #[test]
