@@ -259,7 +259,7 @@ mod tests {
         let verdict = verify(lines.as_bytes()).unwrap();
         assert_eq!((verdict.findings.len(), verdict.more), (MAX_FINDINGS, 5));
         assert_eq!(verdict.findings.last().unwrap().line, MAX_FINDINGS as u64);
-        let verdict = verify(lines[..2 * MAX_FINDINGS].as_bytes()).unwrap();
+        let verdict = verify(&lines.as_bytes()[..2 * MAX_FINDINGS]).unwrap();
         assert_eq!((verdict.findings.len(), verdict.more), (MAX_FINDINGS, 0));
     }
 
