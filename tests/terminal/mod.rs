@@ -17,6 +17,9 @@ mod restore;
 // Sockets and pipes under load, and at their ends.
 mod relay;
 
+// Files and named pipes of the program's own user.
+mod file;
+
 // What `--keep-fd` and `stdio = "direct"` hand on.
 mod keep;
 

@@ -11,6 +11,7 @@ mod console;
 mod done;
 pub mod error;
 mod file_relay;
+mod given;
 pub mod handshake;
 mod job;
 mod relay;

@@ -4,21 +4,23 @@
 //! how many servers are told to stop.
 
 use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::console::Console;
-use super::file_relay::{self, is_file};
-use super::stdio::{Relayed, Route, Stdio, reopen};
-use super::stream::{Kind, Progress, Stream};
-use super::terminal::OwnTerminal;
+use super::file_relay;
+use super::given::Given;
+use super::stdio::{Relayed, Route, Stdio};
+use super::stream::{Kind, Progress, Stream, open_again};
+use super::terminal::{OwnTerminal, reopen};
 use crate::sys::descriptor;
 
 /// The relays of a run. Dropping them ends them and restores the terminal.
@@ -28,6 +30,9 @@ pub(super) struct Relays {
     pub console: Option<Console>,
     inputs: Vec<JoinHandle<()>>,
     outputs: Vec<JoinHandle<()>>,
+    /// Files that the program reads, and whether it has ended.
+    feeds: Vec<JoinHandle<()>>,
+    over: watch::Sender<bool>,
     progress: Arc<Progress>,
 }
 
@@ -39,6 +44,8 @@ impl Relays {
             console: None,
             inputs: Vec::new(),
             outputs: Vec::new(),
+            feeds: Vec::new(),
+            over: watch::Sender::new(false),
             progress: Arc::default(),
         };
         for route in routes {
@@ -50,10 +57,11 @@ impl Relays {
         Ok(relays)
     }
 
-    /// Waits until all that the program wrote is delivered; `false`: nothing moved for
-    /// `patience`, and the rest is dropped.
+    /// Waits until all that the program wrote is delivered, and what it did not read is given
+    /// back; `false`: nothing moved for `patience`, and the rest of its output is dropped.
     pub async fn drain(&mut self, patience: Duration) -> bool {
         self.inputs.iter().for_each(JoinHandle::abort);
+        self.over.send_replace(true);
         let mut delivered = true;
         for mut output in std::mem::take(&mut self.outputs) {
             loop {
@@ -68,6 +76,11 @@ impl Relays {
                 }
             }
         }
+        for mut feed in std::mem::take(&mut self.feeds) {
+            if timeout(patience, &mut feed).await.is_err() {
+                feed.abort();
+            }
+        }
         self.console = None;
         delivered
     }
@@ -76,28 +89,25 @@ impl Relays {
         let Route {
             number,
             given,
+            kind,
             outside,
             inside,
             file_size,
         } = route;
-        if is_file(&outside) {
-            let inside = Stream::new(inside, Kind::Own)?;
-            let progress = Arc::clone(&self.progress);
-            if number == 0 {
-                self.inputs
-                    .push(tokio::spawn(file_relay::feed(outside, inside)));
-            } else {
-                self.outputs.push(tokio::spawn(async move {
-                    file_relay::collect(inside, outside, file_size, &progress).await;
-                }));
-            }
-            return Ok(());
-        }
-        let outside = match Kind::of_given(&outside) {
-            Kind::Socket => Stream::new(outside, Kind::Socket)?,
-            kind => Stream::new(reopen(outside), kind)?,
-        };
         let inside = Stream::new(inside, Kind::Own)?;
+        let outside = match kind {
+            Given::File => {
+                self.add_file(number, outside, inside, file_size);
+                return Ok(());
+            }
+            Given::Fifo => match open_fifo(number, &outside) {
+                Ok(outside) => Stream::new(outside, Kind::Own)?,
+                // Nobody is at its other end: neither is there anybody for the program.
+                Err(_) => return Ok(()),
+            },
+            Given::Socket => Stream::new(outside, Kind::Socket)?,
+            Given::Terminal => Stream::new(reopen(outside), Kind::Terminal)?,
+        };
         let progress = Arc::clone(&self.progress);
         if number == 0 {
             self.inputs.push(tokio::spawn(async move {
@@ -114,6 +124,18 @@ impl Relays {
             }));
         }
         Ok(())
+    }
+
+    fn add_file(&mut self, number: RawFd, file: OwnedFd, inside: Stream, most: u64) {
+        if number == 0 {
+            let feed = file_relay::feed(file, inside, self.over.subscribe());
+            self.feeds.push(tokio::spawn(feed));
+            return;
+        }
+        let progress = Arc::clone(&self.progress);
+        self.outputs.push(tokio::spawn(async move {
+            file_relay::collect(inside, file, most, &progress).await;
+        }));
     }
 
     fn add_terminal(&mut self, own: OwnTerminal) -> io::Result<()> {
@@ -137,11 +159,21 @@ impl Drop for Relays {
         self.inputs
             .iter()
             .chain(&self.outputs)
+            .chain(&self.feeds)
             .for_each(JoinHandle::abort);
     }
 }
 
-/// Lets go of the socket that the caller gave, so that its peer sees the end.
+/// A description of our own for one direction of a named pipe, not blocking.
+fn open_fifo(number: RawFd, given: &OwnedFd) -> nix::Result<OwnedFd> {
+    let direction = match number {
+        0 => OFlag::O_RDONLY,
+        _ => OFlag::O_WRONLY,
+    };
+    open_again(given.as_fd(), direction | OFlag::O_NONBLOCK)
+}
+
+/// Lets go of what the caller gave, so that its peer sees the end.
 fn let_go(given: RawFd) {
     if let Ok(null) = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
         // Where this fails the peer sees the end later, when lp-run exits.

@@ -2,31 +2,24 @@
 //! What the program gets as descriptors 0, 1 and 2, and beside them.
 //!
 //! A regular file, a pipe and the null, zero and full devices are handed over. A socket is
-//! relayed through pipes, so that the agent holds none; so is a file that belongs to the agent's
-//! uid, whose mode and times it could change through any descriptor, one for reading too. A
+//! relayed through pipes, so that the agent holds none; so is a file or a named pipe that belongs
+//! to the agent's uid, whose mode and times it could change through any descriptor, one for
+//! reading too. A
 //! terminal becomes the run's own pty, so that nothing can be typed into the operator's.
 //! `stdio = "direct"` hands sockets over, but for Unix ones that lead to any path. Everything
 //! else is refused: a directory
 //! or a device would be a way around the view.
 
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{
-    AddressFamily, SockType, SockaddrLike, SockaddrStorage, getpeername, getsockname, getsockopt,
-    sockopt,
-};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, major, minor};
-use nix::sys::statfs::{FsType, fstatfs};
-use nix::unistd::{Gid, Uid, fchown, isatty, pipe2};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::unistd::{Gid, Uid, fchown, pipe2};
 
+use super::given::{Class, Given, classify, is_anonymous, is_same, reaches_others};
 use super::start::named;
 use super::terminal::{OwnTerminal, TerminalError};
 use crate::sys::{SysError, descriptor};
-
-/// The file system of anonymous pipes (`PIPEFS_MAGIC`, linux/magic.h).
-const PIPEFS: FsType = FsType(0x5049_5045);
 
 /// Room in a pipe of a relay.
 const PIPE_BYTES: i32 = 1 << 20;
@@ -79,24 +72,15 @@ pub enum StdioError {
     Terminal(#[from] TerminalError),
 }
 
-/// What a descriptor is, as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    HandOver,
-    /// A regular file of the agent's uid.
-    Owned,
-    Socket,
-    Terminal,
-    Refused(&'static str),
-}
-
-/// The relay of one socket, terminal or file.
+/// The relay of one descriptor.
 #[derive(Debug)]
 pub(super) struct Route {
     /// 0, 1 or 2: what it is for the agent.
     pub number: RawFd,
     /// The descriptor that the caller gave, the same number but in tests.
     pub given: RawFd,
+    /// What that is.
+    pub kind: Given,
     /// Our copy of what the caller gave.
     pub outside: OwnedFd,
     /// Our end of the pipe to the agent.
@@ -145,15 +129,18 @@ impl Stdio {
             let copy = duplicate(fd)?;
             let class = classify(&copy, options.owner.0);
             match class.map_err(|source| StdioError::Call { fd, source })? {
-                Class::Owned => stdio.relay_file(number, fd, copy, options)?,
-                Class::Socket if !options.direct => stdio.relay(number, fd, copy, options)?,
-                Class::Terminal if !options.terminal => stdio.relay(number, fd, copy, options)?,
-                Class::Terminal => terminals[number as usize] = Some(copy),
-                Class::Socket if reaches_others(&copy) => {
-                    let kind = "a Unix socket without a peer, which reaches any path";
-                    return Err(StdioError::Refused { fd, kind });
+                Class::Replace(Given::Terminal) if options.terminal => {
+                    terminals[number as usize] = Some(copy);
                 }
-                Class::HandOver | Class::Socket => stdio.hand_over(number, fd, copy)?,
+                Class::Replace(Given::Socket) if options.direct => {
+                    if reaches_others(&copy) {
+                        let kind = "a Unix socket without a peer, which reaches any path";
+                        return Err(StdioError::Refused { fd, kind });
+                    }
+                    stdio.hand_over(number, fd, copy)?;
+                }
+                Class::Replace(kind) => stdio.relay(number, fd, kind, copy, options)?,
+                Class::HandOver => stdio.hand_over(number, fd, copy)?,
                 Class::Refused(kind) => return Err(StdioError::Refused { fd, kind }),
             }
         }
@@ -212,24 +199,31 @@ impl Stdio {
     }
 
     fn hand_over(&mut self, number: RawFd, fd: RawFd, copy: OwnedFd) -> Result<(), StdioError> {
-        let opened = open_for_agent(&copy);
-        opened.map_err(|errno| StdioError::Call {
-            fd,
-            source: named("fchmod")(errno),
-        })?;
+        open_for_agent(&copy).map_err(|source| StdioError::Call { fd, source })?;
         if number != fd {
             self.agent[number as usize] = Some(copy);
         }
         Ok(())
     }
 
+    /// What goes to one file goes through one pipe, in the order in which it was written.
     fn relay(
         &mut self,
         number: RawFd,
         given: RawFd,
+        kind: Given,
         outside: OwnedFd,
         options: &StdioOptions<'_>,
     ) -> Result<(), StdioError> {
+        let shared = |route: &&Route| {
+            let is_file = matches!(kind, Given::File | Given::Fifo);
+            is_file && route.number == 1 && number == 2 && is_same(&route.outside, &outside)
+        };
+        let first = self.routes.iter().find(shared);
+        if let Some(agent) = first.and(self.agent[1].as_ref()) {
+            self.agent[2] = Some(duplicate(agent.as_raw_fd())?);
+            return Ok(());
+        }
         let (inside, agent) =
             agent_pipe(number, options.owner).map_err(|errno| StdioError::Call {
                 fd: given,
@@ -239,28 +233,11 @@ impl Stdio {
         self.routes.push(Route {
             number,
             given,
+            kind,
             outside,
             inside,
             file_size: options.file_size,
         });
-        Ok(())
-    }
-
-    /// As [`Self::relay`]; what goes to one file goes through one pipe, in the order in which it
-    /// was written.
-    fn relay_file(
-        &mut self,
-        number: RawFd,
-        given: RawFd,
-        outside: OwnedFd,
-        options: &StdioOptions<'_>,
-    ) -> Result<(), StdioError> {
-        let same =
-            |route: &&Route| route.number == 1 && number == 2 && is_same(&route.outside, &outside);
-        let Some(agent) = self.routes.iter().find(same).and(self.agent[1].as_ref()) else {
-            return self.relay(number, given, outside, options);
-        };
-        self.agent[2] = Some(duplicate(agent.as_raw_fd())?);
         Ok(())
     }
 
@@ -289,72 +266,22 @@ fn duplicate(fd: RawFd) -> Result<OwnedFd, StdioError> {
     descriptor::duplicate(fd).map_err(|source| StdioError::Call { fd, source })
 }
 
-fn classify(fd: &OwnedFd, agent: u32) -> Result<Class, SysError> {
-    let stat = fstat(fd).map_err(named("fstat"))?;
-    if isatty(fd) == Ok(true) {
-        return Ok(Class::Terminal);
-    }
-    // What an O_PATH descriptor names may be anything, and it cannot be read or written.
-    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(named("fcntl"))?;
-    if OFlag::from_bits_retain(flags).contains(OFlag::O_PATH) {
-        return Ok(Class::Refused("a bare path (O_PATH)"));
-    }
-    Ok(class_of(&stat, agent))
-}
-
-fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
-    match (fstat(one), fstat(other)) {
-        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
-        _ => false,
-    }
-}
-
-fn class_of(stat: &FileStat, agent: u32) -> Class {
-    // Linux's devices.txt: 1,3 null; 1,5 zero; 1,7 full.
-    let harmless = major(stat.st_rdev) == 1 && matches!(minor(stat.st_rdev), 3 | 5 | 7);
-    match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
-        SFlag::S_IFREG if stat.st_uid == agent => Class::Owned,
-        SFlag::S_IFREG | SFlag::S_IFIFO => Class::HandOver,
-        SFlag::S_IFSOCK => Class::Socket,
-        SFlag::S_IFCHR if harmless => Class::HandOver,
-        SFlag::S_IFCHR => Class::Refused("a character device"),
-        SFlag::S_IFBLK => Class::Refused("a block device"),
-        SFlag::S_IFDIR => Class::Refused("a directory"),
-        _ => Class::Refused("a kernel object without a type"),
-    }
-}
-
-/// Whether the agent could reach the Unix sockets of others through this one, without making a
-/// socket of its own: a datagram goes to any path, and a stream that has no peer yet connects to
-/// any. What cannot be found out counts as such.
-fn reaches_others(fd: &OwnedFd) -> bool {
-    let unix = getsockname::<SockaddrStorage>(fd.as_raw_fd())
-        .map_or(true, |own| own.family() == Some(AddressFamily::Unix));
-    let bound_to_a_peer = || match getsockopt(fd, sockopt::SockType) {
-        Ok(SockType::Stream | SockType::SeqPacket) => {
-            getpeername::<SockaddrStorage>(fd.as_raw_fd()).is_ok()
-                || getsockopt(fd, sockopt::AcceptConn) == Ok(true)
-        }
-        _ => false,
-    };
-    unix && !bound_to_a_peer()
-}
-
 /// Lets the agent open an anonymous pipe of the caller's again (`/dev/stdout`, `/dev/fd/63` of a
 /// process substitution), in its own direction only. Nobody else gains: such a pipe has no name, and the `/proc` of another
 /// user's process cannot be entered.
-fn open_for_agent(fd: &OwnedFd) -> nix::Result<()> {
-    if fstatfs(fd)?.filesystem_type() != PIPEFS {
+fn open_for_agent(fd: &OwnedFd) -> Result<(), SysError> {
+    if !is_anonymous(fd)? {
         return Ok(());
     }
-    let mode = Mode::from_bits_truncate(fstat(fd)?.st_mode);
-    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    let mode = Mode::from_bits_truncate(fstat(fd).map_err(named("fstat"))?.st_mode);
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(named("fcntl"))?;
+    let flags = OFlag::from_bits_retain(flags);
     let more = match flags & OFlag::O_ACCMODE {
         OFlag::O_RDONLY => Mode::S_IROTH,
         OFlag::O_WRONLY => Mode::S_IWOTH,
         _ => Mode::S_IROTH | Mode::S_IWOTH,
     };
-    fchmod(fd, mode | more)
+    fchmod(fd, mode | more).map_err(named("fchmod"))
 }
 
 /// A pipe that belongs to the agent: our end, not blocking, and the agent's.
@@ -381,49 +308,25 @@ fn keepable(fd: RawFd, agent: u32) -> Result<RawFd, StdioError> {
         return Err(StdioError::NotInherited(fd));
     }
     let copy = duplicate(fd)?;
-    match classify(&copy, agent).map_err(|source| StdioError::Call { fd, source })? {
+    let failed = |source| StdioError::Call { fd, source };
+    match classify(&copy, agent).map_err(failed)? {
         Class::HandOver => {
-            open_for_agent(&copy).map_err(|errno| StdioError::Call {
-                fd,
-                source: named("fchmod")(errno),
-            })?;
+            open_for_agent(&copy).map_err(failed)?;
             Ok(fd)
         }
-        Class::Owned => Err(StdioError::Refused {
+        Class::Replace(given) => Err(StdioError::Refused {
             fd,
-            kind: "a file of the program's own user, whose mode it could change",
-        }),
-        Class::Socket => Err(StdioError::Refused {
-            fd,
-            kind: "a socket",
-        }),
-        Class::Terminal => Err(StdioError::Refused {
-            fd,
-            kind: "a terminal",
+            kind: given.name(),
         }),
         Class::Refused(kind) => Err(StdioError::Refused { fd, kind }),
     }
 }
 
-/// A description of its own for the terminal behind `fd`, not blocking: the flags of the one
-/// we were given are shared with the caller. Where it cannot be opened again, a plain copy.
-pub(super) fn reopen(fd: OwnedFd) -> OwnedFd {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    File::options()
-        .read(true)
-        .write(true)
-        .custom_flags(flags)
-        .open(path)
-        .map_or(fd, OwnedFd::from)
-}
-
 #[cfg(test)]
 mod tests {
-    use nix::libc::mode_t;
-    use nix::sys::socket::{SockFlag, socket};
-    use nix::sys::stat::makedev;
+    use std::fs::File;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
     use super::*;
 
@@ -445,30 +348,6 @@ mod tests {
 
     fn null() -> File {
         File::open("/dev/null").unwrap()
-    }
-
-    /// The class of an object with this type and device number.
-    fn class(kind: SFlag, device: (u64, u64)) -> Class {
-        let mut stat = fstat(null()).unwrap();
-        stat.st_mode = kind.bits() | (0o644 as mode_t);
-        stat.st_rdev = makedev(device.0, device.1);
-        class_of(&stat, AGENT.0)
-    }
-
-    #[test]
-    fn what_leads_nowhere_else_is_handed_over_and_the_rest_is_not() {
-        for harmless in [(1, 3), (1, 5), (1, 7)] {
-            assert_eq!(class(SFlag::S_IFCHR, harmless), Class::HandOver);
-        }
-        for foreign in [(1, 1), (1, 11), (10, 232), (5, 0), (0, 3)] {
-            assert!(matches!(class(SFlag::S_IFCHR, foreign), Class::Refused(_)));
-        }
-        assert_eq!(class(SFlag::S_IFREG, (0, 0)), Class::HandOver);
-        assert_eq!(class(SFlag::S_IFIFO, (0, 0)), Class::HandOver);
-        assert_eq!(class(SFlag::S_IFSOCK, (0, 0)), Class::Socket);
-        for kind in [SFlag::S_IFDIR, SFlag::S_IFBLK, SFlag::empty()] {
-            assert!(matches!(class(kind, (0, 0)), Class::Refused(_)));
-        }
     }
 
     #[test]
@@ -559,6 +438,33 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("whose mode it could change"), "{error}");
+    }
+
+    #[test]
+    fn a_named_pipe_of_the_agents_own_uid_is_relayed_and_never_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        nix::unistd::mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
+        let fifo = File::options().read(true).write(true).open(&path).unwrap();
+        let fd = nix::unistd::dup(&fifo).unwrap();
+        let null = null();
+        let given = [null.as_raw_fd(), fd.as_raw_fd(), fd.as_raw_fd()];
+        assert_eq!(prepare(given, &[]).unwrap().routes.len(), 0, "of another");
+        fchown(&fifo, Some(Uid::from_raw(AGENT.0)), None).unwrap();
+        let stdio = prepare(given, &[]).unwrap();
+        assert_eq!(stdio.routes.len(), 1);
+        assert!(stdio.agent[1].is_some() && stdio.agent[2].is_some());
+        let kept = prepare([null.as_raw_fd(); 3], &[fd.as_raw_fd()]);
+        let error = kept.unwrap_err().to_string();
+        assert!(error.contains("whose mode it could change"), "{error}");
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        fchown(&read, Some(Uid::from_raw(AGENT.0)), None).unwrap();
+        let given = [read.as_raw_fd(), write.as_raw_fd(), write.as_raw_fd()];
+        assert_eq!(
+            prepare(given, &[]).unwrap().routes.len(),
+            0,
+            "without a name"
+        );
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::Mode;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 use tokio::time::sleep;
@@ -55,24 +56,13 @@ impl Progress {
 /// What an end is, as far as reading and writing go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Ours: a pipe to the program, or the master of its pty.
+    /// With a description that is ours alone: a pipe to the program, the master of its pty.
     Own,
     /// Of the caller: read and written without waiting by a flag of the call, because its
     /// description is shared and keeps its own flags.
     Socket,
     /// Of the caller: who reads it from its background is stopped.
     Terminal,
-}
-
-impl Kind {
-    /// What the caller gave.
-    pub fn of_given(fd: &OwnedFd) -> Self {
-        let mode = fstat(fd).map_or(0, |stat| stat.st_mode);
-        match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
-            SFlag::S_IFSOCK => Self::Socket,
-            _ => Self::Terminal,
-        }
-    }
 }
 
 /// One end of a relay.
@@ -124,22 +114,31 @@ impl Stream {
             .await
     }
 
+    /// Writes some of `bytes`. Dropped while it waits, it has written nothing.
+    pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.fd
+            .async_io(Interest::WRITABLE, |fd| {
+                let result = if self.kind == Kind::Socket {
+                    message::send_stream(fd.as_fd(), bytes)
+                } else {
+                    descriptor::write(fd.as_raw_fd(), bytes)
+                };
+                result.map_err(into_io)
+            })
+            .await
+    }
+
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let count = self
-                .fd
-                .async_io(Interest::WRITABLE, |fd| {
-                    let result = if self.kind == Kind::Socket {
-                        message::send_stream(fd.as_fd(), bytes)
-                    } else {
-                        descriptor::write(fd.as_raw_fd(), bytes)
-                    };
-                    result.map_err(into_io)
-                })
-                .await?;
+            let count = self.write(bytes).await?;
             bytes = &bytes[count..];
         }
         Ok(())
+    }
+
+    /// The other end of a pipe.
+    pub fn reading_end(&self) -> nix::Result<OwnedFd> {
+        open_again(self.as_fd(), OFlag::O_RDONLY | OFlag::O_NONBLOCK)
     }
 
     /// What is typed at a terminal in whose background we are is for somebody else.
@@ -197,6 +196,14 @@ impl Stream {
         poll(&mut fds, PollTimeout::ZERO).ok()?;
         fds[0].revents()
     }
+}
+
+/// A description of its own for what is behind `fd`: the flags of the one that we were given are
+/// shared with the caller.
+pub(super) fn open_again(fd: BorrowedFd<'_>, flags: OFlag) -> nix::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = flags | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    open(path.as_str(), flags, Mode::empty())
 }
 
 fn into_io(error: SysError) -> io::Error {

@@ -13,7 +13,7 @@ use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcse
 use nix::unistd::{Gid, Uid, fchown, getpgrp, tcgetpgrp};
 
 use super::start::named;
-use super::stdio::reopen;
+use super::stream::open_again;
 use crate::sys::{SysError, terminal};
 
 /// Why the run's terminal could not be made.
@@ -159,6 +159,12 @@ impl Drop for RawMode {
             let _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.saved);
         }
     }
+}
+
+/// A description of its own for a terminal, not blocking. Where it cannot be opened again, the
+/// one that was given.
+pub(super) fn reopen(fd: OwnedFd) -> OwnedFd {
+    open_again(fd.as_fd(), OFlag::O_RDWR | OFlag::O_NONBLOCK).unwrap_or(fd)
 }
 
 fn open_master(devpts: Option<BorrowedFd<'_>>) -> nix::Result<OwnedFd> {

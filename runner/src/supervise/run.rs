@@ -386,12 +386,13 @@ fn follow(
         .enable_all()
         .build()
         .map_err(&failed)?;
-    runtime
-        .block_on(async {
-            let (running, signals) = launched.supervise()?;
-            live::follow(running, signals, kernel, books, stop).await
-        })
-        .map_err(failed)
+    let ending = runtime.block_on(async {
+        let (running, signals) = launched.supervise()?;
+        live::follow(running, signals, kernel, books, stop).await
+    });
+    // A file that does not answer holds up its relay, and nothing that is still to be done.
+    runtime.shutdown_background();
+    ending.map_err(failed)
 }
 
 /// The last look at the kernel's counts.
@@ -449,7 +450,7 @@ fn exit(ending: &Ending) -> (Exit, Option<String>) {
     let lost = ending
         .rest
         .output_lost
-        .then(|| "output that nobody read for 5 s was dropped".to_owned());
+        .then(|| "output that nobody took for 5 s was dropped".to_owned());
     (exit, ending.detail.clone().or(lost))
 }
 

@@ -89,6 +89,16 @@ pub fn duplicate(fd: RawFd) -> Result<OwnedFd, SysError> {
     }
 }
 
+/// How many bytes a pipe holds. See pipe(7).
+pub fn unread(pipe: BorrowedFd<'_>) -> Result<u64, SysError> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, into `count`.
+    match unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &mut count) } {
+        -1 => Err(SysError::last("ioctl FIONREAD")),
+        _ => Ok(u64::try_from(count).unwrap_or(0)),
+    }
+}
+
 /// Reads into `buffer`; 0 is the end.
 pub fn read(fd: RawFd, buffer: &mut [u8]) -> Result<usize, SysError> {
     // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer`.
