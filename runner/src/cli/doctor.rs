@@ -30,7 +30,11 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
             if args.json {
                 print_json(&json!({"host": host, "protections": findings}))?;
             } else {
-                print(&screen(&host, &SystemFacts.caller()?.name, &findings))?;
+                print(&screen(
+                    &host,
+                    &SystemFacts::default().caller()?.name,
+                    &findings,
+                ))?;
             }
             Ok(exit(
                 findings.iter().filter(|finding| finding.is_gap()).count(),

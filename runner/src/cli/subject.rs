@@ -53,7 +53,7 @@ impl Subject {
 
     /// Reads and resolves the policy.
     pub fn policy(&self) -> Result<Policy, PolicyErrors> {
-        load(&self.request, &SystemFacts)
+        load(&self.request, &SystemFacts::default())
     }
 
     /// Compiles it for `host`. A plan may have open gaps: [`gap`] makes them an error.

@@ -62,7 +62,9 @@ fn rule(verb: Verb, path: &Path) -> FileRule {
             ..RuleInfo::default()
         },
         verb,
-        targets: vec![Target::Object(SystemFacts.open(path, &[]).unwrap())],
+        targets: vec![Target::Object(
+            SystemFacts::default().open(path, &[]).unwrap(),
+        )],
         exec: false,
         dangerous: None,
         mask_fallback: false,

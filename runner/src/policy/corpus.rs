@@ -108,7 +108,8 @@ fn the_kits_load_on_the_real_machine() {
         needs_command: true,
         ..LoadRequest::default()
     };
-    let policy = load(&request, &facts::SystemFacts).unwrap_or_else(|errors| panic!("{errors}"));
+    let policy =
+        load(&request, &facts::SystemFacts::default()).unwrap_or_else(|errors| panic!("{errors}"));
     let loader = policy
         .files
         .iter()

@@ -172,8 +172,10 @@ mod tests {
 
     #[test]
     fn the_kernel_names_the_mount_of_an_object() {
-        let root = SystemFacts.open(Path::new("/proc"), &[]).unwrap();
-        let mounts = SystemFacts.mounts().unwrap();
+        let root = SystemFacts::default()
+            .open(Path::new("/proc"), &[])
+            .unwrap();
+        let mounts = SystemFacts::default().mounts().unwrap();
         let own = mounts.iter().find(|mount| mount.id == root.mount).unwrap();
         assert_eq!(own.at, Path::new("/proc"));
     }

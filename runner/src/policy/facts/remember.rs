@@ -97,7 +97,8 @@ mod tests {
     fn a_name_that_is_swapped_is_what_it_was() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
-        let facts = Remembering::new(&SystemFacts);
+        let system = SystemFacts::default();
+        let facts = Remembering::new(&system);
         assert!(facts.open(&path, &[]).is_err());
         std::fs::write(&path, "first").unwrap();
         let first = facts.open(&path, &[]).unwrap();
@@ -118,7 +119,8 @@ mod tests {
         let path = directory.path().join("a");
         std::fs::write(&path, "secret").unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o700)).unwrap();
-        let facts = Remembering::new(&SystemFacts);
+        let system = SystemFacts::default();
+        let facts = Remembering::new(&system);
         facts.open(&path, &[]).unwrap();
         let nobody = facts.user_by_uid(65534).unwrap();
         let mut seen = false;

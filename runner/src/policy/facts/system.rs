@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The real [`Facts`]: asks the kernel and the user database.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,9 +20,19 @@ use super::walk::{self, Node, Status};
 use super::{FactError, Facts, Kind, MountPoint, Need, Object, User, caller, mounts};
 use crate::sys::{access, statx};
 
-/// The machine that lp-run runs on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemFacts;
+/// The machine that lp-run runs on. A directory that was passed on the way to an object is held,
+/// and the next walk goes on from there.
+#[derive(Debug, Default)]
+pub struct SystemFacts {
+    passed: RefCell<HashMap<Passed, (Arc<OwnedFd>, Status)>>,
+    /// Types of file systems, by mount.
+    filesystems: RefCell<HashMap<u64, String>>,
+    /// Whose rights are in force, when they are not this process's own.
+    borrowed: Cell<Option<u32>>,
+}
+
+/// A directory's path, and whose rights led there.
+type Passed = (PathBuf, Option<u32>);
 
 impl Facts for SystemFacts {
     fn open(&self, path: &Path, trusted: &[u32]) -> Result<Object, FactError> {
@@ -28,12 +40,15 @@ impl Facts for SystemFacts {
             path: path.to_owned(),
             source,
         };
-        let root = fcntl::open("/", flags(), Mode::empty()).map_err(|errno| call(errno.into()))?;
-        let arrival = walk::walk(Descriptor(root), path, trusted)?;
-        let filesystem = filesystem(&arrival.node.0).map_err(call)?;
-        let mount = statx::mount_id(&arrival.node.0).map_err(|error| call(error.source))?;
+        let root = Place::open(self, PathBuf::from("/"), || {
+            Ok(fcntl::open("/", flags(), Mode::empty())?)
+        });
+        let arrival = walk::walk(root.map_err(call)?, path, trusted)?;
+        let fd = arrival.node.fd;
+        let mount = statx::mount_id(&fd).map_err(|error| call(error.source))?;
+        let filesystem = self.filesystem_of(mount, &fd).map_err(call)?;
         Ok(Object {
-            fd: Some(Arc::new(arrival.node.0)),
+            fd: Some(fd),
             path: arrival.path,
             links: arrival.links,
             kind: arrival.status.kind,
@@ -121,7 +136,9 @@ impl Facts for SystemFacts {
     }
 
     fn with_rights_of(&self, user: &User, act: &mut dyn FnMut()) -> Result<(), FactError> {
+        let before = self.borrowed.replace(Some(user.uid));
         let taken = crate::sys::caller::with_rights_of(&user.name, user.uid, user.gid, act);
+        self.borrowed.set(before);
         taken.map_err(|error| {
             FactError::Caller(format!(
                 "the rights of {} cannot be taken on: {error}",
@@ -152,43 +169,97 @@ impl Facts for SystemFacts {
     }
 }
 
-/// A place in the kernel's tree, held by an `O_PATH` descriptor.
-struct Descriptor(OwnedFd);
+impl SystemFacts {
+    /// The type name of the file system of a mount, asked of `fd` in it.
+    fn filesystem_of(&self, mount: u64, fd: &OwnedFd) -> io::Result<String> {
+        if let Some(known) = self.filesystems.borrow().get(&mount) {
+            return Ok(known.clone());
+        }
+        let name = filesystem(fd)?;
+        self.filesystems.borrow_mut().insert(mount, name.clone());
+        Ok(name)
+    }
+}
 
-impl Node for Descriptor {
+/// A place in the kernel's tree, held by an `O_PATH` descriptor.
+struct Place<'a> {
+    facts: &'a SystemFacts,
+    path: PathBuf,
+    fd: Arc<OwnedFd>,
+    status: Status,
+}
+
+impl<'a> Place<'a> {
+    /// The directory that was passed at this path, or what `open` opens.
+    fn open(
+        facts: &'a SystemFacts,
+        path: PathBuf,
+        open: impl FnOnce() -> io::Result<OwnedFd>,
+    ) -> io::Result<Self> {
+        let key = (path, facts.borrowed.get());
+        let known = facts.passed.borrow().get(&key).cloned();
+        let (fd, status) = match known {
+            Some(known) => known,
+            None => {
+                let fd = Arc::new(open()?);
+                let status = status(&fd)?;
+                if !status.link && status.kind == Kind::Directory {
+                    let passed = (Arc::clone(&fd), status.clone());
+                    facts.passed.borrow_mut().insert(key.clone(), passed);
+                }
+                (fd, status)
+            }
+        };
+        let path = key.0;
+        Ok(Self {
+            facts,
+            path,
+            fd,
+            status,
+        })
+    }
+}
+
+impl Node for Place<'_> {
     fn child(&self, name: &OsStr) -> io::Result<Self> {
-        Ok(Self(fcntl::openat(&self.0, name, flags(), Mode::empty())?))
+        Self::open(self.facts, self.path.join(name), || {
+            Ok(fcntl::openat(&self.fd, name, flags(), Mode::empty())?)
+        })
     }
 
     fn status(&self) -> io::Result<Status> {
-        let stat = stat::fstat(&self.0)?;
-        let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-        Ok(Status {
-            link: format == SFlag::S_IFLNK,
-            kind: match format {
-                SFlag::S_IFREG => Kind::File,
-                SFlag::S_IFDIR => Kind::Directory,
-                SFlag::S_IFCHR => Kind::CharDevice,
-                SFlag::S_IFSOCK => Kind::Socket,
-                _ => Kind::Other,
-            },
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            mode: stat.st_mode & 0o7777,
-            nlink: stat.st_nlink,
-            dev: stat.st_dev,
-            ino: stat.st_ino,
-        })
+        Ok(self.status.clone())
     }
 
     fn link_text(&self) -> io::Result<PathBuf> {
         // readlinkat(2): an empty path reads the link that the descriptor itself names.
-        Ok(PathBuf::from(fcntl::readlinkat(&self.0, "")?))
+        Ok(PathBuf::from(fcntl::readlinkat(&self.fd, "")?))
     }
 
     fn generated(&self) -> bool {
-        matches!(filesystem(&self.0).as_deref(), Ok("proc"))
+        matches!(filesystem(&self.fd).as_deref(), Ok("proc"))
     }
+}
+
+fn status(fd: &OwnedFd) -> io::Result<Status> {
+    let stat = stat::fstat(fd)?;
+    let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    Ok(Status {
+        link: format == SFlag::S_IFLNK,
+        kind: match format {
+            SFlag::S_IFREG => Kind::File,
+            SFlag::S_IFDIR => Kind::Directory,
+            SFlag::S_IFCHR => Kind::CharDevice,
+            SFlag::S_IFSOCK => Kind::Socket,
+            _ => Kind::Other,
+        },
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mode: stat.st_mode & 0o7777,
+        nlink: stat.st_nlink,
+        dev: stat.st_dev,
+        ino: stat.st_ino,
+    })
 }
 
 fn flags() -> OFlag {
@@ -261,10 +332,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a");
         std::fs::write(&file, "first").unwrap();
-        let object = SystemFacts.open(&file, &[]).unwrap();
+        let facts = SystemFacts::default();
+        let object = facts.open(&file, &[]).unwrap();
         std::fs::rename(&file, dir.path().join("b")).unwrap();
         std::fs::write(&file, "second").unwrap();
-        assert_eq!(SystemFacts.read_object(&object, 100).unwrap(), b"first");
+        assert_eq!(facts.read_object(&object, 100).unwrap(), b"first");
         assert_eq!(object.kind, Kind::File);
         assert_eq!(object.ancestors[0].path, Path::new("/"));
         assert_eq!(object.ancestors.last().unwrap().path, dir.path());
@@ -276,14 +348,16 @@ mod tests {
         std::fs::write(dir.path().join("secret"), "x").unwrap();
         symlink("secret", dir.path().join("link")).unwrap();
         let me = unistd::getuid().as_raw();
-        let followed = SystemFacts.open(&dir.path().join("link"), &[me]).unwrap();
+        let followed = SystemFacts::default()
+            .open(&dir.path().join("link"), &[me])
+            .unwrap();
         assert_eq!(followed.path, dir.path().join("secret"));
         assert_eq!(
             followed.links,
             [(dir.path().join("link"), PathBuf::from("secret"))]
         );
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let refused = SystemFacts.open(&dir.path().join("link"), &[me]);
+        let refused = SystemFacts::default().open(&dir.path().join("link"), &[me]);
         assert!(
             matches!(refused, Err(FactError::UntrustedLink { .. })),
             "{refused:?}"
@@ -292,9 +366,9 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_is_missing_and_magic_links_are_refused() {
-        let missing = SystemFacts.open(Path::new("/nonexistent/a"), &[]);
+        let missing = SystemFacts::default().open(Path::new("/nonexistent/a"), &[]);
         assert!(matches!(missing, Err(FactError::Missing(_))));
-        let magic = SystemFacts.open(Path::new("/proc/self/exe"), &[]);
+        let magic = SystemFacts::default().open(Path::new("/proc/self/exe"), &[]);
         assert!(matches!(magic, Err(FactError::Call { .. })));
     }
 
@@ -304,6 +378,6 @@ mod tests {
         for name in ["b", "a"] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
-        assert_eq!(SystemFacts.list(dir.path()).unwrap(), ["a", "b"]);
+        assert_eq!(SystemFacts::default().list(dir.path()).unwrap(), ["a", "b"]);
     }
 }

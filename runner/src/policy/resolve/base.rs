@@ -72,8 +72,12 @@ const READ: [&str; 34] = [
 const MOST_CONFIGURED: usize = 64;
 
 impl Resolver<'_> {
-    /// The objects of `${BASE}`: everything, and of it the loaders.
-    pub(super) fn base(&self) -> (Vec<Object>, Vec<Object>) {
+    /// The objects of `${BASE}`: everything, and of it the loaders. Looked for once.
+    pub(super) fn base(&self) -> &(Vec<Object>, Vec<Object>) {
+        self.base.get_or_init(|| self.find_base())
+    }
+
+    fn find_base(&self) -> (Vec<Object>, Vec<Object>) {
         let mut all = Objects::default();
         let mut loaders = Objects::default();
         for place in LOADERS {

@@ -67,8 +67,8 @@ impl Resolver<'_> {
             .replace(&text.path.value)
             .unwrap_or_else(|_| text.path.value.clone());
         let info = self.info(layer, &text.path, &text.rule, normal);
-        let loaders =
-            (text.path.value == "${BASE}" && text.verb == Verb::Read).then(|| self.base().1);
+        let loaders = (text.path.value == "${BASE}" && text.verb == Verb::Read)
+            .then(|| self.base().1.clone());
         let rule = FileRule {
             info,
             verb: text.verb,
@@ -139,7 +139,7 @@ impl Resolver<'_> {
             ));
         }
         let mut objects = match name.as_str() {
-            "BASE" => self.base().0,
+            "BASE" => self.base().0.clone(),
             "COMMAND" => self.command_objects(),
             "PYTHON" => self.pythons(),
             _ => self.python_libraries(),

@@ -13,6 +13,7 @@ pub(crate) mod paths;
 mod python;
 mod settings;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,7 @@ struct Resolver<'a> {
     home: PathBuf,
     path_dirs: Vec<PathBuf>,
     command: Option<Command>,
+    base: OnceCell<(Vec<Object>, Vec<Object>)>,
     errors: &'a mut PolicyErrors,
     warnings: Vec<(Place, String)>,
     defaults: Vec<(String, String)>,
@@ -86,6 +88,7 @@ pub fn resolve(
         home: PathBuf::new(),
         path_dirs: Vec::new(),
         command: None,
+        base: OnceCell::new(),
         errors,
         warnings: Vec::new(),
         defaults: Vec::new(),

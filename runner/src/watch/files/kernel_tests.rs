@@ -785,7 +785,7 @@ fn a_run_is_counted_by_its_plan() {
     plan.count_files = true;
     // The test's files lie below /tmp, which is the run's own place in a real view.
     plan.view.mounts.clear();
-    let facts = crate::policy::facts::SystemFacts;
+    let facts = crate::policy::facts::SystemFacts::default();
     let object = crate::policy::facts::Facts::open(&facts, &kb, &[0]).unwrap();
     plan.anchors = vec![Anchor {
         object: Some(object),
