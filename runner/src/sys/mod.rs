@@ -15,6 +15,7 @@ pub mod descriptor;
 pub mod fault;
 #[cfg(test)]
 pub mod fork;
+pub mod glance;
 pub mod landlock;
 pub mod lock_file;
 pub mod loop_device;

@@ -15,7 +15,7 @@ use crate::sys::beneath::open_beneath;
 
 /// What is asked about paths.
 pub trait Sight {
-    /// Whether a path exists on the host.
+    /// Whether a path exists on the host; what this kernel alone cannot say counts as there.
     fn on_host(&self, path: &Path) -> bool;
     /// Where the symbolic link at `path`, which has no other link on its way, leads to in the
     /// agent's view; `None` where there is none.
@@ -44,10 +44,8 @@ impl HostAndView {
 }
 
 impl Sight for HostAndView {
-    /// Asks for nothing but the name: no symbolic link at the end is followed, no automounter is
-    /// woken, no server is asked for fresh attributes.
     fn on_host(&self, path: &Path) -> bool {
-        crate::sys::statx::exists(path)
+        crate::sys::glance::exists(path)
     }
 
     fn link(&self, path: &Path) -> Option<PathBuf> {
