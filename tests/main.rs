@@ -36,5 +36,8 @@ mod disk;
 // A layer left out, a process killed: what must hold when something fails in the middle.
 mod faults;
 
+// An ordinary user in place of root.
+mod rootless;
+
 // A terminal with a shell and its jobs, pipelines, sockets and descriptors.
 mod terminal;

@@ -11,7 +11,7 @@ mod lifecycle;
 
 use std::fs;
 use std::net::{IpAddr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -138,7 +138,7 @@ impl Drop for Layer {
 
 /// The object that the runs of this machine share, with room for a run with these rules.
 pub fn acquire(rules: &Rules) -> Objects {
-    Objects::acquire(Path::new(lp_run::control::STATE_DIR), rules.counted.len())
+    Objects::acquire(&lp_run::host::places::runtime(), rules.counted.len())
         .expect("acquire the object")
 }
 

@@ -143,18 +143,30 @@ impl Jail {
     /// The same with a policy that is there: a path, or the name of one.
     pub fn run_named<S: AsRef<OsStr>>(
         &self,
-        mut lp_run: Command,
+        lp_run: Command,
         policy: impl AsRef<OsStr>,
         options: &[&str],
         command: &[S],
     ) -> Outcome {
         let report = self.path().join("report.json");
-        let _ = fs::remove_file(&report);
+        self.run_reported(lp_run, policy, &report, options, command)
+    }
+
+    /// The same with a place for the report: where lp-run's own user may write.
+    pub fn run_reported<S: AsRef<OsStr>>(
+        &self,
+        mut lp_run: Command,
+        policy: impl AsRef<OsStr>,
+        report: &Path,
+        options: &[&str],
+        command: &[S],
+    ) -> Outcome {
+        let _ = fs::remove_file(report);
         lp_run
             .arg("--policy")
             .arg(policy)
             .arg("--report")
-            .arg(&report)
+            .arg(report)
             .args(options);
         lp_run.arg("--").args(command).current_dir(self.path());
         let mut outcome = finish(lp_run);
@@ -167,7 +179,13 @@ impl Jail {
     /// Runs a command without a sandbox: the arm that shows that an act works at all.
     pub fn bare<S: AsRef<OsStr>>(&self, command: &[S]) -> Outcome {
         let mut bare = Command::new(&command[0]);
-        bare.args(&command[1..]).current_dir(self.path());
+        bare.args(&command[1..]);
+        self.bare_as(bare)
+    }
+
+    /// The same with a command that somebody else starts.
+    pub fn bare_as(&self, mut bare: Command) -> Outcome {
+        bare.current_dir(self.path());
         finish(bare)
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::args::{LogArgs, LogVerb};
 use super::output::{print, print_json};
+use crate::host::places;
 use crate::record::chain::{MAX_LINE, Verdict, verify};
 use crate::record::escape::visible;
 use crate::record::run_id;
@@ -22,8 +23,6 @@ use crate::record::summary::plural;
 pub const DEFAULT_LOG: &str = "/var/log/lp-run/audit.jsonl";
 /// How often a log that is followed is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// Where a run keeps its state while it lives.
-const RUNS: &str = "/run/lp-run";
 
 /// Shows or checks a log.
 pub fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
@@ -124,7 +123,7 @@ fn verify_file(path: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
 
 /// Whether a run still has its state directory: then its end is not missing yet.
 fn alive(run: &str) -> bool {
-    run_id::valid(run) && Path::new(RUNS).join(run).is_dir()
+    run_id::valid(run) && places::runtime().join(run).is_dir()
 }
 
 fn to_json(verdict: &Verdict, cut: &[&str]) -> Value {

@@ -3,7 +3,7 @@
 //! write; `why --last`: the latest denial of the latest run.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -11,12 +11,12 @@ use anyhow::{Context, bail};
 use super::args::WhyArgs;
 use super::output::{print, print_json};
 use super::subject::{Subject, tell};
-use crate::host::{Depth, Host};
+use crate::host::{Depth, Host, places};
 use crate::plan::explain::{Explanation, Question, Verdict, explain};
 use crate::record::escape::visible;
 use crate::record::report::DenialRow;
 use crate::record::terminal::Terminal;
-use crate::record::usage::{SPOOL, UsageRecord, latest};
+use crate::record::usage::{UsageRecord, latest};
 
 /// Answers; exit 0 allowed, 1 denied, 2 cannot say.
 pub fn run(args: &WhyArgs) -> anyhow::Result<ExitCode> {
@@ -82,18 +82,26 @@ fn question(args: &WhyArgs) -> anyhow::Result<Question> {
 
 /// What was denied last is in the usage record of the run that ended last.
 fn run_last(args: &WhyArgs) -> anyhow::Result<ExitCode> {
-    let record = match latest(Path::new(SPOOL)) {
+    let spool = places::spool();
+    let record = match latest(&spool) {
         Ok(record) => record,
         Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("read the records in `{SPOOL}`")),
+        Err(error) => {
+            let what = format!("read the records in `{}`", spool.display());
+            return Err(error).context(what);
+        }
     };
     let record = record.context("no run has left a record on this host yet")?;
     let Some(denial) = latest_denial(&record) else {
+        let (what, verdict) = match record.denials_known {
+            true => ("nothing was denied", Verdict::Allowed),
+            false => ("without root nobody saw what was denied", Verdict::Unknown),
+        };
         print(&format!(
-            "nothing was denied in the latest run ({}, {})\n",
+            "{what} in the latest run ({}, {})\n",
             record.run, record.name
         ))?;
-        return Ok(ExitCode::from(Verdict::Allowed.code()));
+        return Ok(ExitCode::from(verdict.code()));
     };
     // The policy may be gone or changed since: the record alone says what happened.
     let now = current_answer(&record, denial);

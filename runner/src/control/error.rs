@@ -20,8 +20,10 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
-    /// Somebody else than root could change what lp-run keeps.
-    #[error("`{0}` must be a directory of root's that nobody else can write to")]
+    /// Somebody else than lp-run's user could change what it keeps.
+    #[error(
+        "`{0}` must be a directory of the user that lp-run runs as, and nobody else's to write"
+    )]
     NotOurs(PathBuf),
     /// The processes of a run could not be removed.
     #[error("take down run {run}")]

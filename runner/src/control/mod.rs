@@ -11,5 +11,5 @@ mod state;
 mod sweep;
 
 pub use error::ControlError;
-pub use run_dir::{RunDir, STATE_DIR};
+pub use run_dir::RunDir;
 pub use sweep::{GcReport, gc, sweep};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The directory of one run below `/run/lp-run`: made before anything of the run, removed
-//! after everything.
+//! The directory of one run below `/run/lp-run`, or below the caller's own place of that kind:
+//! made before anything of the run, removed after everything.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,9 +14,7 @@ use nix::mount::{MntFlags, umount2};
 use super::error::{ControlError, failed};
 use super::state::RunState;
 use crate::enforce::cgroup::RunCgroup;
-
-/// Where the runs of this host are.
-pub const STATE_DIR: &str = "/run/lp-run";
+use crate::sys::places;
 
 /// The directory of a run of this process. Dropping it removes it.
 #[derive(Debug)]
@@ -27,7 +25,7 @@ pub struct RunDir {
 impl RunDir {
     /// Makes the directory of `run`, mode 0700. A run of that name may not exist.
     pub fn create(run: &str) -> Result<Self, ControlError> {
-        Self::create_in(Path::new(STATE_DIR), run)
+        Self::create_in(&places::runtime(), run)
     }
 
     pub(super) fn create_in(base: &Path, run: &str) -> Result<Self, ControlError> {
@@ -114,7 +112,7 @@ impl Drop for RunDir {
 
 fn remove(path: &Path) -> Result<(), ControlError> {
     // Under the lock, so that no sweep meets a directory that is half gone.
-    let _lock = lock(path.parent().unwrap_or(Path::new(STATE_DIR)))?;
+    let _lock = lock(path.parent().unwrap_or(path))?;
     let cgroup = RunState::read(path).ok().and_then(|state| state.cgroup);
     match cgroup {
         Some(cgroup) if cgroup.exists() => Err(ControlError::StillThere(cgroup)),
@@ -150,6 +148,12 @@ fn mounts_below(mountinfo: &str, path: &Path) -> Vec<PathBuf> {
 
 /// Locks the directory of all runs, which is made when missing, until the result is dropped.
 pub(super) fn lock(base: &Path) -> Result<File, ControlError> {
+    // Above an ordinary user's place there may be nothing yet.
+    if let Some(above) = base.parent().filter(|above| !above.exists()) {
+        let mut all = fs::DirBuilder::new();
+        let made = all.recursive(true).mode(0o700).create(above);
+        made.map_err(failed("make", above))?;
+    }
     match make(base) {
         Err(ControlError::Call { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
         }

@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::error::{ControlError, failed};
 use super::farewell;
-use super::run_dir::{STATE_DIR, lock, remove_directory};
+use super::run_dir::{lock, remove_directory};
 use super::state::RunState;
 use crate::enforce::{cgroup, lease};
-use crate::host;
+use crate::host::{self, places};
 use crate::record::run_id;
 use crate::watch;
 
@@ -44,18 +44,18 @@ pub struct GcReport {
 /// no error: it does not keep others from starting.
 pub fn sweep() -> Result<GcReport, ControlError> {
     let placement = host::placement();
-    sweep_in(Path::new(STATE_DIR), placement.as_deref())
+    sweep_in(&places::runtime(), placement.as_deref())
 }
 
 /// As [`sweep`]. With `all`, and when no run is alive, also what all runs share.
 pub fn gc(all: bool) -> Result<GcReport, ControlError> {
     let mut report = sweep()?;
     // A start does this by itself.
-    if let Err(error) = watch::sweep(Path::new(STATE_DIR)) {
+    if let Err(error) = watch::sweep(&places::runtime()) {
         report.failures.push(in_words(&error));
     }
     if all && report.alive.is_empty() && report.failures.is_empty() {
-        remove_shared(Path::new(STATE_DIR), &mut report)?;
+        remove_shared(&places::runtime(), &mut report)?;
     }
     Ok(report)
 }
@@ -241,7 +241,7 @@ mod tests {
         let dir = RunDir::create_in(base.path(), "dddddddd").unwrap();
         let cgroup = RunCgroup::create(&cgroups, "dddddddd").unwrap();
         dir.record(&cgroup).unwrap();
-        let child = crate::sys::clone::clone3(0, cgroup.agent.as_fd(), || {
+        let child = crate::sys::clone::clone3(0, Some(cgroup.agent.as_fd()), || {
             nix::unistd::pause();
             0
         })

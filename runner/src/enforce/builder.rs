@@ -15,6 +15,7 @@ use super::identity::Identity;
 use super::idmap::Namespaces;
 use super::view::{Item, PreparedView, Private};
 use super::{EnforceError, disk, tree};
+use crate::host::Means;
 use crate::plan::{Generated, Mask, Mount, Plan, Rights, Row, Source};
 use crate::policy::facts::{Kind, Object};
 use crate::policy::model::ViewChoice;
@@ -91,7 +92,6 @@ impl<'a> Builder<'a> {
         run_dir: &'a Path,
     ) -> Result<Self, EnforceError> {
         let at = PathBuf::from("/");
-        let root = root(plan).map_err(|source| mount_error(plan, &at, None, source))?;
         let mut builder = Self {
             plan,
             identity,
@@ -104,6 +104,8 @@ impl<'a> Builder<'a> {
             devpts: None,
             files: 0,
         };
+        let root =
+            root(plan, builder.owner()).map_err(|source| mount_error(plan, &at, None, source))?;
         let own = plan.view.kind == ViewChoice::Private;
         if own {
             builder.allow(&root, Private::Listing)?;
@@ -113,13 +115,21 @@ impl<'a> Builder<'a> {
             at,
             fd: Rc::new(root),
             own,
-            owner: (0, 0),
+            owner: builder.owner(),
             attributes,
         });
         for (parent, path) in &plan.view.create {
             builder.create(parent, path)?;
         }
         Ok(builder)
+    }
+
+    /// Who owns what is nobody's: root, but where the run has no uid but one.
+    fn owner(&self) -> (u32, u32) {
+        match self.plan.means {
+            Means::Root => (0, 0),
+            Means::UserNamespace => (self.identity.uid, self.identity.gid),
+        }
     }
 
     /// Builds one mount.
@@ -170,9 +180,9 @@ impl<'a> Builder<'a> {
             }
             Source::Dev => {
                 attributes &= !mount::NO_DEV;
-                let fd = devices().map_err(failed)?;
+                let fd = self.devices().map_err(failed)?;
                 self.allow(&fd, Private::Devices)?;
-                (fd, (0, 0))
+                (fd, self.owner())
             }
             Source::Tmpfs { size, mode } => {
                 let fd = tree::tmpfs(
@@ -198,6 +208,9 @@ impl<'a> Builder<'a> {
             }
         };
         self.push(at, fd, place, Some(owner), attributes, wanted.row);
+        if matches!(wanted.source, Source::Dev) && self.plan.means != Means::Root {
+            self.bind_devices(at)?;
+        }
         if let (Source::Tmpfs { size, .. } | Source::Disk { size, .. }, Some(item)) =
             (&wanted.source, self.items.last_mut())
         {
@@ -237,13 +250,14 @@ impl<'a> Builder<'a> {
         if tree.own {
             let fd = Rc::clone(&tree.fd);
             let relative = below(tree, &path)?;
+            let owner = self.owner();
             let made = tree::make_parents(
                 &fd,
                 Path::new(as_path(&relative)),
                 tree.owner.0,
                 tree.owner.1,
             )
-            .and_then(|()| tree::make_file(&fd, &relative, &content, 0o644, 0, 0))
+            .and_then(|()| tree::make_file(&fd, &relative, &content, 0o644, owner.0, owner.1))
             .and_then(|()| open_beneath(&fd, &relative, libc::O_PATH, 0))
             .map_err(|source| place_error(self.plan, &path, None, source))?;
             return self.keep(made, Private::File);
@@ -273,9 +287,11 @@ impl<'a> Builder<'a> {
         }
         let place = self.make_place(at, true, None)?;
         let attributes = BOUND | mount::READ_ONLY | mount::NO_EXEC;
-        let fd = tree::tmpfs(COVER_BYTES, 0o755, 0, 0, attributes & !mount::READ_ONLY)
+        let owner = self.owner();
+        let open = attributes & !mount::READ_ONLY;
+        let fd = tree::tmpfs(COVER_BYTES, 0o755, owner.0, owner.1, open)
             .map_err(|source| mount_error(self.plan, at, None, source))?;
-        self.push(at, fd, place, Some((0, 0)), attributes, None);
+        self.push(at, fd, place, Some(owner), attributes, None);
         Ok(())
     }
 
@@ -287,11 +303,12 @@ impl<'a> Builder<'a> {
         // A protected object keeps what its surroundings allow, but for change; a denied one
         // is covered by something of root's that nobody else may open.
         let attributes = self.covering(at).attributes | BOUND | mount::READ_ONLY;
+        let owner = self.owner();
         let fd = match (mask.read_stays, mask.directory) {
-            (true, _) => mount::clone_tree(opened(&mask.object)?, false)
+            (true, _) => mount::clone_tree(self.reach(&mask.object)?.as_fd(), false)
                 .and_then(|fd| mount::set_attributes(&fd, attributes, false).map(|()| fd))
                 .map_err(failed)?,
-            (false, true) => tree::tmpfs(4096, 0, 0, 0, attributes).map_err(failed)?,
+            (false, true) => tree::tmpfs(4096, 0, owner.0, owner.1, attributes).map_err(failed)?,
             (false, false) => {
                 let file = self.write_file(b"", 0)?;
                 mount::clone_tree(&file, false)
@@ -375,11 +392,11 @@ impl<'a> Builder<'a> {
         let at = wanted.at.as_path();
         let failed = |source| mount_error(self.plan, at, wanted.row, source);
         let from = match &wanted.source {
-            Source::Created { path, .. } => self.created_at(path)?,
-            _ => opened(object)?,
+            Source::Created { path, .. } => Reach::Held(self.created_at(path)?),
+            _ => self.reach(object)?,
         };
         // What is mounted below is nobody's to grant: it has a rule of its own, or is covered.
-        let fd = mount::clone_tree(from, false).map_err(failed)?;
+        let fd = mount::clone_tree(from.as_fd(), false).map_err(failed)?;
         mount::set_attributes(&fd, attributes, false).map_err(failed)?;
         if let Some(owner) = wanted.idmap {
             let agent = (self.identity.uid, self.identity.gid);
@@ -404,16 +421,76 @@ impl<'a> Builder<'a> {
             source,
         };
         let below = path.strip_prefix(&parent.path).unwrap_or(path);
-        let mut fd = opened(parent)?
-            .try_clone_to_owned()
-            .map_err(cloned)
-            .map_err(failed)?;
+        let mut fd = match self.reach(parent)? {
+            Reach::Held(fd) => fd.try_clone_to_owned().map_err(cloned).map_err(failed)?,
+            Reach::Again(fd) => fd,
+        };
         for component in below.components() {
             let name = tree::text(component.as_os_str().as_encoded_bytes()).map_err(failed)?;
             tree::make_directory(&fd, &name, 0o700, parent.uid, parent.gid).map_err(failed)?;
             fd = open_beneath(&fd, &name, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(failed)?;
         }
         self.created.push((path.to_owned(), fd));
+        Ok(())
+    }
+
+    /// A descriptor of `object` through a mount that may be cloned. Those of the policy were opened
+    /// in the mount namespace that an lp-run without root has left: there the object is opened
+    /// again by its path, and must be the same.
+    fn reach<'o>(&self, object: &'o Object) -> Result<Reach<'o>, EnforceError> {
+        let held = opened(object)?;
+        if self.plan.means == Means::Root {
+            return Ok(Reach::Held(held));
+        }
+        let root = open_path(Path::new("/"))?;
+        let again = open_beneath(&root, &tree::relative(&object.path)?, libc::O_PATH, 0)?;
+        let number = |fd: BorrowedFd<'_>| {
+            stat::fstat(fd)
+                .map(|stat| (stat.st_dev, stat.st_ino))
+                .map_err(tree::failed("fstat"))
+        };
+        match number(held)? == number(again.as_fd())? {
+            true => Ok(Reach::Again(again)),
+            false => Err(EnforceError::Replaced(object.path.clone())),
+        }
+    }
+
+    /// A private `/dev`, with the harmless nodes, or places for them where nobody but root makes
+    /// nodes.
+    fn devices(&self) -> Result<OwnedFd, SysError> {
+        let (uid, gid) = self.owner();
+        let fd = tree::tmpfs(1 << 20, 0o755, uid, gid, mount::NO_SUID | mount::NO_EXEC)?;
+        for (name, numbers) in DEVICES {
+            match self.plan.means {
+                Means::Root => tree::make_device(&fd, name, numbers)?,
+                Means::UserNamespace => tree::make_file(&fd, name, b"", 0o600, uid, gid)?,
+            }
+        }
+        for (name, says) in DEVICE_LINKS {
+            tree::make_link(&fd, name, Path::new(says))?;
+        }
+        Ok(fd)
+    }
+
+    /// The host's own nodes, bound into a `/dev` without any.
+    fn bind_devices(&mut self, dev: &Path) -> Result<(), EnforceError> {
+        let attributes = mount::NO_SUID | mount::NO_EXEC;
+        for (name, numbers) in DEVICES {
+            let at = dev.join(name.to_string_lossy().as_ref());
+            let failed = |source| mount_error(self.plan, &at, None, source);
+            let node = open_path(&at).map_err(failed)?;
+            let found = stat::fstat(&node)
+                .map_err(tree::failed("fstat"))
+                .map_err(failed)?;
+            if found.st_rdev != stat::makedev(numbers.0, numbers.1) {
+                return Err(EnforceError::Replaced(at));
+            }
+            let fd = mount::clone_tree(&node, false)
+                .and_then(|fd| mount::set_attributes(&fd, attributes, false).map(|()| fd))
+                .map_err(failed)?;
+            let place = tree::relative(&at)?;
+            self.push(&at, fd, place, None, attributes, None);
+        }
         Ok(())
     }
 
@@ -523,6 +600,23 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// An object, through a mount of the mount namespace that lp-run lives in.
+enum Reach<'a> {
+    /// As the policy opened it.
+    Held(BorrowedFd<'a>),
+    /// Opened again.
+    Again(OwnedFd),
+}
+
+impl Reach<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Held(fd) => *fd,
+            Self::Again(fd) => fd.as_fd(),
+        }
+    }
+}
+
 const READ: Rights = Rights {
     read: true,
     write: false,
@@ -539,27 +633,17 @@ fn rights(wanted: &Mount) -> Rights {
 }
 
 /// The new root: an empty tmpfs, or the host's tree with nothing to change in it.
-fn root(plan: &Plan) -> Result<OwnedFd, SysError> {
+fn root(plan: &Plan, owner: (u32, u32)) -> Result<OwnedFd, SysError> {
     match plan.view.kind {
-        ViewChoice::Private => tree::tmpfs(4 << 20, 0o755, 0, 0, BOUND | mount::NO_EXEC),
+        ViewChoice::Private => {
+            tree::tmpfs(4 << 20, 0o755, owner.0, owner.1, BOUND | mount::NO_EXEC)
+        }
         ViewChoice::Host => {
             let fd = mount::clone_tree(open_path(Path::new("/"))?, true)?;
             mount::set_attributes(&fd, BOUND | mount::READ_ONLY, true)?;
             Ok(fd)
         }
     }
-}
-
-/// A private `/dev`, root's, with the harmless nodes.
-fn devices() -> Result<OwnedFd, SysError> {
-    let fd = tree::tmpfs(1 << 20, 0o755, 0, 0, mount::NO_SUID | mount::NO_EXEC)?;
-    for (name, numbers) in DEVICES {
-        tree::make_device(&fd, name, numbers)?;
-    }
-    for (name, says) in DEVICE_LINKS {
-        tree::make_link(&fd, name, Path::new(says))?;
-    }
-    Ok(fd)
 }
 
 fn open_path(path: &Path) -> Result<OwnedFd, SysError> {

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::identity::Identity;
 use super::{EnforceError, tree};
 use crate::sys::beneath::open_beneath;
-use crate::sys::socket::{Address, UdpSocket, stream_errno};
+use crate::sys::socket::{Address, UdpSocket, make_errno, stream_errno};
 
 /// How many network acts there are.
 pub const NETWORK_ACTS: usize = 8;
@@ -28,6 +28,24 @@ pub const NETWORK_ACT_NAMES: [&str; NETWORK_ACTS] = [
     "sock_create",
     "egress",
 ];
+
+/// The sockets that are tried where the filter refuses all of them, in the order of
+/// [`CanaryEvidence::network`]: family and type.
+const SOCKETS: [(i32, i32); NETWORK_ACTS] = [
+    (libc::AF_INET, libc::SOCK_STREAM),
+    (libc::AF_INET6, libc::SOCK_STREAM),
+    (libc::AF_INET, libc::SOCK_DGRAM),
+    (libc::AF_INET6, libc::SOCK_DGRAM),
+    (libc::AF_INET, libc::SOCK_RAW),
+    (libc::AF_NETLINK, libc::SOCK_RAW),
+    (libc::AF_PACKET, libc::SOCK_RAW),
+    (libc::AF_VSOCK, libc::SOCK_STREAM),
+];
+
+/// Tries to make each kind of socket: 0 or the errno. System calls only.
+pub fn sockets_errno() -> [i32; NETWORK_ACTS] {
+    SOCKETS.map(|(family, kind)| make_errno(family, kind))
+}
 
 /// What the acts gave. Travels through a pipe as plain bytes.
 #[repr(C)]
@@ -123,6 +141,11 @@ impl CanaryEvidence {
     pub fn memfd_holds(&self) -> bool {
         let refused = [libc::EACCES, libc::EPERM, libc::ENOSYS];
         self.memfd.iter().all(|errno| refused.contains(errno))
+    }
+
+    /// Whether no socket could be made, where the filter refuses all of them.
+    pub fn sockets_refused(&self) -> bool {
+        self.network_tried == 1 && self.network == [libc::EPERM; NETWORK_ACTS]
     }
 
     /// Whether each network act was refused; those of IPv6 may be missing on a host without.

@@ -63,6 +63,12 @@ pub enum EnforceError {
     /// A plan made without descriptors (by a test) cannot be enforced.
     #[error("`{0}` was never opened")]
     NotOpened(PathBuf),
+    /// An object is not what its path leads to any more.
+    #[error("`{0}` was replaced while the run was prepared; start it again")]
+    Replaced(PathBuf),
+    /// The user namespace of a run without root.
+    #[error("make a user namespace")]
+    UserNamespace(#[source] SysError),
     /// A directory of a `create = "dir"` grant could not be made.
     #[error("make the directory `{path}`")]
     Create {
@@ -133,6 +139,7 @@ impl EnforceError {
                 | Self::Disk { .. }
                 | Self::NoUid { .. }
                 | Self::Landlock { .. }
+                | Self::UserNamespace(_)
         )
     }
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who the agent is: a leased uid of the run's own, the caller, or a named user; never root,
-//! no groups, no capabilities, and no way back to any.
+//! no groups, no capabilities, and no way back to any. Without root it is the caller, with the
+//! groups that he has.
 
 use std::path::Path;
 
 use super::lease::{self, Lease};
 use super::{Act, EnforceError, StepError};
-use crate::host::Host;
+use crate::host::{Host, Means};
 use crate::plan::Plan;
 use crate::policy::model::UserChoice;
 use crate::sys::{SysError, credentials, fault};
@@ -18,6 +19,10 @@ pub struct Identity {
     pub uid: u32,
     /// The same four gids; the only group.
     pub gid: u32,
+    /// The supplementary groups that it keeps: none, but where only root could take them.
+    pub groups: usize,
+    /// By what right it becomes the agent.
+    pub means: Means,
     /// Held as long as the run lives; the shim keeps the same descriptor open.
     pub lease: Option<Lease>,
 }
@@ -48,14 +53,27 @@ pub fn prepare(plan: &Plan, host: &Host, state_dir: &Path) -> Result<Identity, E
     if uid == 0 || gid == 0 {
         return Err(EnforceError::Root);
     }
-    Ok(Identity { uid, gid, lease })
+    let groups = match plan.means {
+        Means::Root => 0,
+        Means::UserNamespace => credentials::group_count()?,
+    };
+    Ok(Identity {
+        uid,
+        gid,
+        groups,
+        means: plan.means,
+        lease,
+    })
 }
 
 impl Identity {
     /// Becomes the agent and reads back that it did. The bounding set and the secure bits come
     /// first: they give EPERM once the uid is gone. System calls only.
     pub fn apply(&self) -> Result<(), StepError> {
-        credentials::clear_groups().map_err(StepError::of(Act::Groups, 0))?;
+        // In a user namespace of an ordinary user's, groups can neither be given up nor taken.
+        if self.means == Means::Root {
+            credentials::clear_groups().map_err(StepError::of(Act::Groups, 0))?;
+        }
         if !fault::skips("bounding set") {
             empty_bounding_set()?;
         }
@@ -73,7 +91,7 @@ impl Identity {
         let bounded = (0..CAPABILITY_LIMIT).any(|n| credentials::in_bounding(n) == Some(true));
         let same = credentials::uids().map_err(&failed)? == [self.uid; 3]
             && credentials::gids().map_err(&failed)? == [self.gid; 3]
-            && credentials::group_count().map_err(&failed)? == 0
+            && credentials::group_count().map_err(&failed)? == self.groups
             && credentials::securebits().map_err(&failed)? == SECURE_BITS
             && (sets.effective | sets.permitted | sets.inheritable) == 0
             && !bounded;

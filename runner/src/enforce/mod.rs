@@ -25,9 +25,9 @@ pub mod witness;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use crate::host::Host;
+use crate::host::{Host, Means};
 use crate::plan::{Plan, State};
-use crate::sys::memfd;
+use crate::sys::{memfd, userns};
 
 pub use canary::CanaryEvidence;
 pub use error::{Act, EnforceError, StepError};
@@ -59,13 +59,16 @@ pub struct Prepared {
     pub seccomp: Option<seccomp::Filter>,
     /// The run's pid namespace makes files in memory not executable.
     memfd_noexec: bool,
+    /// The filter alone refuses sockets.
+    no_sockets: bool,
     /// Resource limits of the process.
     pub rlimits: rlimits::Limits,
     /// The file with which Landlock proves itself.
     canary: canary::LandlockCanary,
 }
 
-/// Makes everything ready. `create`d directories are made, a uid is leased, nothing is
+/// Makes everything ready. Without root this process moves into a user namespace of its own, in
+/// which everything from here on is done. `create`d directories are made, a uid is leased, nothing is
 /// attached. Must run before any thread exists: it forks.
 pub fn prepare(
     plan: &Plan,
@@ -77,6 +80,9 @@ pub fn prepare(
         return Err(EnforceError::OpenGap(gap.protection));
     }
     let identity = identity::prepare(plan, host, options.state_dir)?;
+    if plan.means == Means::UserNamespace {
+        userns::enter().map_err(EnforceError::UserNamespace)?;
+    }
     let view = view::prepare(plan, &identity, options)?;
     let landlock = match wanted(plan, "landlock") {
         true => Some(landlock::prepare(plan, host, &view)?),
@@ -91,6 +97,7 @@ pub fn prepare(
         landlock,
         seccomp,
         memfd_noexec: !plan.syscalls.refuse_memfd,
+        no_sockets: plan.syscalls.refuse_network,
         rlimits,
         canary,
     })
@@ -150,6 +157,12 @@ impl Prepared {
         Ok(())
     }
 
+    /// Agent: the sockets with which eBPF proves itself; `None` where the filter refuses all
+    /// sockets, and proves itself with those.
+    pub fn network_canary(&self) -> Option<canary::NetworkCanary> {
+        (!self.no_sockets).then(canary::NetworkCanary::open)
+    }
+
     /// Agent, before the limits, since it takes a descriptor: whether a file in memory can be
     /// executed where the setting alone forbids it.
     pub fn try_memfd(&self, evidence: &mut CanaryEvidence) {
@@ -171,6 +184,10 @@ impl Prepared {
             evidence.memfd[0] = memfd::execute_errno(0);
         }
         evidence.memfd[1] = memfd::execute_errno(memfd::EXECUTABLE);
+        if self.no_sockets {
+            evidence.network = canary::sockets_errno();
+            evidence.network_tried = 1;
+        }
         Ok(())
     }
 

@@ -28,7 +28,7 @@ pub struct Witness {
     limits: String,
     /// Names of the namespaces that it shares with lp-run.
     shared: Vec<&'static str>,
-    /// Whether it is in the agent's cgroup.
+    /// Whether it is in the agent's cgroup, where the run has one.
     placed: bool,
 }
 
@@ -37,7 +37,7 @@ const NAMESPACES: [&str; 5] = ["pid", "mnt", "ipc", "uts", "net"];
 
 impl Witness {
     /// Looks at the process `pid`, which must stand still meanwhile.
-    pub fn of(pid: i32, cgroup: &Leaf) -> io::Result<Self> {
+    pub fn of(pid: i32, cgroup: Option<&Leaf>) -> io::Result<Self> {
         let directory = PathBuf::from(format!("/proc/{pid}"));
         let read = |name: &str| {
             let bytes = fs::read(directory.join(name))?;
@@ -50,13 +50,19 @@ impl Witness {
                 shared.push(name);
             }
         }
-        let members = fs::read_to_string(cgroup.path().join("cgroup.procs"))?;
+        let placed = match cgroup {
+            None => true,
+            Some(cgroup) => {
+                let members = fs::read_to_string(cgroup.path().join("cgroup.procs"))?;
+                members.lines().any(|member| member == pid.to_string())
+            }
+        };
         Ok(Self {
             status: read("status")?,
             mounts: read("mountinfo")?,
             limits: read("limits")?,
             shared,
-            placed: members.lines().any(|member| member == pid.to_string()),
+            placed,
         })
     }
 
@@ -97,7 +103,6 @@ impl Witness {
         let wanted = [
             ("Uid", [uid; 4].map(|id| id.to_string()).to_vec()),
             ("Gid", [gid; 4].map(|id| id.to_string()).to_vec()),
-            ("Groups", Vec::new()),
             ("NoNewPrivs", vec!["1".to_owned()]),
         ];
         let none = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]
@@ -109,7 +114,11 @@ impl Witness {
                 return Err(("identity", format!("{name} is `{seen}`, not `{words}`")));
             }
         }
-        Ok(())
+        let groups = self.status_words("Groups").len();
+        match groups == prepared.identity.groups {
+            true => Ok(()),
+            false => Err(("identity", format!("it is in {groups} groups"))),
+        }
     }
 
     fn seccomp(&self, plan: &Plan) -> Result<(), Finding> {

@@ -2,6 +2,7 @@
 //! What this machine can do, as a value: found by trying, faked by tests.
 
 mod cgroup;
+mod means;
 mod probe;
 mod settings;
 mod trial;
@@ -13,7 +14,9 @@ use serde::Serialize;
 
 use crate::sys::SysError;
 
+pub use crate::sys::places;
 pub use cgroup::placement;
+pub use means::Means;
 pub use probe::{Depth, mkfs};
 pub use trial::lsm_line;
 
@@ -85,8 +88,13 @@ pub struct Host {
     pub kernel_version: (u32, u32),
     /// `PRETTY_NAME` of os-release.
     pub distribution: String,
+    /// By what right a run is set up.
+    pub means: Means,
     /// Effective uid 0 with the capabilities that a run needs.
     pub root: Capability,
+    /// For who is not root: a user namespace with a file tree, processes and a network of its
+    /// own. Not tried for root.
+    pub user_namespace: Capability,
     /// Landlock ABI, 0 when there is none.
     pub landlock_abi: u32,
     /// `LANDLOCK_CREATE_RULESET_ERRATA`, 0 when unknown.
@@ -126,13 +134,47 @@ pub struct Host {
 }
 
 impl Host {
+    /// What an ordinary user has of a host where user namespaces work.
+    pub fn emulated_without_root(abi: u32) -> Self {
+        Self {
+            root: probe::not_root(),
+            ..Self::emulated(abi)
+        }
+        .without_root()
+    }
+
+    /// What is left of this host for who is not root.
+    fn without_root(self) -> Self {
+        let of_root =
+            |what: &str| Capability::no(&format!("{what} needs root"), "start it with sudo");
+        let given = self.user_namespace.clone();
+        Self {
+            means: Means::UserNamespace,
+            mounts: given.clone(),
+            pid_namespace: given.clone(),
+            network_namespace: given,
+            memfd_noexec: of_root("the setting vm.memfd_noexec"),
+            cgroup: None,
+            cgroup_kill: of_root("a cgroup"),
+            cgroup_bpf: of_root("eBPF on a cgroup"),
+            open_tracepoints: of_root("counting"),
+            bpf_lsm: of_root("BPF LSM"),
+            disk_store: of_root("a loop device"),
+            controllers: Vec::new(),
+            idmap: BTreeMap::new(),
+            ..self
+        }
+    }
+
     /// A host with everything, Landlock at `abi`; tests take away from it.
     pub fn emulated(abi: u32) -> Self {
         Self {
             kernel: "6.18.0".to_owned(),
             kernel_version: (6, 18),
             distribution: "emulated".to_owned(),
+            means: Means::Root,
             root: Capability::Yes,
+            user_namespace: Capability::Yes,
             landlock_abi: abi,
             landlock_errata: 7,
             seccomp: Capability::Yes,

@@ -12,7 +12,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::{Capability, Host, Need, cgroup, settings, trial};
+use super::{Capability, Host, Means, Need, cgroup, means, settings, trial};
 use crate::sys::{SysError, credentials, landlock, mount, seccomp};
 
 /// How much is tried.
@@ -35,11 +35,18 @@ impl Host {
         let placement = cgroup::placement();
         let doctor = depth == Depth::Doctor;
         let lsm_list = lsm_list(doctor);
-        Self {
+        let root = root();
+        let is_root = nix::unistd::geteuid().is_root();
+        let host = Self {
+            means: Means::Root,
+            user_namespace: match is_root {
+                true => Capability::Yes,
+                false => means::user_namespace(),
+            },
             kernel_version: version(&kernel),
             kernel,
             distribution: distribution(),
-            root: root(),
+            root,
             landlock_abi: landlock_abi(doctor),
             landlock_errata: landlock::errata(),
             seccomp: seccomp_filters(doctor),
@@ -65,6 +72,10 @@ impl Host {
             } else {
                 BTreeMap::new()
             },
+        };
+        match is_root {
+            true => host,
+            false => host.without_root(),
         }
     }
 }
@@ -106,9 +117,13 @@ const NEEDED: [(u32, &str); 11] = [
     (39, "CAP_BPF"),
 ];
 
+pub(super) fn not_root() -> Capability {
+    Capability::no("lp-run is not root", "start it with sudo")
+}
+
 fn root() -> Capability {
     if !nix::unistd::geteuid().is_root() {
-        return Capability::no("lp-run is not root", "start it with sudo");
+        return not_root();
     }
     let has = credentials::capabilities().map_or(0, |sets| sets.effective);
     let missing: Vec<&str> = NEEDED

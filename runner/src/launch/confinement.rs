@@ -58,7 +58,7 @@ impl Confinement for Prepared {
     }
 
     fn open_network_canary(&self) -> Option<NetworkCanary> {
-        Some(NetworkCanary::open())
+        self.network_canary()
     }
 
     fn try_memfd(&self, evidence: &mut CanaryEvidence) {

@@ -27,6 +27,7 @@ const KIND_EXECUTING: u32 = 7;
 const KIND_STOPPED: u32 = 8;
 const KIND_SIGNAL: u32 = 9;
 const KIND_CONTINUE: u32 = 10;
+const KIND_KILL: u32 = 11;
 
 /// A set-up step that failed in shim or agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub enum ToShim {
         /// Whether it may read the terminal.
         foreground: bool,
     },
+    /// Kill every process of the run but the shim: where no cgroup does it.
+    KillAll,
 }
 
 /// What the agent says before it becomes the program.
@@ -177,6 +180,7 @@ pub fn ask_shim(socket: BorrowedFd<'_>, request: ToShim) -> Result<(), SysError>
     let (kind, value) = match request {
         ToShim::Signal(signal) => (KIND_SIGNAL, signal as u32),
         ToShim::Continue { foreground } => (KIND_CONTINUE, u32::from(foreground)),
+        ToShim::KillAll => (KIND_KILL, 0),
     };
     message::send(socket, &encode([kind, 0, value, 0]), None)
 }
@@ -194,6 +198,7 @@ pub fn receive_from_parent(socket: BorrowedFd<'_>) -> Result<Option<ToShim>, Han
         KIND_CONTINUE => Ok(Some(ToShim::Continue {
             foreground: value != 0,
         })),
+        KIND_KILL => Ok(Some(ToShim::KillAll)),
         _ => Err(HandshakeError::Garbled { kind, length }),
     }
 }
@@ -352,6 +357,7 @@ mod tests {
             ToShim::Signal(libc::SIGINT),
             ToShim::Continue { foreground: true },
             ToShim::Continue { foreground: false },
+            ToShim::KillAll,
         ];
         for request in requests {
             ask_shim(parent.as_fd(), request).expect("send");

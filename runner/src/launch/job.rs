@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::handshake::{ToShim, ask_shim};
 use super::running::Running;
+use super::start::Controls;
 use crate::sys::descriptor;
 use crate::sys::stop::stop;
 
@@ -109,7 +110,11 @@ impl Running {
 
     fn freeze(&self, frozen: bool) -> bool {
         let state = if frozen { b"1" } else { b"0" };
-        descriptor::write(self.freeze.as_raw_fd(), state).is_ok()
+        let write = |controls: &Controls| descriptor::write(controls.freeze.as_raw_fd(), state);
+        self.controls
+            .as_ref()
+            .map(write)
+            .is_some_and(|done| done.is_ok())
     }
 
     fn is_eager(&self) -> bool {

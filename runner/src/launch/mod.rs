@@ -30,6 +30,6 @@ pub use confinement::Confinement;
 pub use error::{GateError, LaunchError};
 pub use running::{End, Launched, Rest, Running};
 pub use signals::Signals;
-pub use start::{GateKeeper, Launch, start};
+pub use start::{Cgroups, GateKeeper, Launch, start};
 pub use stdio::{Stdio, StdioError, StdioOptions};
 pub use step::Step;

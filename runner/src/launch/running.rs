@@ -9,10 +9,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::handshake::{FromShim, receive_from_shim};
+use super::handshake::{FromShim, ToShim, ask_shim, receive_from_shim};
 use super::relay::Relays;
 use super::signals::{Blocked, Signals};
-use super::start::Ends;
+use super::start::{Controls, Ends};
 use super::stdio::Stdio;
 use crate::sys::clone::Child;
 use crate::sys::process::{self, Ended};
@@ -59,9 +59,7 @@ impl Launched {
         let Ends {
             control,
             death,
-            kill,
-            events,
-            freeze,
+            controls,
             ..
         } = self.ends;
         let mut running = Running {
@@ -70,9 +68,7 @@ impl Launched {
             shim: watch(self.shim.pidfd, Interest::READABLE)?,
             control: watch(control, Interest::READABLE)?,
             _death: death,
-            kill,
-            events,
-            freeze,
+            controls,
             relays,
             over: self.over.map(End::Program),
             stopped: self.stopped,
@@ -111,9 +107,7 @@ pub struct Running {
     pub(super) control: AsyncFd<OwnedFd>,
     /// As long as this is open, lp-run lives for the shim.
     _death: OwnedFd,
-    kill: OwnedFd,
-    events: OwnedFd,
-    pub(super) freeze: OwnedFd,
+    pub(super) controls: Option<Controls>,
     pub(super) relays: Relays,
     over: Option<End>,
     /// The program was stopped by this signal, and nothing came of it yet.
@@ -168,9 +162,13 @@ impl Running {
         }
     }
 
-    /// Kills every process of the run but the shim, at once and together, frozen ones too.
+    /// Kills every process of the run but the shim, at once and together, frozen ones too. Where
+    /// there is no cgroup the shim does it.
     pub fn kill_all(&self) -> Result<(), SysError> {
-        descriptor::write(self.kill.as_raw_fd(), b"1").map(drop)
+        match &self.controls {
+            Some(controls) => descriptor::write(controls.kill.as_raw_fd(), b"1").map(drop),
+            None => ask_shim(self.control.get_ref().as_fd(), ToShim::KillAll),
+        }
     }
 
     /// Ends the run: kills what is left, waits until nothing is (at most a second), lets the
@@ -193,12 +191,16 @@ impl Running {
         }
     }
 
-    /// Whether the agent's cgroup is empty within [`KILL_PATIENCE`].
+    /// Whether the agent's cgroup is empty within [`KILL_PATIENCE`]; without one, whether the shim
+    /// is gone, which outlives every other process of its namespace.
     async fn until_empty(&self) -> bool {
+        let Some(controls) = &self.controls else {
+            return timeout(KILL_PATIENCE, self.shim.readable()).await.is_ok();
+        };
         let deadline = Instant::now() + KILL_PATIENCE;
         let mut pause = Duration::from_micros(200);
         loop {
-            if !self.populated() {
+            if !controls.populated() {
                 return true;
             }
             if Instant::now() >= deadline {
@@ -208,7 +210,9 @@ impl Running {
             pause = (pause * 2).min(Duration::from_millis(10));
         }
     }
+}
 
+impl Controls {
     /// Whether any process is in the agent's cgroup or below it. What cannot be read counts as
     /// yes.
     fn populated(&self) -> bool {

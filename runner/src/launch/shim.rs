@@ -2,9 +2,9 @@
 //! Pid 1 of the run: it builds the file tree, leads the session, starts the agent, reaps
 //! orphans, and takes the whole run down when lp-run dies.
 //!
-//! It stays root and is not dumpable, in a cgroup of its own without limits or programs, so
-//! that neither a freeze nor the agent's memory limit keeps it from killing. It allocates
-//! nothing.
+//! It stays root (or what its user namespace gives) and is not dumpable, in a cgroup of its own
+//! without limits or programs where the run has cgroups, so that neither a freeze nor the
+//! agent's memory limit keeps it from killing. It allocates nothing.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -39,18 +39,18 @@ pub(super) struct Shim<'a, C> {
     pub parent_only: &'a [RawFd],
     /// Held until the agent is gone.
     pub held: &'a [RawFd],
-    /// The cgroup `RUN/agent`.
-    pub agent_cgroup: BorrowedFd<'a>,
-    /// Its `cgroup.kill`, open for writing.
-    pub kill: BorrowedFd<'a>,
+    /// The cgroup `RUN/agent`, where the run has one.
+    pub agent_cgroup: Option<BorrowedFd<'a>>,
+    /// Its `cgroup.kill`, open for writing; without it the pid namespace is killed.
+    pub kill: Option<BorrowedFd<'a>>,
     /// Slave of the run's pty.
     pub terminal: Option<BorrowedFd<'a>>,
     /// Whether the agent starts in the foreground of that terminal.
     pub foreground: bool,
     /// `/dev/null`, for descriptors 0 to 2.
     pub null: BorrowedFd<'a>,
-    /// Whether the network namespace is new.
-    pub own_network: bool,
+    /// Whether `lo` of a new network namespace is brought up.
+    pub loopback: bool,
 }
 
 impl<C: Confinement> Shim<'_, C> {
@@ -71,8 +71,7 @@ impl<C: Confinement> Shim<'_, C> {
             .iter()
             .for_each(|fd| descriptor::close(*fd));
         at(Step::ArmDeath, self.arm_death())?;
-        at(Step::NotDumpable, prctl::set_dumpable(false))?;
-        if self.own_network {
+        if self.loopback {
             call(Step::Loopback, loopback::bring_up())?;
         }
         // Before the view, whose /proc can only be read.
@@ -87,6 +86,9 @@ impl<C: Confinement> Shim<'_, C> {
             Step::CloneAgent,
             clone3(0, self.agent_cgroup, || self.agent.run()),
         )?;
+        // The agent's process stays readable for lp-run, which looks at it before the program
+        // starts and may be nobody but the same user.
+        at(Step::NotDumpable, prctl::set_dumpable(false))?;
         self.own_group(agent.pid)?;
         self.let_go(&agent, &signals)?;
         call(
@@ -148,7 +150,7 @@ impl<C: Confinement> Shim<'_, C> {
             2,
             self.control.as_raw_fd(),
             self.death.as_raw_fd(),
-            self.kill.as_raw_fd(),
+            self.kill.map_or(0, |kill| kill.as_raw_fd()),
             self.terminal.map_or(0, |terminal| terminal.as_raw_fd()),
             agent.pidfd.as_raw_fd(),
             signals.as_fd().as_raw_fd(),
@@ -197,6 +199,10 @@ impl<C: Confinement> Shim<'_, C> {
     fn serve(&self, agent: &Child, agent_is_over: bool) -> bool {
         loop {
             let signal = match handshake::receive_from_parent(self.control) {
+                Ok(Some(ToShim::KillAll)) => {
+                    let _ = self.kill_all();
+                    continue;
+                }
                 // Its number may be another's by now.
                 Ok(Some(_)) if agent_is_over => continue,
                 Ok(Some(ToShim::Signal(signal))) => signal,
@@ -237,12 +243,15 @@ impl<C: Confinement> Shim<'_, C> {
         }
     }
 
-    fn kill_all(&self) -> Result<usize, SysError> {
-        descriptor::write(self.kill.as_raw_fd(), b"1")
+    fn kill_all(&self) -> Result<(), SysError> {
+        match self.kill {
+            Some(kill) => descriptor::write(kill.as_raw_fd(), b"1").map(drop),
+            None => process::kill_namespace(),
+        }
     }
 
-    /// Kills through the cgroup, which a frozen run hears too; the end of pid 1 is the second
-    /// blow.
+    /// Kills through the cgroup where there is one, which a frozen run hears too; the end of
+    /// pid 1 is the second blow.
     fn take_down(&self) -> i32 {
         let _ = self.kill_all();
         125

@@ -43,14 +43,23 @@ pub struct Launch<'a, C> {
     pub workdir: CString,
     /// Standard descriptors, prepared.
     pub stdio: Stdio,
-    /// The directory of the cgroup `RUN/shim`.
-    pub shim_cgroup: BorrowedFd<'a>,
-    /// The directory of the cgroup `RUN/agent`: fresh, never killed before.
-    pub agent_cgroup: BorrowedFd<'a>,
+    /// Where shim and agent are born; `None`: in lp-run's own cgroup.
+    pub cgroups: Option<Cgroups<'a>>,
     /// A network namespace of its own.
     pub own_network: bool,
+    /// Its `lo` is brought up: there are rules for it.
+    pub loopback: bool,
     /// Descriptors that the shim holds until the agent is gone: uid lease, anchors.
     pub held: Vec<RawFd>,
+}
+
+/// The directories of a run's cgroups.
+#[derive(Clone, Copy, Debug)]
+pub struct Cgroups<'a> {
+    /// `RUN/shim`.
+    pub shim: BorrowedFd<'a>,
+    /// `RUN/agent`: fresh, never killed before.
+    pub agent: BorrowedFd<'a>,
 }
 
 /// The kernel side of a start, called in this order. An error ends the run before the program
@@ -73,9 +82,11 @@ pub fn start<C: Confinement>(
 ) -> Result<Launched, LaunchError> {
     fault::arm(Step::number_of);
     let (ends, shim_ends) =
-        channels(launch.agent_cgroup).map_err(|source| LaunchError::Parent {
-            step: Step::Channels,
-            source,
+        channels(launch.cgroups.map(|cgroups| cgroups.agent)).map_err(|source| {
+            LaunchError::Parent {
+                step: Step::Channels,
+                source,
+            }
         })?;
     // Signals that are to be forwarded wait until somebody listens for them.
     let blocked = Blocked::new().map_err(|errno| LaunchError::Parent {
@@ -134,14 +145,33 @@ pub(super) struct Ends {
     pub control: OwnedFd,
     /// The one write end of the death pipe.
     pub death: OwnedFd,
-    /// `cgroup.kill` of `RUN/agent`.
-    pub kill: OwnedFd,
-    /// `cgroup.events` of `RUN/agent`.
-    pub events: OwnedFd,
-    /// `cgroup.freeze` of `RUN/agent`.
-    pub freeze: OwnedFd,
+    /// The controls of `RUN/agent`, where the run has cgroups.
+    pub controls: Option<Controls>,
     status: OwnedFd,
     gate: OwnedFd,
+}
+
+/// The files of the cgroup `RUN/agent`.
+#[derive(Debug)]
+pub(super) struct Controls {
+    /// `cgroup.kill`.
+    pub kill: OwnedFd,
+    /// `cgroup.events`.
+    pub events: OwnedFd,
+    /// `cgroup.freeze`.
+    pub freeze: OwnedFd,
+}
+
+impl Controls {
+    fn open(cgroup: BorrowedFd<'_>) -> Result<Self, SysError> {
+        let file =
+            |name: &str, flags| openat(cgroup, name, flags | OFlag::O_CLOEXEC, Mode::empty());
+        Ok(Self {
+            kill: file("cgroup.kill", OFlag::O_WRONLY).map_err(named("open cgroup.kill"))?,
+            events: file("cgroup.events", OFlag::O_RDONLY).map_err(named("open cgroup.events"))?,
+            freeze: file("cgroup.freeze", OFlag::O_WRONLY).map_err(named("open cgroup.freeze"))?,
+        })
+    }
 }
 
 /// The ends of shim and agent: the parent closes them, or it would never see an end.
@@ -154,7 +184,7 @@ struct ShimEnds {
     proc: OwnedFd,
 }
 
-fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> {
+fn channels(agent_cgroup: Option<BorrowedFd<'_>>) -> Result<(Ends, ShimEnds), SysError> {
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(named("pipe2"));
     let flags = SockFlag::SOCK_CLOEXEC;
     let (control, shim_control) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
@@ -162,11 +192,7 @@ fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> 
     let (death_read, death) = pipe()?;
     let (status, status_write) = pipe()?;
     let (gate_read, gate) = pipe()?;
-    let file =
-        |name: &str, flags| openat(agent_cgroup, name, flags | OFlag::O_CLOEXEC, Mode::empty());
-    let kill = file("cgroup.kill", OFlag::O_WRONLY).map_err(named("open cgroup.kill"))?;
-    let events = file("cgroup.events", OFlag::O_RDONLY).map_err(named("open cgroup.events"))?;
-    let freeze = file("cgroup.freeze", OFlag::O_WRONLY).map_err(named("open cgroup.freeze"))?;
+    let controls = agent_cgroup.map(Controls::open).transpose()?;
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(named("open /dev/null"))?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -174,9 +200,7 @@ fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> 
     let ends = Ends {
         control,
         death,
-        kill,
-        events,
-        freeze,
+        controls,
         status,
         gate,
     };
@@ -193,16 +217,13 @@ fn channels(agent_cgroup: BorrowedFd<'_>) -> Result<(Ends, ShimEnds), SysError> 
 
 impl Ends {
     /// What no other process may hold.
-    fn numbers(&self) -> [RawFd; 6] {
-        [
-            &self.control,
-            &self.death,
-            &self.events,
-            &self.freeze,
-            &self.status,
-            &self.gate,
-        ]
-        .map(AsRawFd::as_raw_fd)
+    fn numbers(&self) -> Vec<RawFd> {
+        let controls = self.controls.iter();
+        [&self.control, &self.death, &self.status, &self.gate]
+            .into_iter()
+            .chain(controls.flat_map(|controls| [&controls.events, &controls.freeze]))
+            .map(AsRawFd::as_raw_fd)
+            .collect()
     }
 }
 
@@ -220,7 +241,7 @@ fn clone_shim<C: Confinement>(
     shim_ends: ShimEnds,
     in_front: bool,
 ) -> Result<Child, LaunchError> {
-    let mut parent_only = ends.numbers().to_vec();
+    let mut parent_only = ends.numbers();
     parent_only.extend(launch.stdio.parent_only());
     let keep = launch.stdio.keep().to_vec();
     let shim = Shim {
@@ -238,15 +259,17 @@ fn clone_shim<C: Confinement>(
         death: shim_ends.death.as_fd(),
         parent_only: &parent_only,
         held: &launch.held,
-        agent_cgroup: match fault::skips("agent cgroup") {
-            true => launch.shim_cgroup,
-            false => launch.agent_cgroup,
-        },
-        kill: ends.kill.as_fd(),
+        agent_cgroup: launch
+            .cgroups
+            .map(|cgroups| match fault::skips("agent cgroup") {
+                true => cgroups.shim,
+                false => cgroups.agent,
+            }),
+        kill: ends.controls.as_ref().map(|controls| controls.kill.as_fd()),
         terminal: launch.stdio.slave(),
         foreground: in_front,
         null: shim_ends.null.as_fd(),
-        own_network: launch.own_network,
+        loopback: launch.loopback,
     };
     let mut namespaces =
         libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
@@ -256,7 +279,8 @@ fn clone_shim<C: Confinement>(
     if launch.own_network && !fault::skips("network namespace") {
         namespaces |= libc::CLONE_NEWNET;
     }
-    clone3(namespaces, launch.shim_cgroup, || shim.run()).map_err(|source| LaunchError::Parent {
+    let cgroup = launch.cgroups.map(|cgroups| cgroups.shim);
+    clone3(namespaces, cgroup, || shim.run()).map_err(|source| LaunchError::Parent {
         step: Step::CloneShim,
         source,
     })
@@ -481,7 +505,9 @@ impl<C: Confinement> Start<'_, C> {
 
     /// Kills all that was started and waits until the shim is gone: as pid 1 it goes last.
     fn abort(&self) {
-        let _ = crate::sys::descriptor::write(self.ends.kill.as_raw_fd(), b"1");
+        if let Some(controls) = &self.ends.controls {
+            let _ = crate::sys::descriptor::write(controls.kill.as_raw_fd(), b"1");
+        }
         let _ = process::pidfd_send_signal(self.shim.pidfd.as_fd(), libc::SIGKILL);
         if readable(self.shim.pidfd.as_fd(), LAST_WORDS) {
             let _ = process::wait_child(self.shim.pid);

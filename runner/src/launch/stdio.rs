@@ -281,7 +281,11 @@ fn open_for_agent(fd: &OwnedFd) -> Result<(), SysError> {
         OFlag::O_WRONLY => Mode::S_IWOTH,
         _ => Mode::S_IROTH | Mode::S_IWOTH,
     };
-    fchmod(fd, mode | more).map_err(named("fchmod"))
+    match fchmod(fd, mode | more) {
+        // Without root somebody else's pipe stays as it is: it can be used, and not opened again.
+        Err(nix::Error::EPERM) => Ok(()),
+        other => other.map_err(named("fchmod")),
+    }
 }
 
 /// A pipe that belongs to the agent: our end, not blocking, and the agent's.

@@ -24,8 +24,6 @@ pub enum Step {
     ArmDeath,
     /// Descriptors of the parent are closed.
     ShimDescriptors,
-    /// `PR_SET_DUMPABLE`.
-    NotDumpable,
     /// `lo` of an own network namespace.
     Loopback,
     /// `vm.memfd_noexec` of the run's pid namespace.
@@ -38,6 +36,8 @@ pub enum Step {
     ShimSignals,
     /// `clone3` of the agent.
     CloneAgent,
+    /// `PR_SET_DUMPABLE`.
+    NotDumpable,
     /// The agent becomes the terminal's foreground group.
     Foreground,
 
@@ -84,13 +84,13 @@ impl Step {
         Self::Judge,
         Self::ArmDeath,
         Self::ShimDescriptors,
-        Self::NotDumpable,
         Self::Loopback,
         Self::Memfd,
         Self::View,
         Self::Session,
         Self::ShimSignals,
         Self::CloneAgent,
+        Self::NotDumpable,
         Self::Foreground,
         Self::GateAttached,
         Self::ProcessGroup,

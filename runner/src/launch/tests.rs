@@ -171,9 +171,12 @@ impl Bench {
             exec: &exec,
             workdir: c"/tmp".to_owned(),
             stdio: Stdio::prepare_from(given, &options).expect("stdio"),
-            shim_cgroup: self.cgroup.shim.as_fd(),
-            agent_cgroup: self.cgroup.agent.as_fd(),
+            cgroups: Some(Cgroups {
+                shim: self.cgroup.shim.as_fd(),
+                agent: self.cgroup.agent.as_fd(),
+            }),
             own_network: self.own_network,
+            loopback: self.own_network,
             held: Vec::new(),
         };
         start(launch, &mut self.keeper)

@@ -15,9 +15,9 @@ use super::{
     Gap, IdMap, Mask, Plan, Rights, Row, Rule, RuleKind, Source, View, env, network, permissions,
     view, workdir,
 };
-use crate::host::Host;
+use crate::host::{Host, Means};
 use crate::policy::facts::Object;
-use crate::policy::model::{Place, Policy, RuleInfo, Verb};
+use crate::policy::model::{Place, Policy, RuleInfo, UserChoice, Verb};
 
 /// Most rules of one run: each has a row of counters.
 pub const MAX_RULES_PER_RUN: usize = 512;
@@ -80,6 +80,9 @@ pub fn compile(
     if let Some(error) = workdir::check(&policy, &view) {
         return Err(CompileErrors(vec![error]));
     }
+    if host.means != Means::Root {
+        gaps.extend(mounted_below(&files, &rules));
+    }
     let needs = Needs {
         network: &network,
         masks: !taken.masks.is_empty(),
@@ -98,6 +101,7 @@ pub fn compile(
         rules,
         view,
         network,
+        means: host.means,
         syscalls: verdict.syscalls,
         count_files: verdict.count_files,
         count_files_why_not: verdict.count_files_why_not,
@@ -213,6 +217,8 @@ impl Lent {
             files: BTreeMap::new(),
             unix: Vec::new(),
         };
+        // Another uid than the caller's is a gap of its own without root.
+        let lends = host.means == Means::Root || policy.identity.user == UserChoice::Caller;
         for grant in &files.grants {
             let Some(row) = grant.row else { continue };
             if taken_whole(files, grant, &|row| taken.enforced(row)).is_some() {
@@ -221,7 +227,8 @@ impl Lent {
             let info = &rules[row as usize].info;
             match permissions::check(policy, host, grant, info) {
                 Ok(needs) => {
-                    gaps.extend(needs.gap.map(|why| protections::idmap_gap(why, info)));
+                    let gap = needs.gap.filter(|_| lends);
+                    gaps.extend(gap.map(|why| protections::idmap_gap(host, why, info)));
                     if let Some(idmap) = needs.idmap {
                         lent.files.insert(grant.path.clone(), idmap);
                     }
@@ -238,7 +245,11 @@ impl Lent {
             };
             match permissions::object_needs(policy, host, socket, rights, &rule.info) {
                 Ok(needs) => {
-                    gaps.extend(needs.gap.map(|why| protections::idmap_gap(why, &rule.info)));
+                    gaps.extend(
+                        needs
+                            .gap
+                            .map(|why| protections::idmap_gap(host, why, &rule.info)),
+                    );
                     lent.unix.push((socket.clone(), row, needs.idmap));
                 }
                 Err(error) => errors.push(error),
@@ -262,6 +273,17 @@ fn taken_whole(files: &FileRules, grant: &Grant, enforced: &dyn Fn(Row) -> bool)
                     .is_some_and(|path| grant.path.starts_with(path))
         });
     taken.map(|taken| taken.row)
+}
+
+/// The grants with something mounted below them, whether that has a rule of its own or not: it
+/// would have to be left out of them.
+fn mounted_below(files: &FileRules, rules: &[Rule]) -> Vec<Gap> {
+    let ends = files.ends();
+    let gaps = ends.iter().filter_map(|(at, grant)| {
+        let info = &rules[grant.row? as usize].info;
+        Some(protections::mount_gap(at, &grant.path, info))
+    });
+    gaps.collect()
 }
 
 /// What is mounted below a grant and not granted with it.

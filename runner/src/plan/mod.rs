@@ -37,6 +37,7 @@ use std::path::PathBuf;
 use lp_run_common::network::Candidate;
 use serde::Serialize;
 
+use crate::host::Means;
 use crate::policy::facts::Object;
 use crate::policy::model::{Policy, RuleInfo, ViewChoice};
 
@@ -344,6 +345,8 @@ pub struct Plan {
     /// The environment, complete, but for what only the start knows (`USER`, `HOME` of a
     /// dynamic uid are known by name already).
     pub env: BTreeMap<String, String>,
+    /// By what right it is done.
+    pub means: Means,
     /// What the system call filter is made from.
     pub syscalls: syscalls::Syscalls,
     /// Count opens and execs per rule.
@@ -373,6 +376,11 @@ impl Plan {
             gap.accepted && gap.protection.starts_with("file-deny") && gap.rule.as_deref() == key
         };
         key.is_none() || !self.gaps.iter().any(off)
+    }
+
+    /// Whether a run of this plan learns what its agent was refused: that takes eBPF.
+    pub fn sees_denials(&self) -> bool {
+        self.means == Means::Root
     }
 
     /// The state of a protection by its name.

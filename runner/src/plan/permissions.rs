@@ -12,7 +12,7 @@
 use super::error::CompileError;
 use super::files::{Grant, Origin};
 use super::{IdMap, Rights};
-use crate::host::{Capability, Host};
+use crate::host::{Capability, Host, Means};
 use crate::policy::facts::{Kind, Object, User};
 use crate::policy::model::{Policy, RuleInfo, UserChoice, ViewChoice};
 
@@ -83,8 +83,9 @@ pub(super) fn object_needs(
     };
     let permitted = (object.mode >> class) & 7;
     let lend = policy.file_owner == 0 || policy.file_owner == object.uid;
+    let maps = host.means == Means::Root;
     let regular = matches!(object.kind, Kind::File | Kind::Directory);
-    if permitted & needed == needed && !(rights.write && lend && regular) {
+    if permitted & needed == needed && !(rights.write && lend && regular && maps) {
         return Ok(Lent::default());
     }
     let owner = (object.mode >> 6) & 7;
@@ -132,6 +133,11 @@ fn agent_name(policy: &Policy) -> String {
 /// The id map that makes the agent the owner of `object`, and whether the host can make it.
 fn lend_rights(host: &Host, object: &Object) -> Lent {
     let gap = match host.idmap.get(&object.filesystem) {
+        _ if host.means != Means::Root => Some(format!(
+            "`{}` belongs to uid {}, and only root can lend its rights",
+            object.path.display(),
+            object.uid
+        )),
         Some(Capability::No { why, .. }) => Some(format!(
             "`{}` belongs to uid {} and {} has no idmapped mounts ({why})",
             object.path.display(),

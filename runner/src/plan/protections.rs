@@ -10,7 +10,7 @@ use super::error::CompileError;
 use super::syscalls::{Profile, Syscalls};
 use super::takeaway::{FILE_DENY, FILE_DENY_PATTERN};
 use super::{Gap, Namespace, Network, Protection, State};
-use crate::host::{Capability, Host};
+use crate::host::{Capability, Host, Means};
 use crate::policy::facts::Kind;
 use crate::policy::model::{
     FileRule, Policy, RuleInfo, Store, Target, UserChoice, Verb, ViewChoice,
@@ -117,14 +117,37 @@ pub(super) fn file_gap(protection: &'static str, why: String, info: &RuleInfo) -
     }
 }
 
-/// The gap of a grant that needs an id map which the file system refuses.
-pub(super) fn idmap_gap(why: String, info: &RuleInfo) -> Gap {
+/// The gap of a grant with something mounted below it: an ordinary user cannot leave that out,
+/// since the kernel shows nobody what a mount of another's hides.
+pub(super) fn mount_gap(at: &Path, grant: &Path, info: &RuleInfo) -> Gap {
+    Gap {
+        protection: "host",
+        rule: Some(info.key.clone()),
+        place: place_text(&info.place),
+        why: format!(
+            "`{}` is a mount of its own below `{}`, and without root it cannot be left out",
+            at.display(),
+            grant.display()
+        ),
+        remedy: "grant what lies beside it; or start it with sudo".to_owned(),
+        accepted: false,
+        acceptable: false,
+    }
+}
+
+/// The gap of a grant that needs an id map which the file system, or whoever is not root, does
+/// not get.
+pub(super) fn idmap_gap(host: &Host, why: String, info: &RuleInfo) -> Gap {
     Gap {
         protection: "identity",
         rule: Some(info.key.clone()),
         place: place_text(&info.place),
         why,
-        remedy: "[identity] user = \"caller\" runs the agent as the owner".to_owned(),
+        remedy: match host.means {
+            Means::Root => "[identity] user = \"caller\" runs the agent as the owner",
+            Means::UserNamespace => "grant what you may use yourself; or start it with sudo",
+        }
+        .to_owned(),
         accepted: false,
         acceptable: false,
     }
@@ -189,7 +212,7 @@ pub(super) fn judge(
     judge.seccomp();
     judge.processes();
     judge.identity(policy);
-    judge.network(needs.network);
+    judge.network(policy, needs.network);
     judge.unix_sockets(policy, needs.network);
     judge.taken_away(policy, needs);
     judge.limits(policy);
@@ -210,6 +233,7 @@ pub(super) fn judge(
             profile,
             refuse_unix: policy.unix.is_empty(),
             refuse_memfd: !host.memfd_noexec.yes(),
+            refuse_network: host.means != Means::Root,
         },
         protections: judge.protections,
         gaps: judge.gaps,
@@ -280,9 +304,12 @@ impl Judge<'_> {
             let why = format!("Linux {} is older than 6.1", host.kernel);
             self.gap("host", &why, "install a kernel of 6.1 or later");
         }
-        self.require("host", &host.root);
+        match host.means {
+            Means::Root => self.require("host", &host.root),
+            Means::UserNamespace => self.require("host", &host.user_namespace),
+        }
         self.require("host", &host.mounts);
-        if host.cgroup.is_none() {
+        if host.means == Means::Root && host.cgroup.is_none() {
             self.gap(
                 "host",
                 "there is no cgroup v2 directory to place the run in",
@@ -327,12 +354,14 @@ impl Judge<'_> {
 
     fn processes(&mut self) {
         self.require("processes", &self.host.pid_namespace);
-        self.require("processes", &self.host.cgroup_kill);
-        self.needed(
-            "processes",
-            "pid-namespace",
-            "ends with the run, by cgroup.kill",
-        );
+        let by = match self.host.means {
+            Means::Root => {
+                self.require("processes", &self.host.cgroup_kill);
+                "ends with the run, by cgroup.kill"
+            }
+            Means::UserNamespace => "ends with the run, by its first process",
+        };
+        self.needed("processes", "pid-namespace", by);
     }
 
     fn identity(&mut self, policy: &Policy) {
@@ -341,6 +370,13 @@ impl Judge<'_> {
                 "identity",
                 "no block of uids is left for runs",
                 "free a block of 65536 uids above 2000000000 in /etc/subuid and passwd",
+            );
+        }
+        if self.host.means != Means::Root && policy.identity.user != UserChoice::Caller {
+            self.gap(
+                "identity",
+                "only root gives the agent another uid than the caller's",
+                "[identity] user = \"caller\"; or start it with sudo",
             );
         }
         match &policy.identity.user {
@@ -356,12 +392,19 @@ impl Judge<'_> {
                 self.needed("identity", "caller", "");
             }
             UserChoice::Caller => {
-                self.not_needed("identity", "the caller's uid, without capabilities");
+                let detail = match self.host.means {
+                    Means::Root => "the caller's uid, without capabilities",
+                    Means::UserNamespace => "the caller's uid and groups, without capabilities",
+                };
+                self.not_needed("identity", detail);
             }
         }
     }
 
-    fn network(&mut self, network: &Network) {
+    fn network(&mut self, policy: &Policy, network: &Network) {
+        if self.host.means != Means::Root {
+            return self.no_network(policy);
+        }
         self.require("network", &self.host.cgroup_bpf);
         match network.namespace {
             Namespace::Own => {
@@ -378,6 +421,34 @@ impl Judge<'_> {
                 self.needed("network", "cgroup-bpf", &detail);
             }
         }
+    }
+
+    /// Without root there is no network at all: a namespace with nothing in it, and a filter that
+    /// refuses every socket but the Unix ones, so that the answer is EPERM as it is elsewhere.
+    fn no_network(&mut self, policy: &Policy) {
+        self.require("network", &self.host.network_namespace);
+        let allows = policy.network.iter().find(|rule| !rule.takes_away);
+        let rule = allows.map(|rule| &rule.info);
+        if let Some(info) = rule.or(policy.listen.first().map(|rule| &rule.info)) {
+            self.gaps.push(Gap {
+                protection: "network",
+                rule: Some(info.key.clone()),
+                place: place_text(&info.place),
+                why: "addresses are held by eBPF on the run's cgroup, which only root attaches"
+                    .to_owned(),
+                remedy: "leave [network] out; or start it with sudo".to_owned(),
+                accepted: false,
+                acceptable: false,
+            });
+        } else if self.accepts("seccomp") {
+            self.gap(
+                "network",
+                "without root the filter refuses sockets, and seccomp is given up",
+                "take seccomp out of [enforcement] degrade",
+            );
+        }
+        let detail = "nothing in it, and the filter refuses sockets";
+        self.needed("network", "network-namespace", detail);
     }
 
     /// Without a rule the filter refuses the whole family. With one, and where there is no
@@ -487,7 +558,9 @@ impl Judge<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::testing::{add, directory, file, net, own_sockets, plan_on, policy, unix};
+    use crate::plan::testing::{
+        add, directory, file, net, object, own_sockets, plan_on, policy, unix,
+    };
     use crate::plan::{Plan, compile};
     use crate::policy::model::{Degrade, Target};
 
@@ -689,6 +762,119 @@ mod tests {
         let mut policy = working();
         policy.audit.require_counts = true;
         assert_eq!(open(&plan_on(policy, &host)), ["file-count"]);
+    }
+
+    /// What the caller himself may do with what he owns.
+    fn own_work(user: UserChoice) -> Policy {
+        let mut policy = policy();
+        policy.identity.user = user;
+        let work = Target::Object(directory("/home/anna/work", 1000));
+        add(&mut policy, Verb::Write, work);
+        policy
+    }
+
+    #[test]
+    fn without_root_files_and_exec_hold_and_there_is_no_network() {
+        let host = Host::emulated_without_root(7);
+        let plan = plan_on(own_work(UserChoice::Caller), &host);
+        assert_eq!(open(&plan), [""; 0]);
+        assert!(plan.syscalls.refuse_network && plan.syscalls.refuse_memfd);
+        assert!(!plan.count_files && !plan.sees_denials());
+        let row = |name| {
+            plan.protections
+                .iter()
+                .find(|row| row.name == name)
+                .unwrap()
+        };
+        assert_eq!(row("network").mechanism, "network-namespace");
+        assert_eq!(
+            row("processes").detail,
+            "ends with the run, by its first process"
+        );
+        assert_eq!(row("unix-sockets").mechanism, "seccomp");
+        let as_root = plan_on(own_work(UserChoice::Caller), &Host::emulated(7));
+        assert!(!as_root.syscalls.refuse_network && as_root.sees_denials());
+    }
+
+    #[test]
+    fn without_root_what_takes_it_is_a_gap_that_nobody_may_accept() {
+        let host = Host::emulated_without_root(7);
+        let gaps = |policy: Policy| {
+            let plan = plan_on(policy, &host);
+            assert!(plan.open_gaps().all(|gap| !gap.remedy.is_empty()));
+            let names = plan.open_gaps().map(|gap| (gap.protection, gap.acceptable));
+            names.collect::<Vec<_>>()
+        };
+        let dynamic = gaps(own_work(UserChoice::Dynamic));
+        assert_eq!(dynamic, [("identity", false)]);
+        let mut policy = own_work(UserChoice::Caller);
+        net(&mut policy, false, &["127.0.0.1/32"], (8080, 8080));
+        assert_eq!(gaps(policy), [("network", false)]);
+        let mut policy = own_work(UserChoice::Caller);
+        net(&mut policy, true, &["10.0.0.0/8"], (1, 65535));
+        assert_eq!(gaps(policy), [], "what takes away needs nothing");
+        let mut policy = own_work(UserChoice::Caller);
+        policy.limits.tmp = Store::Disk(8 << 20);
+        assert_eq!(gaps(policy), [("resource-limits", false)]);
+        let mut policy = own_work(UserChoice::Caller);
+        policy.degrade.push(Degrade {
+            protection: "seccomp".to_owned(),
+            because: None,
+        });
+        assert_eq!(
+            gaps(policy),
+            [("network", false)],
+            "the filter is the network's"
+        );
+        let mut host = Host::emulated_without_root(7);
+        host.user_namespace = NO;
+        host.mounts = NO;
+        let plan = plan_on(own_work(UserChoice::Caller), &host);
+        assert!(plan.open_gaps().all(|gap| gap.protection == "host"));
+        assert!(plan.open_gaps().next().is_some());
+    }
+
+    #[test]
+    fn without_root_a_grant_with_a_mount_below_it_is_refused_named_or_not() {
+        let host = Host::emulated_without_root(7);
+        for named in [false, true] {
+            let mut policy = own_work(UserChoice::Caller);
+            policy.mounts = crate::policy::facts::mounts::parse(
+                b"1 0 8:0 / / rw\n2 1 8:1 / /home/anna/work/disk rw\n",
+            );
+            if named {
+                let mut disk = directory("/home/anna/work/disk", 1000);
+                disk.mount = 2;
+                add(&mut policy, Verb::Read, Target::Object(disk));
+            }
+            let plan = plan_on(policy.clone(), &host);
+            let gap = plan.open_gaps().next().unwrap();
+            assert_eq!((gap.protection, gap.acceptable), ("host", false));
+            assert_eq!(gap.rule.as_deref(), Some("files.write[0]"));
+            assert_eq!(open(&plan_on(policy, &Host::emulated(7))), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn without_root_nobodys_rights_are_lent() {
+        let host = Host::emulated_without_root(7);
+        let mut policy = policy();
+        policy.identity.user = UserChoice::Caller;
+        // Root's policy, so that its owner's rights could be lent.
+        policy.file_owner = 0;
+        let closed = object("/srv/tickets", Kind::Directory, 0, 0o700);
+        add(&mut policy, Verb::Read, Target::Object(closed));
+        let plan = plan_on(policy.clone(), &host);
+        let gap = plan.open_gaps().next().unwrap();
+        assert_eq!((gap.protection, gap.acceptable), ("identity", false));
+        assert_eq!(open(&plan_on(policy, &Host::emulated(7))), [""; 0]);
+        // What is open to all is written as oneself, and needs no id map.
+        let mut policy = super::super::testing::policy();
+        policy.identity.user = UserChoice::Caller;
+        policy.file_owner = 0;
+        let open_to_all = object("/srv/inbox", Kind::Directory, 0, 0o1777);
+        add(&mut policy, Verb::Write, Target::Object(open_to_all));
+        assert_eq!(open(&plan_on(policy, &host)), [""; 0]);
     }
 
     #[test]

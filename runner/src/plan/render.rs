@@ -282,7 +282,10 @@ fn limits(plan: &Plan, page: &mut Page) {
     page.entry("limits", &words.join(" "));
     let counts = match &plan.count_files_why_not {
         None => "opens and execs, exactly".to_owned(),
-        Some(why) => format!("network only; files are not counted: {why}"),
+        Some(why) if plan.sees_denials() => {
+            format!("network only; files are not counted: {why}")
+        }
+        Some(why) => format!("nothing, and denials are not seen: {why}"),
     };
     page.entry("counts", &counts);
 }

@@ -34,6 +34,7 @@ pub fn json(plan: &Plan) -> Value {
             "profile": plan.syscalls.profile,
             "refuse_unix": plan.syscalls.refuse_unix,
             "refuse_memfd": plan.syscalls.refuse_memfd,
+            "refuse_network": plan.syscalls.refuse_network,
             "refused": syscalls::refusals(&plan.syscalls),
         },
         "limits": limits(policy),

@@ -34,6 +34,9 @@ pub struct Syscalls {
     pub refuse_unix: bool,
     /// `memfd_create` is refused: the kernel cannot make what it gives not executable.
     pub refuse_memfd: bool,
+    /// Every socket but a Unix one is refused: there is no network, and nothing but the filter
+    /// that could say EPERM.
+    pub refuse_network: bool,
 }
 
 /// A comparison with one argument: `(argument & mask)` is one of `values`, or, with `inside`
@@ -84,6 +87,9 @@ pub fn refusals(syscalls: &Syscalls) -> Vec<Refusal> {
     }
     if syscalls.refuse_unix {
         tables.push(NO_UNIX);
+    }
+    if syscalls.refuse_network {
+        tables.push(NO_NETWORK);
     }
     tables.push(match syscalls.refuse_memfd {
         true => NO_MEMFD,
@@ -478,6 +484,14 @@ static NO_UNIX: &[Group] = &[
 const NO_UNIX_WHY: &str =
     "no rule under network.unix grants Unix sockets (\"self\": the run's own)";
 
+/// Without root there is no network.
+static NO_NETWORK: &[Group] = &[Group {
+    names: &["socket", "socketpair"],
+    tests: &[none_of(0, &[AF_UNIX])],
+    errno: libc::EPERM,
+    why: "without root a run has no network",
+}];
+
 /// Below Linux 6.3 every file in memory can be executed.
 static NO_MEMFD: &[Group] = &[always(
     &["memfd_create"],
@@ -508,6 +522,7 @@ mod tests {
             profile,
             refuse_unix: false,
             refuse_memfd: false,
+            refuse_network: false,
         });
         answer(&refusals, syscall_names::number(name).unwrap(), &arguments)
     }
@@ -534,6 +549,7 @@ mod tests {
                 profile,
                 refuse_unix: true,
                 refuse_memfd: false,
+                refuse_network: false,
             });
             assert!(all.is_sorted_by_key(|refusal| refusal.number));
             for test in all.iter().flat_map(|refusal| refusal.tests) {
@@ -592,6 +608,7 @@ mod tests {
             profile: Profile::Default,
             refuse_unix: true,
             refuse_memfd: true,
+            refuse_network: false,
         });
         let socket = syscall_names::number("socket").unwrap();
         assert_eq!(answer(&closed, socket, &[1, 1, 0, 0, 0, 0]), libc::EPERM);
@@ -615,6 +632,7 @@ mod tests {
             profile: Profile::Default,
             refuse_unix: true,
             refuse_memfd: false,
+            refuse_network: false,
         });
         let pair = syscall_names::number("socketpair").unwrap();
         let flags = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u64;
@@ -653,6 +671,7 @@ mod tests {
             profile: Profile::Default,
             refuse_unix: false,
             refuse_memfd: true,
+            refuse_network: false,
         });
         let number = syscall_names::number("memfd_create").unwrap();
         assert_eq!(answer(&old, number, &[0; 6]), libc::ENOSYS);
@@ -699,6 +718,7 @@ mod tests {
             profile: Profile::Default,
             refuse_unix: false,
             refuse_memfd: false,
+            refuse_network: false,
         });
         assert_eq!(
             answer(&refusals, syscall_names::last() + 1, &[0; 6]),

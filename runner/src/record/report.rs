@@ -201,13 +201,31 @@ pub struct EventsRow {
     pub unlogged: u64,
 }
 
-/// Whether counts of files are known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether counts are known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountsRow {
     /// `false`: file rules have `null` in `allowed`.
     pub files: bool,
+    /// `false`: what was refused is not known either, and an empty list of denials says nothing.
+    #[serde(default = "known")]
+    pub denials: bool,
     /// Why they are not known.
     pub why: Option<String>,
+}
+
+/// Reports of earlier releases come from runs that saw every denial.
+pub(super) const fn known() -> bool {
+    true
+}
+
+impl Default for CountsRow {
+    fn default() -> Self {
+        Self {
+            files: false,
+            denials: true,
+            why: None,
+        }
+    }
 }
 
 /// What is known of a run however it ended.
@@ -310,6 +328,7 @@ impl Report {
             .collect();
         self.counts = CountsRow {
             files: plan.count_files,
+            denials: usage.is_none() || plan.sees_denials(),
             why: plan.count_files_why_not.clone(),
         };
         self

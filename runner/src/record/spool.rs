@@ -23,7 +23,7 @@ pub struct Bounds {
     pub bytes: u64,
 }
 
-/// Those of [`super::usage::SPOOL`].
+/// Those of [`crate::sys::places::spool`].
 pub const BOUNDS: Bounds = Bounds {
     records: MAX_RECORDS,
     bytes: MAX_BYTES,

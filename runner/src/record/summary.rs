@@ -46,6 +46,10 @@ pub fn all_lines(report: &Report, terminal: &Terminal) -> Vec<String> {
         lines.push(terminal.paint(Meaning::Weaker, &entry("weaker", &text)));
     }
     lines.extend(denied_lines(report, terminal));
+    if !report.counts.denials {
+        let text = "not known: nobody sees what is refused without root";
+        lines.push(terminal.paint(Meaning::Weaker, &entry("denied", text)));
+    }
     if report.events.lost > 0 {
         let text = format!("{} events lost; the counts are exact", report.events.lost);
         lines.push(entry("events", &text));

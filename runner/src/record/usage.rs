@@ -19,8 +19,6 @@ use super::spool::{Bounds, looks, make_room};
 
 /// Name of the schema.
 pub const SCHEMA: &str = "lp-run.usage/1";
-/// Where records wait for their readers.
-pub const SPOOL: &str = "/var/lib/lp-run/spool";
 /// Largest record that is read back.
 const MAX_RECORD: u64 = 4 << 20;
 /// Most bytes of targets in one record: an agent chooses them, and must not push the records of
@@ -58,6 +56,9 @@ pub struct UsageRecord {
     pub rules: Vec<RuleUse>,
     /// As in the report; what would make the record too large is summed.
     pub denials: Vec<DenialRow>,
+    /// `false`: what was refused is not known, and an empty list says nothing.
+    #[serde(default = "super::report::known")]
+    pub denials_known: bool,
     /// How many older records had to go for this one.
     #[serde(default)]
     pub dropped: u64,
@@ -107,6 +108,7 @@ impl UsageRecord {
                 .collect(),
             rules: report.rules.iter().map(rule_use).collect(),
             denials: bounded(&report.denials),
+            denials_known: report.counts.denials,
             dropped: 0,
         }
     }

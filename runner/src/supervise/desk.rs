@@ -14,10 +14,11 @@ use crate::policy::facts::User;
 use crate::record::event::{Denial, Exit, Reason, Usage};
 use crate::record::report::{CountsRow, EventsRow, Outline, Report};
 use crate::record::report_file::{ReportFile, ReportFileError};
+use crate::record::run_id;
 use crate::record::spool::BOUNDS;
 use crate::record::summary::{plural, summary};
 use crate::record::usage::UsageRecord;
-use crate::record::{run_id, usage};
+use crate::sys::places;
 use crate::watch::Tallies;
 
 /// A run that came to its end.
@@ -134,6 +135,7 @@ impl<'a> Desk<'a> {
             report.counts = CountsRow {
                 files: false,
                 why: uncounted,
+                ..report.counts
             };
         }
         if self.request.fail_on_denied && exit.code == 0 && report.refusals() > 0 {
@@ -197,11 +199,12 @@ impl<'a> Desk<'a> {
     /// The record for the usage store. A host that cannot keep it says so, and the run counts.
     fn spool(&self, report: &Report) {
         let mut record = UsageRecord::of(report);
-        let said = match record.write(Path::new(usage::SPOOL), BOUNDS) {
+        let spool = places::spool();
+        let said = match record.write(&spool, BOUNDS) {
             Ok(_) if record.dropped == 0 => return,
             Ok(_) => format!(
                 "{} is full: the oldest {} went",
-                usage::SPOOL,
+                spool.display(),
                 plural(record.dropped, "usage record")
             ),
             Err(error) => format!("the usage record is not kept: {error}"),

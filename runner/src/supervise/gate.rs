@@ -23,7 +23,7 @@ use crate::watch::{self, Objects, Rules, WatchError};
 pub struct Keeper<'a> {
     plan: &'a Plan,
     prepared: &'a Prepared,
-    agent: &'a Leaf,
+    agent: Option<&'a Leaf>,
     objects: Option<Objects>,
     /// In front of the run, so that it goes first: the run gives back the slot of both.
     files: Result<Files, Option<String>>,
@@ -31,14 +31,19 @@ pub struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    /// A keeper for the cgroup `agent`, with the programs loaded and attached nowhere. `prepared`
-    /// holds what the agent is held against.
-    pub fn new(plan: &'a Plan, prepared: &'a Prepared, agent: &'a Leaf, objects: Objects) -> Self {
+    /// A keeper for the cgroup `agent`, with the programs loaded and attached nowhere: both are
+    /// there, or the run has no programs. `prepared` holds what the agent is held against.
+    pub fn new(
+        plan: &'a Plan,
+        prepared: &'a Prepared,
+        agent: Option<&'a Leaf>,
+        objects: Option<Objects>,
+    ) -> Self {
         Self {
             plan,
             prepared,
             agent,
-            objects: Some(objects),
+            objects,
             run: None,
             files: Err(None),
         }
@@ -47,8 +52,11 @@ impl<'a> Keeper<'a> {
     /// The run in the kernel, once it was attached; `shim` is the process whose view is the
     /// agent's.
     pub fn into_kernel(self, shim: i32) -> Option<Kernel<'a>> {
-        let sight = HostAndView::of(shim);
-        Some(Kernel::new(self.plan, self.run?, self.files, sight))
+        let watched = match self.agent {
+            None => None,
+            Some(_) => Some((self.run?, self.files, HostAndView::of(shim))),
+        };
+        Some(Kernel::new(self.plan, watched))
     }
 
     /// Brings counting up. What cannot be counted is unknown; only a policy that requires
@@ -99,14 +107,17 @@ impl<'a> Keeper<'a> {
 
 impl GateKeeper for Keeper<'_> {
     fn attach(&mut self) -> Result<(), GateError> {
+        let Some(agent) = self.agent else {
+            return Ok(());
+        };
         let objects = self
             .objects
             .take()
             .ok_or_else(|| internal(WatchError::Missing("an object")))?;
-        let cgroup = watch::open_cgroup(self.agent.path()).map_err(internal)?;
+        let cgroup = watch::open_cgroup(agent.path()).map_err(internal)?;
         let files = self.plan.count_files.then(|| objects.files());
         let mut run = objects
-            .start(Rules::from(self.plan), cgroup, self.agent.level())
+            .start(Rules::from(self.plan), cgroup, agent.level())
             .map_err(internal)?;
         if let Some(files) = files {
             self.files = self.count_files(files, &mut run)?;
@@ -116,6 +127,9 @@ impl GateKeeper for Keeper<'_> {
     }
 
     fn canary(&mut self) -> Result<(), GateError> {
+        if self.agent.is_none() {
+            return Ok(());
+        }
         self.run()?
             .set_state(watch::State::Canary)
             .map_err(internal)
@@ -125,6 +139,9 @@ impl GateKeeper for Keeper<'_> {
         judge_process(self.plan, evidence)?;
         self.look_at(agent)?;
         judge_memfd(self.plan, evidence)?;
+        if self.agent.is_none() {
+            return judge_sockets(evidence);
+        }
         judge_network(self.run()?, evidence)?;
         self.run()?.set_state(watch::State::Live).map_err(internal)
     }
@@ -175,6 +192,17 @@ fn judge_memfd(plan: &Plan, evidence: &CanaryEvidence) -> Result<(), GateError> 
             evidence.memfd[0], evidence.memfd[1]
         ),
     })
+}
+
+/// No socket of a network could be made, where nothing but the filter refuses them.
+fn judge_sockets(evidence: &CanaryEvidence) -> Result<(), GateError> {
+    match evidence.sockets_refused() {
+        true => Ok(()),
+        false => Err(GateError::Unproven {
+            protection: "network",
+            detail: format!("making sockets gave the errnos {:?}", evidence.network),
+        }),
+    }
 }
 
 /// Each act was refused, and the programs' own scratch rows say that they refused it.

@@ -8,13 +8,18 @@ use crate::record::event::{Denial, Usage};
 use crate::watch::files::{Files, HostAndView, Tree, add_denied};
 use crate::watch::{Decoded, Run, Tallies, WatchError};
 
-/// The kernel side of a run that lives.
+/// The programs of a run, those that count its files, or why there are none, and what looks at the
+/// paths that the agent tried.
+pub type Watched = (Run, Result<Files, Option<String>>, HostAndView);
+
+/// The kernel side of a run that lives. One without programs knows nothing of what its agent did,
+/// and says so.
 pub struct Kernel<'a> {
     /// In front of the run, so that it goes first: the run gives back the slot of both.
     files: Option<Files>,
-    run: Run,
+    run: Option<Run>,
     tree: Tree<'a>,
-    sight: HostAndView,
+    sight: Option<HostAndView>,
     /// By counter row: whether the rule takes access to files away.
     takes_away: Vec<bool>,
     /// By counter row: whether the rule's refusals are counted and not shown.
@@ -24,14 +29,12 @@ pub struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    /// The programs of `run`, and those that count its files, or why there are none. `sight`
-    /// looks at the paths that the agent tried.
-    pub fn new(
-        plan: &'a Plan,
-        run: Run,
-        files: Result<Files, Option<String>>,
-        sight: HostAndView,
-    ) -> Self {
+    /// That of a plan's run.
+    pub fn new(plan: &'a Plan, watched: Option<Watched>) -> Self {
+        let (run, files, sight) = match watched {
+            Some((run, files, sight)) => (Some(run), files, Some(sight)),
+            None => (None, Err(None), None),
+        };
         let (files, uncounted) = match files {
             Ok(files) => (Some(files), None),
             Err(why) => (None, why),
@@ -52,20 +55,25 @@ impl<'a> Kernel<'a> {
     }
 
     /// A descriptor that is readable when events wait.
-    pub fn ring(&self) -> std::io::Result<OwnedFd> {
-        self.run.ring_fd().try_clone_to_owned()
+    pub fn ring(&self) -> std::io::Result<Option<OwnedFd>> {
+        let run = self.run.as_ref();
+        run.map(|run| run.ring_fd().try_clone_to_owned())
+            .transpose()
     }
 
     /// Takes at most `limit` events: the first refusals of their targets, and whether there
     /// may be more events.
     pub fn drain(&mut self, limit: usize) -> (Vec<Denial>, bool) {
         let mut fresh = Vec::new();
-        let clock = self.run.clock();
+        let Some(run) = &mut self.run else {
+            return (fresh, false);
+        };
+        let clock = run.clock();
         let (files, tree, sight) = (&mut self.files, &self.tree, &self.sight);
-        let more = self.run.drain(limit, |event| match event {
+        let more = run.drain(limit, |event| match event {
             Decoded::Denial(denial) => fresh.push(denial),
             Decoded::File(news) => {
-                if let Some(files) = files {
+                if let (Some(files), Some(sight)) = (&mut *files, sight) {
                     fresh.extend(files.failures.note(news, tree, sight, &clock));
                 }
             }
@@ -76,16 +84,22 @@ impl<'a> Kernel<'a> {
 
     /// Every distinct refusal with its exact count so far.
     pub fn denials(&self) -> Result<Vec<Denial>, WatchError> {
-        let mut denials = self.run.denials()?;
+        let Some(run) = &self.run else {
+            return Ok(Vec::new());
+        };
+        let mut denials = run.denials()?;
         if let Some(files) = &self.files {
-            denials.extend(files.denials(&self.run.clock())?);
+            denials.extend(files.denials(&run.clock())?);
         }
         Ok(denials)
     }
 
     /// Counters of each rule so far; `denials` are those of the same moment.
     pub fn usage(&self, denials: &[Denial]) -> Result<Vec<Usage>, WatchError> {
-        let mut usage = self.run.usage()?;
+        let Some(run) = &self.run else {
+            return Ok(vec![Usage::default(); self.quiet.len()]);
+        };
+        let mut usage = run.usage()?;
         let of_files: Vec<Denial> = denials
             .iter()
             .filter(|denial| denial.op.is_of_files())
@@ -119,7 +133,10 @@ impl<'a> Kernel<'a> {
     /// What the tables and the ring had no room for so far; `denials` and `usage` are those of
     /// the same moment.
     pub fn tallies(&self, denials: &[Denial], usage: &[Usage]) -> Result<Tallies, WatchError> {
-        let mut tallies = self.run.tallies()?;
+        let Some(run) = &self.run else {
+            return Ok(Tallies::default());
+        };
+        let mut tallies = run.tallies()?;
         // A rule's counter knows all of its refusals, the table the first targets.
         let by_quiet: u64 = usage
             .iter()
@@ -143,15 +160,18 @@ impl<'a> Kernel<'a> {
     /// Fails when a program that enforces is no longer where it was attached. One that only
     /// counts makes the counts unknown.
     pub fn verify(&mut self) -> Result<(), WatchError> {
+        let Some(run) = &mut self.run else {
+            return Ok(());
+        };
         if self.uncounted.is_none()
             && let Some(files) = &self.files
             && let Err(error) = files.check_attached()
         {
             // What was refused until now stays on paper.
             self.uncounted = Some(error.to_string());
-            self.run.forget_files();
+            run.forget_files();
         }
-        self.run.verify()
+        run.verify()
     }
 
     /// Why files are not counted, when that was not known before the start.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The event loop of a run: its end, its signals, its time, its refusals.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::books::Books;
@@ -55,7 +57,10 @@ pub async fn follow(
     books: &mut Books<'_>,
     stop: Stop,
 ) -> std::io::Result<Ending> {
-    let ring = readiness::watch(kernel.ring()?, Interest::READABLE)?;
+    let ring = kernel.ring()?;
+    let ring = ring
+        .map(|ring| readiness::watch(ring, Interest::READABLE))
+        .transpose()?;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watchdog = Watchdog::new(stop);
@@ -72,7 +77,7 @@ pub async fn follow(
                 watchdog.act(&mut running);
                 Ok(())
             }
-            guard = ring.readable() => {
+            guard = readable(ring.as_ref()) => {
                 let mut guard = guard?;
                 let (fresh, more) = kernel.drain(BATCH);
                 if !more {
@@ -96,6 +101,16 @@ pub async fn follow(
         detail: watchdog.detail,
         rest,
     })
+}
+
+/// Waits for events; for ever where there are none.
+async fn readable(
+    ring: Option<&AsyncFd<OwnedFd>>,
+) -> std::io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
+    match ring {
+        Some(ring) => ring.readable().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What a run cannot go on without.

@@ -20,9 +20,12 @@ use crate::watch::WatchError;
 /// program has run.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// lp-run is not root.
-    #[error("lp-run needs root to confine a program: start it with sudo")]
-    NotRoot,
+    /// Denials decide over the exit status, and nobody would see one.
+    #[error(
+        "--fail-on-denied needs to see what is refused, which takes eBPF, and that takes root: \
+         leave it out, or start lp-run with sudo"
+    )]
+    Unseen,
     /// Who called cannot be told.
     #[error(transparent)]
     Caller(FactError),
@@ -97,7 +100,7 @@ impl RunError {
     /// The exit status and the reason for the report.
     pub fn exit(&self) -> Exit {
         let reason = match self {
-            Self::NotRoot
+            Self::Unseen
             | Self::Gaps
             | Self::Log(_)
             | Self::Audit(_)

@@ -21,8 +21,8 @@ use super::request::RunRequest;
 use crate::control::{self, RunDir};
 use crate::enforce::cgroup::RunCgroup;
 use crate::enforce::{self, PrepareOptions, Prepared, rlimits};
-use crate::host::{Depth, Host};
-use crate::launch::{self, End, Launch, Stdio, StdioOptions};
+use crate::host::{Depth, Host, Means};
+use crate::launch::{self, Cgroups, End, Launch, Stdio, StdioOptions};
 use crate::plan::{self, CompileOptions, Namespace, Plan};
 use crate::policy::facts::{Facts, Remembering, SystemFacts};
 use crate::policy::{self, LoadRequest};
@@ -31,6 +31,7 @@ use crate::record::event::{Exit, Reason};
 use crate::record::log_file::LogFile;
 use crate::record::report_file::is_descriptor;
 use crate::record::self_dir::SelfDir;
+use crate::sys::places;
 use crate::sys::process::{self, Ended, ExecArguments};
 use crate::watch::Objects;
 
@@ -62,9 +63,6 @@ fn attempt(
     facts: &dyn Facts,
     desk: &mut Desk<'_>,
 ) -> Result<Finished, RunError> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err(RunError::NotRoot);
-    }
     let inherited = rlimits::lift()?;
     let policy = policy::load(&load_request(request, true), &Remembering::new(facts))?;
     let host = Host::probe(Depth::Run);
@@ -77,6 +75,9 @@ fn attempt(
     say_plan(request, &plan);
     if plan.open_gaps().next().is_some() {
         return Err(RunError::Gaps);
+    }
+    if request.fail_on_denied && !plan.sees_denials() {
+        return Err(RunError::Unseen);
     }
     outside_grants(&plan, "--audit", request.audit.as_deref())?;
     let report = request.report.as_deref();
@@ -161,14 +162,17 @@ fn carry_out(
     let mut audit = open_logs(request, desk, plan)?;
     let dir = RunDir::create(&desk.run)?;
     // Behind the directory of the run: `gc --all` takes nothing from a run that has one.
-    let objects = Objects::acquire(Path::new(control::STATE_DIR), plan.rules.len())?;
+    let objects = match plan.means {
+        Means::Root => Some(Objects::acquire(&places::runtime(), plan.rules.len())?),
+        Means::UserNamespace => None,
+    };
     dir.record_logs(&plan.policy.name, log_paths(request, plan))?;
     let told = tell_agent(plan, &dir)?;
     let prepared = enforce::prepare(
         plan,
         host,
         &PrepareOptions {
-            state_dir: Path::new(control::STATE_DIR),
+            state_dir: &places::runtime(),
             run_dir: dir.path(),
             self_dir: told.is_some().then(|| dir.self_dir()).as_deref(),
             inherited,
@@ -184,7 +188,7 @@ fn carry_out(
     result
 }
 
-/// The run's cgroup, from its making to its removal.
+/// The run's cgroup, from its making to its removal; without root it has none.
 #[expect(
     clippy::too_many_arguments,
     reason = "everything that a start has prepared meets here"
@@ -196,12 +200,15 @@ fn in_cgroup(
     host: &Host,
     prepared: &Prepared,
     dir: &RunDir,
-    objects: Objects,
+    objects: Option<Objects>,
     books: &mut Books<'_>,
 ) -> Result<Finished, RunError> {
+    if plan.means != Means::Root {
+        return start_and_follow(request, plan, prepared, None, objects, books);
+    }
     let cgroup = RunCgroup::create(cgroup_base(host), &desk.run)?;
     dir.record(&cgroup)?;
-    let result = start_and_follow(request, plan, prepared, &cgroup, objects, books);
+    let result = start_and_follow(request, plan, prepared, Some(&cgroup), objects, books);
     // What cannot be removed is the next sweep's: the end of the run is known all the same.
     if let Err(error) = cgroup.remove(PATIENCE) {
         request.terminal.error(&with_causes(&error));
@@ -301,8 +308,8 @@ fn start_and_follow(
     request: &RunRequest,
     plan: &Plan,
     prepared: &Prepared,
-    cgroup: &RunCgroup,
-    objects: Objects,
+    cgroup: Option<&RunCgroup>,
+    objects: Option<Objects>,
     books: &mut Books<'_>,
 ) -> Result<Finished, RunError> {
     let exec = exec_arguments(plan)?;
@@ -318,19 +325,24 @@ fn start_and_follow(
             keep: &request.keep_fds,
             devpts: prepared.view.devpts(),
         })?,
-        shim_cgroup: cgroup.shim.as_fd(),
-        agent_cgroup: cgroup.agent.as_fd(),
+        cgroups: cgroup.map(|cgroup| Cgroups {
+            shim: cgroup.shim.as_fd(),
+            agent: cgroup.agent.as_fd(),
+        }),
         own_network: plan.network.namespace == Namespace::Own,
+        // Where the filter refuses every socket there is nobody to use it.
+        loopback: plan.network.namespace == Namespace::Own && !plan.syscalls.refuse_network,
         held: prepared
             .identity
             .lease
             .iter()
             .map(|lease| lease.as_fd())
-            .chain([objects.lease()])
+            .chain(objects.iter().map(Objects::lease))
             .map(|lease| lease.as_raw_fd())
             .collect(),
     };
-    let mut keeper = Keeper::new(plan, prepared, &cgroup.agent, objects);
+    let agent = cgroup.map(|cgroup| &cgroup.agent);
+    let mut keeper = Keeper::new(plan, prepared, agent, objects);
     let launched = launch::start(launch, &mut keeper)?;
     let kernel = keeper.into_kernel(launched.shim_pid()).ok_or_else(|| {
         RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())

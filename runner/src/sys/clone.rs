@@ -20,18 +20,25 @@ pub struct Child {
 }
 
 /// Starts a process that runs `body` and exits with its result. `namespaces` are `CLONE_NEW…`
-/// flags; `cgroup` is a descriptor of a cgroup v2 directory (`CLONE_INTO_CGROUP`, Linux 5.7).
+/// flags; `cgroup` is a descriptor of a cgroup v2 directory (`CLONE_INTO_CGROUP`, Linux 5.7);
+/// without one it stays in the caller's.
 ///
 /// The child is a copy of the calling thread alone, as after `fork(2)`: another thread may
 /// hold a lock for ever, so that `body` takes no lock and allocates nothing. It never returns
 /// into the caller's code: a panic ends it with status 125.
-pub fn clone3<B>(namespaces: i32, cgroup: BorrowedFd<'_>, body: B) -> Result<Child, SysError>
+pub fn clone3<B>(
+    namespaces: i32,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: B,
+) -> Result<Child, SysError>
 where
     B: FnOnce() -> i32,
 {
     let mut pidfd: i32 = -1;
     let arguments = libc::clone_args {
-        flags: (namespaces as u32 as u64) | libc::CLONE_PIDFD as u64 | CLONE_INTO_CGROUP,
+        flags: (namespaces as u32 as u64)
+            | libc::CLONE_PIDFD as u64
+            | cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
@@ -41,7 +48,7 @@ where
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
-        cgroup: cgroup.as_raw_fd() as u64,
+        cgroup: cgroup.map_or(0, |cgroup| cgroup.as_raw_fd() as u64),
     };
     // SAFETY: `arguments` is a valid `clone_args` of the size given; without CLONE_VM and with
     // no stack the child goes on with a copy of this one, as after fork(2).

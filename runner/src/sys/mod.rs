@@ -24,6 +24,7 @@ pub mod memfd;
 pub mod message;
 pub mod mount;
 pub mod perf;
+pub mod places;
 pub mod process;
 pub mod prog_run;
 pub mod readiness;

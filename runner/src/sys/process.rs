@@ -143,6 +143,25 @@ pub fn signal_group(leader: i32, signal: i32) -> Result<(), SysError> {
     }
 }
 
+/// Kills every other process of the pid namespace, of which the caller must be the first.
+pub fn kill_namespace() -> Result<(), SysError> {
+    if nix::unistd::getpid().as_raw() != 1 {
+        return Err(SysError {
+            call: "kill",
+            source: std::io::Error::from_raw_os_error(libc::EPERM),
+        });
+    }
+    // SAFETY: kill(2) touches no memory; -1 is everybody that the caller sees but itself.
+    match unsafe { libc::kill(-1, libc::SIGKILL) } {
+        0 => Ok(()),
+        _ => match SysError::last("kill") {
+            // There was nobody left.
+            error if error.errno() == libc::ESRCH => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
 /// A descriptor of the process with id `pid` (`pidfd_open(2)`, close-on-exec).
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
     // SAFETY: the call touches no memory.

@@ -179,8 +179,13 @@ impl UdpSocket {
 
 /// Makes a TCP socket and drops it again: 0 or the positive errno.
 pub fn stream_errno() -> i32 {
+    make_errno(libc::AF_INET, libc::SOCK_STREAM)
+}
+
+/// Makes a socket and drops it again: 0 or the positive errno.
+pub fn make_errno(family: i32, kind: i32) -> i32 {
     // SAFETY: integers only.
-    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) };
     if fd >= 0 {
         // SAFETY: the kernel has just returned this descriptor, and nobody else owns it.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });

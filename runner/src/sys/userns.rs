@@ -1,11 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! User namespaces as id maps: a namespace that no process ever runs a program in, held by a
-//! descriptor, for idmapped mounts (mount_setattr(2)).
+//! User namespaces: as id maps, held by a descriptor, for idmapped mounts (mount_setattr(2)),
+//! with no process that ever runs a program in them; and the one that an lp-run without root
+//! moves into.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 
 use super::SysError;
+
+/// Moves this process into a user namespace in which it has every capability and nobody but
+/// itself exists, and into a mount namespace that belongs to it: what an ordinary user may do
+/// (user_namespaces(7)). Its ids stay what they are; every other file is the overflow uid's.
+/// Groups can neither be given up nor taken. Only while it has one thread.
+pub fn enter() -> Result<(), SysError> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    super::trial::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
+    let failed = |call| move |source| SysError { call, source };
+    fs::write("/proc/self/setgroups", "deny").map_err(failed("write of setgroups"))?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1\n"))
+        .map_err(failed("write of uid_map"))?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1\n")).map_err(failed("write of gid_map"))
+}
 
 /// A user namespace with the given map for uids and for gids, in the format of
 /// user_namespaces(7). The child that makes it waits to be killed and is reaped here.

@@ -11,13 +11,12 @@ const I386: u32 = 0x4000_0003;
 fn all_tables() -> Vec<Syscalls> {
     let profiles = [Profile::Default, Profile::Strict];
     let tables = profiles.into_iter().flat_map(|profile| {
-        [(false, false), (true, false), (false, true), (true, true)].map(
-            |(refuse_unix, refuse_memfd)| Syscalls {
-                profile,
-                refuse_unix,
-                refuse_memfd,
-            },
-        )
+        (0..8).map(move |bits| Syscalls {
+            profile,
+            refuse_unix: bits & 1 != 0,
+            refuse_memfd: bits & 2 != 0,
+            refuse_network: bits & 4 != 0,
+        })
     });
     tables.collect()
 }
@@ -147,6 +146,7 @@ fn the_kernel_answers_as_the_table_says() {
         profile: Profile::Default,
         refuse_unix: true,
         refuse_memfd: false,
+        refuse_network: false,
     });
     in_child(|| {
         assert_eq!(sentinel_errno(), libc::EINVAL);
@@ -287,6 +287,7 @@ fn what_passes_reaches_the_kernel() {
         profile: Profile::Default,
         refuse_unix: false,
         refuse_memfd: false,
+        refuse_network: false,
     });
     in_child(|| {
         for filtered in [false, true] {

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::walk::{self, Node, Status};
-use super::{FactError, Facts, Kind, MountPoint, Need, Object, User};
+use super::{FactError, Facts, Kind, MountPoint, Need, Object, OwnPlaces, User};
 
 /// A machine whose files, users and calendar are what a test says.
 #[derive(Clone, Debug)]
@@ -291,6 +291,10 @@ impl Facts for FakeFacts {
 
     fn own_program(&self) -> PathBuf {
         PathBuf::from("/usr/bin/lp-run")
+    }
+
+    fn own_places(&self) -> Option<OwnPlaces> {
+        None
     }
 
     fn caller(&self) -> Result<User, FactError> {

@@ -159,6 +159,15 @@ impl FactError {
     }
 }
 
+/// Where an lp-run without root keeps what is its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPlaces {
+    /// What no agent may reach.
+    pub closed: [PathBuf; 2],
+    /// Below which `${STATE}` and `${CACHE}` lie.
+    pub kept: [PathBuf; 2],
+}
+
 /// The one door from the compiler to the machine.
 pub trait Facts {
     /// Opens `path` (absolute) component by component. `trusted` are the uids besides root
@@ -181,6 +190,8 @@ pub trait Facts {
     fn user_by_uid(&self, uid: u32) -> Option<User>;
     /// The program file of lp-run itself.
     fn own_program(&self) -> PathBuf;
+    /// Where an lp-run that is not root keeps its own; `None`: in root's places.
+    fn own_places(&self) -> Option<OwnPlaces>;
     /// The real caller: who reached root through sudo, pkexec or doas, else the real uid.
     fn caller(&self) -> Result<User, FactError>;
     /// Runs `act` with the file system rights of a user: what he may not open is not opened.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{FactError, Facts, MountPoint, Need, Object, User};
+use super::{FactError, Facts, MountPoint, Need, Object, OwnPlaces, User};
 
 /// A path, the trusted uids, and whose rights were in force: what was seen with root's is nothing
 /// to others.
@@ -64,6 +64,10 @@ impl Facts for Remembering<'_> {
 
     fn own_program(&self) -> PathBuf {
         self.facts.own_program()
+    }
+
+    fn own_places(&self) -> Option<OwnPlaces> {
+        self.facts.own_places()
     }
 
     fn caller(&self) -> Result<User, FactError> {

@@ -17,8 +17,8 @@ use nix::sys::statfs;
 use nix::unistd;
 
 use super::walk::{self, Node, Status};
-use super::{FactError, Facts, Kind, MountPoint, Need, Object, User, caller, mounts};
-use crate::sys::{access, statx};
+use super::{FactError, Facts, Kind, MountPoint, Need, Object, OwnPlaces, User, caller, mounts};
+use crate::sys::{access, places, statx};
 
 /// The machine that lp-run runs on. A directory that was passed on the way to an object is held,
 /// and the next walk goes on from there.
@@ -123,6 +123,13 @@ impl Facts for SystemFacts {
 
     fn own_program(&self) -> PathBuf {
         std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/lp-run"))
+    }
+
+    fn own_places(&self) -> Option<OwnPlaces> {
+        (!unistd::geteuid().is_root()).then(|| OwnPlaces {
+            closed: [places::runtime(), places::state()],
+            kept: [places::state().join("state"), places::cache()],
+        })
     }
 
     fn caller(&self) -> Result<User, FactError> {

@@ -385,10 +385,14 @@ impl Resolver<'_> {
     fn check_kept(&self, object: &Object, shown: &str) -> Result<(), String> {
         let others = mounts::other_names(&self.mounts, object, &object.path);
         let own = [STATE, CACHE].map(|base| self.kept(base));
+        let mine = self.facts.own_places().into_iter();
+        let mine = mine.flat_map(|places| places.closed.into_iter().chain(places.kept));
+        let mine: Vec<PathBuf> = mine.collect();
         let strange = |name: &Path| {
             let ours = ["/var/lib/lp-run", CACHE]
                 .iter()
-                .any(|place| name.starts_with(place));
+                .any(|place| name.starts_with(place))
+                || mine.iter().any(|place| name.starts_with(place));
             ours && (self.name.is_empty() || !own.iter().any(|own| name.starts_with(own)))
         };
         match strange(&object.path) || others.iter().any(|name| strange(name)) {

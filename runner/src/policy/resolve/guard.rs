@@ -154,7 +154,10 @@ impl Resolver<'_> {
         }
         let kept = [STATE, CACHE].map(|base| self.kept(base));
         let own = !self.name.is_empty() && kept.iter().any(|kept| path.starts_with(kept));
-        if !own && OURS.iter().any(|ours| overlap(path, Path::new(ours))) {
+        let mine = self.facts.own_places().into_iter();
+        let mine = mine.flat_map(|places| places.closed.into_iter().chain(places.kept));
+        let mut ours = OURS.iter().map(PathBuf::from).chain(mine);
+        if !own && ours.any(|ours| overlap(path, &ours)) {
             let what = format!("{shown} holds lp-run's own state; write another directory");
             return Verdict::Never(what);
         }

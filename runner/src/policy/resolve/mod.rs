@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::{PolicyErrors, REFUSED, quote};
-use super::facts::{Ancestor, FactError, Facts, Kind, MountPoint, Need, Object, User};
+use super::facts::{Ancestor, FactError, Facts, Kind, MountPoint, Need, Object, OwnPlaces, User};
 use super::layers::{self, Layer};
 use super::model::{Command, Identity, Place, Policy, RuleInfo, Task};
 use super::schema::{RuleText, Schema, check_name};
@@ -377,8 +377,17 @@ impl Resolver<'_> {
     }
 
     /// The directory below `base` that is kept for the policy. A user's policies have theirs
-    /// apart, or a name would open what another's policy of that name has kept.
+    /// apart, or a name would open what another's policy of that name has kept; without root all
+    /// of it is the caller's.
     fn kept(&self, base: &str) -> PathBuf {
+        if let Some(OwnPlaces {
+            kept: [state, cache],
+            ..
+        }) = self.facts.own_places()
+        {
+            let own = if base == STATE { state } else { cache };
+            return own.join(&self.name);
+        }
         let base = Path::new(base);
         match self.owner {
             0 => base.join(&self.name),
