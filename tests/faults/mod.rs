@@ -12,6 +12,9 @@ mod death;
 // A log that cannot be written.
 mod log;
 
+// Many runs at once, and one after the other.
+mod crowd;
+
 // A host that gives less than was asked for: no cgroup, no memory, no processor, no program.
 mod host;
 

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Many runs of one policy, one after the other and at the same time: each has its own numbers,
+//! and none leaves anything.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{fs, thread};
+
+use serde_json::Value;
+
+use super::jail;
+use crate::needs;
+use crate::support::{Jail, Outcome, cgroup, probe, root};
+
+/// A policy with counters of files, of destinations and of both refused.
+const POLICY: &str = r#"
+version = 1
+name = "faults-crowd"
+extends = ["@shell"]
+[files]
+read = [{ path = "@DIR@/tree", id = "tree" }]
+exec = ["@PROBE@"]
+deny = [{ path = "@DIR@/tree/secret", id = "secret" }]
+[network]
+allow = ["127.0.0.1:7"]
+"#;
+
+/// What run number `n` of a crowd does, and how often.
+struct Share {
+    reads: u64,
+    denied: u64,
+    missing: u64,
+    connects: u64,
+}
+
+impl Share {
+    const fn of(n: usize) -> Self {
+        let n = n as u64;
+        Self {
+            reads: n % 5 + 1,
+            denied: n % 3 + 1,
+            missing: n % 2 + 1,
+            connects: n % 4 + 1,
+        }
+    }
+
+    fn command(&self, jail: &Jail) -> Vec<String> {
+        let path = |name: &str| jail.path().join(name).to_string_lossy().into_owned();
+        let acts = [
+            (self.reads, ["open-read".to_owned(), path("tree/file")]),
+            (self.denied, ["open-read".to_owned(), path("tree/secret")]),
+            (self.missing, ["open-read".to_owned(), path("hidden")]),
+            (self.connects, ["tcp".to_owned(), "127.0.0.1:9".to_owned()]),
+        ];
+        let mut words = probe(["each"]);
+        for (times, act) in acts {
+            for _ in 0..times {
+                words.extend(act.clone());
+                words.push("--".to_owned());
+            }
+        }
+        words.pop();
+        words
+    }
+
+    /// The report has these numbers and no others.
+    fn check(&self, outcome: &Outcome, case: &str) {
+        assert_eq!(outcome.code(), 0, "{case}: {outcome:?}");
+        assert_eq!(
+            outcome.rule("tree")["allowed"],
+            self.reads,
+            "{case}: {outcome:?}"
+        );
+        assert_eq!(
+            outcome.rule("secret")["denied"],
+            self.denied,
+            "{case}: {outcome:?}"
+        );
+        for (target, count) in [
+            ("/tree/secret", self.denied),
+            ("/hidden", self.missing),
+            ("127.0.0.1:9", self.connects),
+        ] {
+            let rows = outcome.denials(target);
+            assert_eq!(rows.len(), 1, "{case} {target}: {outcome:?}");
+            assert_eq!(rows[0]["count"], count, "{case} {target}: {outcome:?}");
+        }
+        let report = outcome.report.as_ref().expect("a report");
+        let denials = report["denials"].as_array().expect("rows");
+        assert_eq!(denials.len(), 3, "{case}: somebody else's: {outcome:?}");
+        for events in ["lost", "unjudged", "unlogged"] {
+            assert_eq!(report["events"][events], 0, "{case}: {outcome:?}");
+        }
+    }
+}
+
+fn place() -> Jail {
+    let jail = jail();
+    jail.file("hidden", "x");
+    jail
+}
+
+fn policy(jail: &Jail) -> String {
+    let program = probe([]).swap_remove(0);
+    POLICY
+        .replace("@PROBE@", &program)
+        .replace("@DIR@", &jail.path().to_string_lossy())
+}
+
+/// Runs number `n`; gives its id and uid.
+fn run(jail: &Jail, n: usize) -> (String, u64) {
+    let share = Share::of(n);
+    let outcome = jail.run(&policy(jail), &share.command(jail));
+    share.check(&outcome, &format!("run {n}"));
+    known(&outcome)
+}
+
+fn known(outcome: &Outcome) -> (String, u64) {
+    let report = outcome.report.as_ref().expect("a report");
+    let id = report["run"].as_str().expect("an id").to_owned();
+    (id, report["agent"]["uid"].as_u64().expect("a uid"))
+}
+
+/// Nothing that belonged to one of the runs is there any more.
+fn nothing_is_left(runs: &[(String, u64)]) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read the mounts");
+    let groups = groups();
+    for (id, _) in runs {
+        assert!(!Path::new("/run/lp-run").join(id).exists(), "{id}");
+        assert!(!mounts.contains(id), "{id}: {mounts}");
+        let left = groups.iter().find(|group| group.contains(id));
+        assert_eq!(left, None);
+    }
+    let living = fs::read_dir("/proc").expect("list").flatten();
+    for process in living {
+        let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
+        let ids = status.lines().find_map(|line| line.strip_prefix("Uid:\t"));
+        let uid = ids.and_then(|ids| ids.split('\t').next()?.parse().ok());
+        let left = uid.is_some_and(|uid: u64| runs.iter().any(|(_, run)| *run == uid));
+        assert!(!left, "{status}");
+    }
+}
+
+/// The names of all cgroups of runs.
+fn groups() -> Vec<String> {
+    let own = cgroup(std::process::id());
+    // Runs stand beside or below the test's own cgroup, or below the root of the hierarchy.
+    let mut found = Vec::new();
+    let mut todo: Vec<PathBuf> = own.ancestors().map(|above| above.join("lp-run")).collect();
+    while let Some(folder) = todo.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                found.push(entry.path().to_string_lossy().into_owned());
+                todo.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_thousand_runs_leave_nothing_and_count_their_own() {
+    needs!(root(), "root");
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let jail = place();
+        let mut runs = Vec::new();
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            if n >= 1000 {
+                return runs;
+            }
+            runs.push(run(&jail, n));
+        }
+    };
+    let runs: Vec<(String, u64)> = thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(worker)).collect();
+        let each = all.into_iter().map(|one| one.join().expect("a worker"));
+        each.flatten().collect()
+    });
+    assert_eq!(runs.len(), 1000);
+    nothing_is_left(&runs);
+}
+
+#[test]
+fn a_hundred_at_once_count_their_own_and_leave_nothing() {
+    needs!(root(), "root");
+    let runs: Vec<(String, u64)> = thread::scope(|scope| {
+        let start = |n| scope.spawn(move || run(&place(), n));
+        let all: Vec<_> = (0..100).map(start).collect();
+        let each = all.into_iter().map(|one| one.join().expect("a run"));
+        each.collect()
+    });
+    nothing_is_left(&runs);
+}
+
+/// Opens and connects to thousands of different things, until it is told to stop.
+const FLOOD: &str = "i=0; while :; do i=$((i+1)); : < /nowhere/$i; : < /root/$i; \
+    : <> /dev/tcp/127.0.0.1/$((i % 60000 + 100)); done 2>/dev/null";
+
+#[test]
+fn a_flood_of_one_run_takes_nothing_from_another_of_the_same_policy() {
+    needs!(root(), "root");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let floods: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let jail = place();
+                    let options = ["--timeout", "8s"];
+                    let outcome = jail.run_with(&policy(&jail), &options, &["bash", "-c", FLOOD]);
+                    over.store(true, Ordering::Relaxed);
+                    outcome
+                })
+            })
+            .collect();
+        let jail = place();
+        let mut runs = 0;
+        while !over.load(Ordering::Relaxed) {
+            run(&jail, runs);
+            runs += 1;
+        }
+        assert!(runs > 1, "{runs} runs beside the flood");
+        for flood in floods {
+            let outcome = flood.join().expect("a flood");
+            assert_eq!(outcome.code(), 124, "{outcome:?}");
+            let report = outcome.report.expect("a report");
+            let count = |row: &Value| row["count"].as_u64().unwrap_or(0);
+            let rows = report["denials"].as_array().expect("rows");
+            let sum: u64 = rows.iter().map(count).sum();
+            assert!(sum > 5_000, "it was a flood: {sum}");
+        }
+    });
+}
