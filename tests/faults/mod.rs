@@ -12,6 +12,9 @@ mod death;
 // A log that cannot be written.
 mod log;
 
+// Calls of bpf(2) that the kernel refuses, one at a time.
+mod bpf;
+
 // Many runs at once, and one after the other.
 mod crowd;
 

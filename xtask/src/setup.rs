@@ -25,6 +25,7 @@ const TESTS: &[Tool] = &[
     ("busybox", "busybox-static"),
     ("bpftool", "bpftool"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("strace", "strace"),
 ];
 
 /// Compiler and linker for the kernel side.
