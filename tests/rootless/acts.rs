@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use super::{Namespaces, Place};
+use super::{Namespaces, Place, namespaces};
 use crate::needs;
 use crate::support::root;
 
@@ -35,6 +35,7 @@ fn hold(place: &Place, rules: &str, acts: Acts) {
 #[test]
 fn files_are_hidden_unless_they_are_granted() {
     needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
     let place = Place::new();
     let (secret, file) = (place.path("secret/file"), place.path("work/file"));
     let (new, folder) = (place.path("work/new"), place.path("secret"));
@@ -70,6 +71,7 @@ fn files_are_hidden_unless_they_are_granted() {
 #[test]
 fn programs_run_only_where_they_are_granted() {
     needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
     let place = Place::new();
     let (probe, tool) = (place.path("probe"), place.path("work/tool"));
     fs::copy(&probe, &tool).expect("copy a program");
@@ -92,6 +94,7 @@ fn programs_run_only_where_they_are_granted() {
 #[test]
 fn there_is_no_network_and_no_way_out() {
     needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
     let place = Place::new();
     let rules = "[files]\nexec = [\"@DIR@/probe\"]\n";
     // Families and types of socket(2): IPv4 and IPv6 by TCP and UDP, the route socket, a Unix
@@ -145,6 +148,7 @@ fn there_is_no_network_and_no_way_out() {
 #[test]
 fn a_take_away_holds_in_a_tree_of_roots() {
     needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
     let place = Place::new();
     for name in ["tree/open", "tree/closed", "tree/kept/file"] {
         place.jail.file(name, "x");
@@ -169,6 +173,7 @@ fn a_take_away_holds_in_a_tree_of_roots() {
 #[test]
 fn the_shipped_policies_work_with_real_programs() {
     needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
     let place = Place::new();
     let policies = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
     let script = "set -e; bash -c 'echo bash'; python3 -c 'print(\"python\")'; \

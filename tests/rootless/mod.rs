@@ -49,6 +49,16 @@ echo '0 0 4294967295' >/proc/$!/uid_map && echo '0 0 4294967295' >/proc/$!/gid_m
 echo >"$dir/go"; rm -r "$dir"; wait $!
 "#;
 
+/// Whether this host gives user namespaces to users.
+fn namespaces() -> bool {
+    let id = USER.to_string();
+    let mut try_it = Command::new("setpriv");
+    try_it.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
+    try_it.args(["unshare", "--user", "--mount", "true"]);
+    let given = try_it.stderr(std::process::Stdio::null()).status();
+    given.is_ok_and(|status| status.success())
+}
+
 impl Place {
     fn new() -> Self {
         let jail = Jail::shared();

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{HEAD, Namespaces, Place};
+use super::{HEAD, Namespaces, Place, namespaces};
 use crate::needs;
 use crate::support::{Outcome, root};
 
@@ -24,6 +24,7 @@ fn refused(outcome: &Outcome, code: i32, words: &[&str]) {
 #[test]
 fn what_takes_root_is_refused_with_what_to_do() {
     needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
     let place = Place::new();
     let echo = ["echo", "it ran"];
     for (rules, words) in [
@@ -67,6 +68,7 @@ fn what_takes_root_is_refused_with_what_to_do() {
 #[test]
 fn without_user_namespaces_nothing_starts() {
     needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
     let place = Place::new();
     let outcome = place.run_where(Namespaces::Refused, "", &[], &["echo", "it ran"]);
     refused(
@@ -77,8 +79,55 @@ fn without_user_namespaces_nothing_starts() {
 }
 
 #[test]
+fn doctor_shows_what_each_environment_has() {
+    needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
+    let place = Place::new();
+    let doctor = |namespaces| {
+        let mut doctor = place.as_user(namespaces, &place.path("lp-run"));
+        doctor.args(["doctor", "--json"]);
+        let outcome = place.jail.bare_as(doctor);
+        let json: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+        json
+    };
+    // The first row is by what right there is a run.
+    let starts = |json: &serde_json::Value| json["protections"][0]["have"].clone();
+    let (given, refused) = (doctor(Namespaces::Given), doctor(Namespaces::Refused));
+    assert_eq!(
+        (starts(&given), starts(&refused)),
+        ("yes".into(), "no".into())
+    );
+    let seen: Vec<(&str, bool)> = given["environments"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|column| {
+            let name = column["environment"].as_str().expect("a name");
+            (name, starts(column) == "yes")
+        })
+        .collect();
+    let expected = [
+        ("root", false),
+        ("user", true),
+        ("container", false),
+        ("restricted", false),
+    ];
+    assert_eq!(seen, expected);
+    assert!(
+        given["environments"][0]["protections"].is_null(),
+        "only root can try it"
+    );
+    let mut screen = place.as_user(Namespaces::Given, &place.path("lp-run"));
+    screen.arg("doctor");
+    let screen = place.jail.bare_as(screen);
+    let row = "  network             ?           part        ?           NO";
+    assert!(screen.stdout.lines().any(|line| line == row), "{screen:?}");
+}
+
+#[test]
 fn a_run_says_what_nobody_can_know() {
     needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
     let place = Place::new();
     let rules = "[files]\nread = [\"${WORKDIR}\"]\n";
     let outcome = place.run(
@@ -116,6 +165,7 @@ fn runs(place: &Place) -> usize {
 #[test]
 fn each_layer_that_is_left_out_refuses_the_run() {
     needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
     needs!(DEBUG, "a debug build of lp-run");
     let place = Place::new();
     let rules = "[files]\nwrite = [\"${WORKDIR}\"]\n";
@@ -155,6 +205,7 @@ const TREE: &str = "trap '' TERM HUP INT; (setsid sh -c 'sleep 54321 & exec slee
 #[test]
 fn a_tree_dies_with_its_lp_run_and_at_its_time() {
     needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
     let place = Place::new();
     let rules = "[files]\nwrite = [\"${WORKDIR}\"]\n";
     let late = place.run(rules, &["--timeout", "500ms"], &["sh", "-c", TREE]);

@@ -2,6 +2,8 @@
 //! `lp-run doctor`: what this host can enforce, found by trying it; what each gap costs and
 //! how to close it on this machine.
 
+mod environments;
+
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -10,12 +12,13 @@ use serde_json::json;
 use super::args::DoctorArgs;
 use super::output::{print, print_json};
 use super::subject::{Subject, tell};
-use crate::host::{Capability, Depth, Host};
+use crate::host::{self, Capability, Depth, Host, Means};
 use crate::plan::{Plan, State};
 use crate::policy::facts::{Facts, SystemFacts};
 use crate::record::escape::visible;
 use crate::record::summary::plural;
 use crate::record::terminal::{Terminal, fit, wrap_at};
+use environments::Column;
 
 /// Columns of the whole screen.
 const COLUMNS: usize = 80;
@@ -27,14 +30,15 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         Some(policy) => run_for(policy, args, &host),
         None => {
             let findings = findings(&host);
+            let columns: Vec<Column> = host::tried(&host).into_iter().map(Column::of).collect();
             if args.json {
-                print_json(&json!({"host": host, "protections": findings}))?;
+                print_json(&json!({
+                    "host": host, "protections": findings, "environments": columns,
+                }))?;
             } else {
-                print(&screen(
-                    &host,
-                    &SystemFacts::default().caller()?.name,
-                    &findings,
-                ))?;
+                let user = SystemFacts::default().caller()?.name;
+                let screen = screen(&host, &user, &findings);
+                print(&format!("{screen}\n{}", environments::table(&columns)))?;
             }
             Ok(exit(
                 findings.iter().filter(|finding| finding.is_gap()).count(),
@@ -76,6 +80,8 @@ struct Finding {
     detail: String,
     /// What is refused without it; empty for what is no protection.
     cost: &'static str,
+    /// It holds for a part of the policies only.
+    part: bool,
 }
 
 impl Finding {
@@ -91,32 +97,56 @@ fn findings(host: &Host) -> Vec<Finding> {
         capability: capability.clone(),
         detail: detail.to_owned(),
         cost,
+        part: false,
     };
+    let root = host.means == Means::Root;
     let uids = format!(
         "uids from {} ({} of them)",
         host.uid_block.0, host.uid_block.1
     );
     vec![
-        finding(
-            "root",
-            &host.root,
-            "a run needs it; a check does not",
-            "No program can be run here.",
-        ),
+        match root {
+            true => finding(
+                "root",
+                &host.root,
+                "a run needs it; a check does not",
+                "No program can be run here.",
+            ),
+            false => finding(
+                "user namespace",
+                &host.user_namespace,
+                "a run is set up in it; with sudo there is more",
+                "No program can be run here.",
+            ),
+        },
         landlock(host),
         finding("seccomp", &host.seccomp, "", "Policies are refused here."),
         finding(
             "processes",
-            &both(&host.pid_namespace, &host.cgroup_kill),
+            &match root {
+                true => both(&host.pid_namespace, &host.cgroup_kill),
+                false => host.pid_namespace.clone(),
+            },
             "own pid namespace, killed as a whole",
             "Policies are refused here.",
         ),
-        finding(
-            "identity",
-            &both(&host.root, &host.mounts),
-            &idmap_text(host, &uids),
-            "Policies are refused here.",
-        ),
+        match root {
+            true => finding(
+                "identity",
+                &both(&host.root, &host.mounts),
+                &idmap_text(host, &uids),
+                "Policies are refused here.",
+            ),
+            false => Finding {
+                part: true,
+                ..finding(
+                    "identity",
+                    &host.user_namespace,
+                    "user = \"caller\" alone",
+                    "Policies are refused here.",
+                )
+            },
+        },
         network(host),
         finding(
             "unix-sockets",
@@ -178,10 +208,20 @@ fn landlock(host: &Host) -> Finding {
         capability,
         detail: format!("ABI {}{missing}", host.landlock_abi),
         cost: "Policies are refused here.",
+        part: false,
     }
 }
 
 fn network(host: &Host) -> Finding {
+    if host.means != Means::Root {
+        return Finding {
+            name: "network",
+            capability: both(&host.network_namespace, &host.seccomp),
+            detail: "none at all: an empty namespace, and no sockets".to_owned(),
+            cost: "Policies are refused here.",
+            part: true,
+        };
+    }
     let cgroup = match &host.cgroup {
         Some(_) => Capability::Yes,
         None => Capability::No {
@@ -197,6 +237,7 @@ fn network(host: &Host) -> Finding {
         capability: both(&both(&host.network_namespace, &cgroup), &host.cgroup_bpf),
         detail: placed,
         cost: "Policies are refused here.",
+        part: false,
     }
 }
 
@@ -259,6 +300,7 @@ fn screen(host: &Host, user: &str, findings: &[Finding]) -> String {
 fn row(finding: &Finding) -> Vec<String> {
     const INDENT: usize = 26;
     let (word, text) = match &finding.capability {
+        Capability::Yes if finding.part => ("part", finding.detail.as_str()),
         Capability::Yes => ("yes", finding.detail.as_str()),
         Capability::No { why, .. } if finding.is_gap() => ("NO", why.as_str()),
         Capability::No { why, .. } => ("no", why.as_str()),
@@ -281,6 +323,9 @@ fn row(finding: &Finding) -> Vec<String> {
 fn judgement(findings: &[Finding]) -> Vec<String> {
     let gaps: Vec<_> = findings.iter().filter(|finding| finding.is_gap()).collect();
     let mut lines = vec![match gaps.len() {
+        0 if findings.iter().any(|finding| finding.part) => {
+            "No gap, for policies that stay within the parts.".to_owned()
+        }
         0 => "No gap: every policy of this version can be enforced here.".to_owned(),
         count => format!("{}.", plural(count as u64, "gap")),
     }];

@@ -2,6 +2,7 @@
 //! What this machine can do, as a value: found by trying, faked by tests.
 
 mod cgroup;
+mod environments;
 mod means;
 mod probe;
 mod settings;
@@ -10,18 +11,19 @@ mod trial;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::sys::SysError;
 
 pub use crate::sys::places;
 pub use cgroup::placement;
+pub use environments::{Environment, Seen, tried};
 pub use means::Means;
 pub use probe::{Depth, mkfs};
 pub use trial::lsm_line;
 
 /// Whether something is there, and how that is known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "have", rename_all = "kebab-case")]
 pub enum Capability {
     /// Tried, works.
@@ -80,7 +82,7 @@ enum Need {
 }
 
 /// The machine that a policy is compiled for.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Host {
     /// `uname -r`.
     pub kernel: String,
@@ -154,11 +156,10 @@ impl Host {
             pid_namespace: given.clone(),
             network_namespace: given,
             memfd_noexec: of_root("the setting vm.memfd_noexec"),
-            cgroup: None,
             cgroup_kill: of_root("a cgroup"),
             cgroup_bpf: of_root("eBPF on a cgroup"),
             open_tracepoints: of_root("counting"),
-            bpf_lsm: of_root("BPF LSM"),
+            bpf_lsm: Capability::no("BPF LSM needs root", "ask again as root"),
             disk_store: of_root("a loop device"),
             controllers: Vec::new(),
             idmap: BTreeMap::new(),

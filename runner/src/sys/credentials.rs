@@ -171,6 +171,30 @@ pub fn clear_capabilities() -> Result<(), SysError> {
     check("capset", result).map(drop)
 }
 
+/// Keeps of all capabilities at most those whose bits are set, also through an exec.
+pub fn keep_only(set: u64) -> Result<(), SysError> {
+    for capability in (0..64).filter(|number| set & 1 << number == 0) {
+        match drop_bounding(capability) {
+            Err(error) if error.errno() == libc::EINVAL => break,
+            result => result?,
+        }
+    }
+    let had = capabilities()?;
+    let header = CapabilityHeader {
+        version: CAPABILITY_VERSION,
+        pid: 0,
+    };
+    let word = |shift: u32| CapabilityWord {
+        effective: ((had.effective & set) >> shift) as u32,
+        permitted: ((had.permitted & set) >> shift) as u32,
+        inheritable: 0,
+    };
+    let words = [word(0), word(32)];
+    // SAFETY: a live header and two live words, which the call only reads.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &header, words.as_ptr()) };
+    check("capset", result).map(drop)
+}
+
 /// Reads the capability sets. See capget(2).
 pub fn capabilities() -> Result<Capabilities, SysError> {
     let mut header = CapabilityHeader {

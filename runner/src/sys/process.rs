@@ -93,6 +93,11 @@ pub fn reset_signals() -> Result<(), SysError> {
     }
 }
 
+/// Lets processes of the same user look at this one, and gives it its own files below `/proc`.
+pub fn set_dumpable() -> nix::Result<()> {
+    nix::sys::prctl::set_dumpable(true)
+}
+
 /// Gives up a real-time scheduling class and a negative nice value of the caller.
 pub fn reset_priority() -> Result<(), SysError> {
     // SAFETY: plain calls on the calling process; `parameters` outlives the call.

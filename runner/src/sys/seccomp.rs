@@ -48,6 +48,27 @@ pub const ALLOW_ALL: Instruction = Instruction {
     k: libc::SECCOMP_RET_ALLOW,
 };
 
+/// A program that answers one call with EPERM and lets the others pass.
+pub fn refusing(number: u32) -> [Instruction; 4] {
+    let instruction = |code: u32, jf: u8, k: u32| Instruction {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    [
+        // Offset 0 of `struct seccomp_data` is the number.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, number),
+        instruction(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+        ),
+        ALLOW_ALL,
+    ]
+}
+
 /// Whether the kernel knows filters that answer with an errno. Installs nothing.
 /// See seccomp(2), `SECCOMP_GET_ACTION_AVAIL`.
 pub fn errno_action_available() -> Result<(), SysError> {
