@@ -120,24 +120,13 @@ fn wait_for_child_of_child(lp_run: u32) -> u32 {
     }
 }
 
-/// Runs a script of a shell with `/run` of its own, so that nothing is loaded yet; and with a part
-/// of the cgroups of its own, since lp-run takes nobody's for left over.
+/// Runs a script of a shell where nothing is loaded yet; `$@` is lp-run and a command.
 fn cold(jail: &Jail, script: &str) -> Outcome {
     jail.file("policy.toml", POLICY);
-    let script = format!(
-        "cg=$(awk '$3 == \"cgroup2\" {{ print $2; exit }}' /proc/mounts); own=$cg/cold-$$; \
-         mkdir $own; mkdir $own/lp-run; mount --bind $own $cg; \
-         mount -t tmpfs -o mode=0755 none /run; {script}; \
-         umount $cg; rmdir $own/lp-run $own"
-    );
-    let mut command: Vec<String> = ["unshare", "--mount", "sh", "-ec", &script, "sh"]
-        .map(str::to_owned)
-        .to_vec();
-    command.push(env!("CARGO_BIN_EXE_lp-run").to_owned());
-    command.extend(probe(["udp-connects", "50", "2", "127.0.0.1:5353"]));
-    let outcome = jail.bare(&command);
-    assert_eq!(outcome.code(), 0, "{outcome:?}");
-    outcome
+    jail.cold(
+        script,
+        &probe(["udp-connects", "50", "2", "127.0.0.1:5353"]),
+    )
 }
 
 #[test]

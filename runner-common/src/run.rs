@@ -35,7 +35,7 @@ pub const NO_ROW: u32 = u32::MAX;
 
 /// One run. Index in `RUNS`: the run's slot.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunRow {
     /// One of the `STATE_` constants.
     pub state: u32,
@@ -63,7 +63,7 @@ pub struct RunRow {
 
 /// Value of the cgroup storage: which run the attachment belongs to.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunRef {
     /// The slot in `RUNS` plus one; 0 (a fresh storage) is no run and refuses.
     pub slot_plus_one: u32,

@@ -10,11 +10,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::{Halted, appears, descendants, gone, jail};
+use super::{DEBUG, Halted, appears, descendants, gone, jail};
 use crate::needs;
 use crate::support::{Jail, lp_run, probe, root};
-
-const DEBUG: bool = cfg!(debug_assertions);
 
 /// The steps at which a process of a run can stand still, in order. Without a terminal and with
 /// pipes that are handed over, there are no `Foreground` and `StandardDescriptors`.

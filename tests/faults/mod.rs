@@ -6,6 +6,9 @@
 // Each layer left out in turn: the start notices, and no program runs.
 mod sabotage;
 
+// A program or a map that the kernel does not take, and maps that hold something else.
+mod kernel;
+
 // lp-run, the shim or both killed at each step of the set-up, and while the agent works.
 mod death;
 
@@ -33,6 +36,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 
 use crate::support::Jail;
+
+/// Whether lp-run takes orders for faults.
+const DEBUG: bool = cfg!(debug_assertions);
 
 /// A policy with something of every layer in it.
 const POLICY: &str = r#"

@@ -3,11 +3,11 @@
 
 use std::process::Command;
 
-use super::{Halted, POLICY, detach, jail};
+use lp_run::watch::HOOKS;
+
+use super::{DEBUG, Halted, POLICY, detach, jail};
 use crate::needs;
 use crate::support::{Outcome, cgroup, root};
-
-const DEBUG: bool = cfg!(debug_assertions);
 
 /// Runs a program that would say that it ran, with one act of the set-up left out.
 fn without(act: &str) -> Outcome {
@@ -62,14 +62,7 @@ fn a_program_that_is_detached_before_the_proof_refuses_the_run() {
     needs!(root(), "root");
     needs!(DEBUG, "a debug build of lp-run");
     let jail = jail();
-    for hook in [
-        "connect4",
-        "sendmsg6",
-        "bind4",
-        "sock_create",
-        "egress",
-        "ingress",
-    ] {
+    for hook in HOOKS.map(|hook| hook.name) {
         let halted = Halted::at(&jail, "StateCanary", "echo it ran");
         let agent = halted.descendants().pop().expect("the agent");
         detach(&cgroup(agent.pid), hook);

@@ -176,6 +176,26 @@ impl Jail {
         outcome
     }
 
+    /// Runs a script of a shell with `/run` of its own, so that nothing is loaded yet; and with a
+    /// part of the cgroups of its own, since lp-run takes nobody's for left over. `$1` is lp-run, and
+    /// `words` follow.
+    pub fn cold(&self, script: &str, words: &[String]) -> Outcome {
+        let script = format!(
+            "cg=$(awk '$3 == \"cgroup2\" {{ print $2; exit }}' /proc/mounts); own=$cg/cold-$$; \
+             mkdir $own; mkdir $own/lp-run; mount --bind $own $cg; \
+             mount -t tmpfs -o mode=0755 none /run; {script}; \
+             umount $cg; rmdir $own/lp-run $own"
+        );
+        let mut command: Vec<String> = ["unshare", "--mount", "sh", "-ec", &script, "sh"]
+            .map(str::to_owned)
+            .to_vec();
+        command.push(env!("CARGO_BIN_EXE_lp-run").to_owned());
+        command.extend_from_slice(words);
+        let outcome = self.bare(&command);
+        assert_eq!(outcome.code(), 0, "{outcome:?}");
+        outcome
+    }
+
     /// Runs a command without a sandbox: the arm that shows that an act works at all.
     pub fn bare<S: AsRef<OsStr>>(&self, command: &[S]) -> Outcome {
         let mut bare = Command::new(&command[0]);

@@ -40,7 +40,7 @@ impl Confinement for Prepared {
     }
 
     fn view(&self) -> Result<(), StepError> {
-        self.apply_view()
+        unless_skipped("view", || self.apply_view())
     }
 
     fn limits(&self) -> Result<(), StepError> {
@@ -49,7 +49,7 @@ impl Confinement for Prepared {
 
     fn identity(&self) -> Result<(), StepError> {
         unless_skipped("identity", || self.apply_identity())?;
-        self.apply_keyring()?;
+        unless_skipped("keyring", || self.apply_keyring())?;
         unless_skipped("no_new_privs", || self.apply_no_new_privs())
     }
 

@@ -35,6 +35,11 @@ pub(super) fn applied(step: Step, result: Result<(), StepError>) -> Result<(), F
         .inspect(|()| reached(step))
 }
 
+/// Reads the faults that a test has ordered. Before anything that may be left out.
+pub fn arm_faults() {
+    fault::arm(Step::number_of);
+}
+
 /// A place at which a test may let the process stand still.
 pub(super) fn reached(step: Step) {
     fault::reached(step as u32);

@@ -27,6 +27,7 @@ mod terminal;
 mod tests;
 
 pub use confinement::Confinement;
+pub use done::arm_faults;
 pub use error::{GateError, LaunchError};
 pub use running::{End, Launched, Rest, Running};
 pub use signals::Signals;

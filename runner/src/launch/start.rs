@@ -80,7 +80,6 @@ pub fn start<C: Confinement>(
     mut launch: Launch<'_, C>,
     keeper: &mut dyn GateKeeper,
 ) -> Result<Launched, LaunchError> {
-    fault::arm(Step::number_of);
     let (ends, shim_ends) =
         channels(launch.cgroups.map(|cgroups| cgroups.agent)).map_err(|source| {
             LaunchError::Parent {

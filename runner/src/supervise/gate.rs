@@ -15,7 +15,7 @@ use crate::enforce::witness::Witness;
 use crate::enforce::{CanaryEvidence, Prepared};
 use crate::launch::{GateError, GateKeeper};
 use crate::plan::{Plan, State};
-use crate::sys::process;
+use crate::sys::{fault, process};
 use crate::watch::files::{Files, FilesError, HostAndView};
 use crate::watch::{self, Objects, Rules, WatchError};
 
@@ -73,6 +73,7 @@ impl<'a> Keeper<'a> {
                     files.add(made, anchor.owners)?;
                 }
             }
+            files.verify_maps()?;
             Ok(files)
         });
         match started {
@@ -136,19 +137,31 @@ impl GateKeeper for Keeper<'_> {
     }
 
     fn judge(&mut self, evidence: &CanaryEvidence, agent: BorrowedFd<'_>) -> Result<(), GateError> {
-        judge_process(self.plan, evidence)?;
-        self.look_at(agent)?;
-        judge_memfd(self.plan, evidence)?;
+        // A test leaves a layer out and lets the run go on, to see an attack succeed.
+        let judged = !fault::skips("judge");
+        if judged {
+            judge_process(self.plan, evidence)?;
+            self.look_at(agent)?;
+            judge_memfd(self.plan, evidence)?;
+        }
         if self.agent.is_none() {
             return judge_sockets(evidence);
         }
-        judge_network(self.run()?, evidence)?;
+        if judged {
+            judge_network(self.run()?, evidence)?;
+        }
         self.run()?.set_state(watch::State::Live).map_err(internal)
     }
 }
 
 fn internal(error: WatchError) -> GateError {
-    GateError::Internal(Box::new(error))
+    match error.is_of_the_host() {
+        true => GateError::Unproven {
+            protection: "network",
+            detail: with_causes(&error),
+        },
+        false => GateError::Internal(Box::new(error)),
+    }
 }
 
 /// Landlock and seccomp, as far as the plan asks for them.
@@ -221,6 +234,7 @@ fn judge_network(run: &watch::Run, evidence: &CanaryEvidence) -> Result<(), Gate
         return Err(unproven(detail));
     }
     run.verify()
+        .and_then(|()| run.verify_maps())
         .map_err(|error| unproven(with_causes(&error)))?;
     let ipv6 = NETWORK_ACT_NAMES
         .iter()

@@ -100,12 +100,10 @@ impl RunError {
     /// The exit status and the reason for the report.
     pub fn exit(&self) -> Exit {
         let reason = match self {
-            Self::Unseen
-            | Self::Gaps
-            | Self::Log(_)
-            | Self::Audit(_)
-            | Self::Cgroup(_)
-            | Self::Watch(WatchError::Load(_)) => Reason::CannotEnforce,
+            Self::Unseen | Self::Gaps | Self::Log(_) | Self::Audit(_) | Self::Cgroup(_) => {
+                Reason::CannotEnforce
+            }
+            Self::Watch(error) if error.is_of_the_host() => Reason::CannotEnforce,
             Self::Policy(errors) => match errors.exit_code() {
                 126 => Reason::NotExecutable,
                 127 => Reason::NotFound,

@@ -42,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// to be said has been said.
 pub fn run(request: &RunRequest) -> u8 {
     process::survive_file_size_limit();
+    launch::arm_faults();
     let facts = SystemFacts::default();
     let desk = facts.caller().map_err(RunError::Caller);
     match desk.and_then(|caller| Desk::open(request, caller)) {

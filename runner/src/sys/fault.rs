@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Faults to order, for the tests of this repository: `LP_RUN_FAULT=skip=ACT` leaves one act of
-//! the set-up out; with `LP_RUN_FAULT=stop=STEP:OUT:IN` the process that reaches a step writes a
-//! byte to the descriptor OUT and stands still until one comes from IN, or somebody kills it. Only
-//! debug builds read the variable: in a release build every function here is empty.
+//! Faults to order, for the tests of this repository: each line of `LP_RUN_FAULT` is one.
+//! `skip=ACT` leaves one act of the set-up out; `fail=ACT` has one call of the eBPF layer refused, as
+//! the kernel would; with `stop=STEP:OUT:IN` the process that reaches a step writes a byte to the
+//! descriptor OUT and stands still until one comes from IN, or somebody kills it. Only debug builds
+//! read the variable: in a release build every function here is empty.
 
 #[cfg(debug_assertions)]
-pub use armed::{arm, reached, skips};
+pub use armed::{arm, fails, reached, skips, skips_of};
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -13,44 +14,78 @@ mod armed {
 
     enum Fault {
         Skip(String),
+        Fail(String),
         Stop { step: u32, out: i32, into: i32 },
     }
 
-    static ORDERED: OnceLock<Option<Fault>> = OnceLock::new();
+    static ORDERED: OnceLock<Vec<Fault>> = OnceLock::new();
 
     /// Reads the order, before the fork: shim and agent inherit it. `number` knows the steps.
     pub fn arm(number: impl Fn(&str) -> Option<u32>) {
         ORDERED.get_or_init(|| {
-            let order = std::env::var("LP_RUN_FAULT").ok()?;
-            match order.split_once('=')? {
-                ("skip", act) => Some(Fault::Skip(act.to_owned())),
-                ("stop", place) => {
-                    let mut words = place.split(':');
-                    Some(Fault::Stop {
-                        step: number(words.next()?)?,
-                        out: words.next()?.parse().ok()?,
-                        into: words.next()?.parse().ok()?,
-                    })
-                }
-                _ => None,
-            }
+            let orders = std::env::var("LP_RUN_FAULT").unwrap_or_default();
+            orders
+                .lines()
+                .filter_map(|line| read(line, &number))
+                .collect()
         });
+    }
+
+    fn read(order: &str, number: impl Fn(&str) -> Option<u32>) -> Option<Fault> {
+        match order.split_once('=')? {
+            ("skip", act) => Some(Fault::Skip(act.to_owned())),
+            ("fail", act) => Some(Fault::Fail(act.to_owned())),
+            ("stop", place) => {
+                let mut words = place.split(':');
+                Some(Fault::Stop {
+                    step: number(words.next()?)?,
+                    out: words.next()?.parse().ok()?,
+                    into: words.next()?.parse().ok()?,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn ordered(is: impl Fn(&Fault) -> bool) -> bool {
+        ORDERED.get().is_some_and(|faults| faults.iter().any(is))
+    }
+
+    /// Whether `order` is this act with this object.
+    fn names(order: &str, act: &str, of: &str) -> bool {
+        let object = order.strip_prefix(act);
+        object.and_then(|object| object.strip_prefix(' ')) == Some(of)
     }
 
     /// Whether the act is to be left out.
     pub fn skips(act: &str) -> bool {
-        matches!(ORDERED.get(), Some(Some(Fault::Skip(skipped))) if skipped == act)
+        ordered(|fault| matches!(fault, Fault::Skip(skipped) if skipped == act))
+    }
+
+    /// Whether the act is to be left out for this object.
+    pub fn skips_of(act: &str, of: &str) -> bool {
+        ordered(|fault| matches!(fault, Fault::Skip(skipped) if names(skipped, act, of)))
+    }
+
+    /// Whether the act is to fail for this object.
+    pub fn fails(act: &str, of: &str) -> bool {
+        ordered(|fault| matches!(fault, Fault::Fail(failing) if names(failing, act, of)))
     }
 
     /// The calling process has done a step: the place to stand still. System calls only.
     pub fn reached(step: u32) {
-        if let Some(Some(Fault::Stop {
-            step: stop,
-            out,
-            into,
-        })) = ORDERED.get()
-            && *stop == step
-        {
+        for fault in ORDERED.get().into_iter().flatten() {
+            let Fault::Stop {
+                step: stop,
+                out,
+                into,
+            } = fault
+            else {
+                continue;
+            };
+            if *stop != step {
+                continue;
+            }
             let mut byte = 0_u8;
             // SAFETY: one byte of a constant; the descriptor is a number that may be closed.
             unsafe { libc::write(*out, b"!".as_ptr().cast(), 1) };
@@ -67,6 +102,18 @@ pub fn arm(_number: impl Fn(&str) -> Option<u32>) {}
 /// Nothing is left out.
 #[cfg(not(debug_assertions))]
 pub const fn skips(_act: &str) -> bool {
+    false
+}
+
+/// Nothing is left out.
+#[cfg(not(debug_assertions))]
+pub const fn skips_of(_act: &str, _of: &str) -> bool {
+    false
+}
+
+/// Nothing fails by order.
+#[cfg(not(debug_assertions))]
+pub const fn fails(_act: &str, _of: &str) -> bool {
     false
 }
 

@@ -28,7 +28,7 @@ use lp_run_common::run::{FLAG_COUNT_FILES, FLAG_LEASED, MAX_RUNS, RunRow};
 use super::WatchError;
 use super::files::{gone, remove};
 use super::load::Loaded;
-use super::object::map_failed;
+use super::object::{fill, map_failed};
 use super::pins::{Place, failed};
 use crate::sys::bpf_pin::values;
 use crate::sys::lock_file;
@@ -119,18 +119,12 @@ impl Lease {
         let mut totals: PerCpuArray<_, FileTotals> = loaded.map("FILE_TOTALS")?;
         zero(&mut totals, self.slot, "FILE_TOTALS")?;
         let mut tallies: Array<_, Tally> = loaded.map("TALLIES")?;
-        tallies
-            .set(self.slot, Tally::default(), 0)
-            .map_err(map_failed("fill", "TALLIES"))?;
+        fill("TALLIES", || tallies.set(self.slot, Tally::default(), 0))?;
         let mut forgotten: Array<_, u64> = loaded.map("FORGOTTEN")?;
-        forgotten
-            .set(self.slot, 0, 0)
-            .map_err(map_failed("fill", "FORGOTTEN"))?;
+        fill("FORGOTTEN", || forgotten.set(self.slot, 0, 0))?;
         let mut canaries: Array<_, u64> = loaded.map("CANARIES")?;
         for hook in 0..HOOK_COUNT {
-            canaries
-                .set(self.slot * HOOKS + hook, 0, 0)
-                .map_err(map_failed("fill", "CANARIES"))?;
+            fill("CANARIES", || canaries.set(self.slot * HOOKS + hook, 0, 0))?;
         }
         Ok(())
     }
@@ -198,9 +192,12 @@ impl Runs {
 
     /// Writes the row of a slot: state and generation at once.
     pub fn set(&mut self, slot: u32, row: RunRow) -> Result<(), WatchError> {
-        self.rows
-            .set(slot, row, 0)
-            .map_err(map_failed("fill", "RUNS"))
+        fill("RUNS", || self.rows.set(slot, row, 0))
+    }
+
+    /// The row of a slot.
+    pub fn get(&self, slot: u32) -> Result<RunRow, WatchError> {
+        self.rows.get(&slot, 0).map_err(map_failed("read", "RUNS"))
     }
 }
 
@@ -277,7 +274,7 @@ fn provide(
         other => return other.map(drop).map_err(map_failed("read", map)),
     }
     let inner = MapData::create(inner, map, None).map_err(map_failed("make a part of", map))?;
-    outer.set(slot, &inner, 0).map_err(map_failed("fill", map))
+    fill(map, || outer.set(slot, &inner, 0))
 }
 
 fn zero<V: Pod + Default>(
@@ -287,7 +284,7 @@ fn zero<V: Pod + Default>(
 ) -> Result<(), WatchError> {
     let cpus = aya::util::nr_cpus().map_err(|(_, source)| WatchError::Cgroup(source))?;
     let values = PerCpuValues::try_from(vec![V::default(); cpus]).map_err(WatchError::Cgroup)?;
-    map.set(index, values, 0).map_err(map_failed("fill", name))
+    fill(name, || map.set(index, values, 0))
 }
 
 /// Removes what the network programs keep by generation.

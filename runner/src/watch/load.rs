@@ -15,7 +15,8 @@ use aya::{Ebpf, EbpfLoader};
 
 use super::WatchError;
 use super::files::{self, Globals};
-use super::object::HOOKS;
+use super::object::{HOOKS, refused};
+use crate::sys::fault;
 
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lp-run.bpf.o"));
@@ -133,6 +134,9 @@ fn verify(name: &'static str, program: &mut Program) -> Result<OwnedFd, WatchErr
         program: name,
         source: Box::new(source),
     };
+    if fault::fails("load", name) {
+        return Err(failed(ProgramError::IOError(refused("bpf").source)));
+    }
     match program {
         Program::CgroupSockAddr(program) => CgroupSockAddr::load(program),
         Program::CgroupSock(program) => CgroupSock::load(program),

@@ -19,6 +19,7 @@ mod lease;
 mod load;
 mod object;
 mod pins;
+mod readback;
 mod run;
 #[cfg(test)]
 mod testing;
@@ -109,7 +110,26 @@ pub enum WatchError {
     /// The cgroup could not be looked at.
     #[error("look at the run's cgroup")]
     Cgroup(#[source] std::io::Error),
+    /// A map does not hold what was written to it.
+    #[error("the eBPF map `{0}` does not hold what was filled in for the run")]
+    NotHeld(&'static str),
     /// A program is no longer, or not, where it was attached.
     #[error("the eBPF program `{0}` is not attached to the run's cgroup")]
     Detached(&'static str),
+}
+
+impl WatchError {
+    /// Whether this host does not take a program or an entry of a map: what it would have enforced
+    /// cannot be enforced here.
+    pub fn is_of_the_host(&self) -> bool {
+        matches!(
+            self,
+            Self::Load(_)
+                | Self::Program { .. }
+                | Self::Attach { .. }
+                | Self::Map { act: "fill", .. }
+                | Self::NotHeld(_)
+                | Self::Detached(_)
+        )
+    }
 }

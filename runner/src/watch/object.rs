@@ -13,13 +13,16 @@ use lp_run_common::network::{
     HOOK_INGRESS, HOOK_SENDMSG4, HOOK_SENDMSG6, HOOK_SOCK_CREATE, PrefixKey,
 };
 
+use lp_run_common::run::RunRef;
+
 use super::WatchError;
-use super::files::{Files, FilesError};
+use super::files::{Files, FilesError, gone};
 use super::lease::{self, Lease, Runs};
 use super::load::Loaded;
 use super::pins::Place;
 use crate::sys::bpf::{self, attach_type};
 use crate::sys::bpf_pin::identity;
+use crate::sys::{SysError, fault};
 
 /// A cgroup program of the network layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +100,8 @@ pub struct Objects {
     pub(super) loaded: Loaded,
     pub(super) place: Place,
     pub(super) lease: Lease,
-    /// The run's keys in the tries.
-    pub(super) prefixes: Vec<(&'static str, Key<PrefixKey>)>,
+    /// The run's entries of the tries.
+    pub(super) prefixes: Vec<(&'static str, Key<PrefixKey>, Candidates)>,
 }
 
 impl Objects {
@@ -129,6 +132,14 @@ impl Objects {
         }
     }
 
+    /// What leads a program to the run.
+    pub(super) fn reference(&self) -> RunRef {
+        RunRef {
+            slot_plus_one: self.lease.slot + 1,
+            generation: self.lease.generation,
+        }
+    }
+
     /// Attaches the program and gives its id.
     pub(super) fn attach(&self, hook: &Hook, cgroup: impl AsFd) -> Result<u32, WatchError> {
         let failed = |source| WatchError::Attach {
@@ -137,7 +148,12 @@ impl Objects {
         };
         let program = self.loaded.program(hook.program)?;
         let id = identity(program).map_err(failed)?.id;
-        bpf::attach(cgroup.as_fd(), program, hook.attach_type).map_err(failed)?;
+        if fault::fails("attach", hook.name) {
+            return Err(failed(refused("bpf(BPF_PROG_ATTACH)")));
+        }
+        if !fault::skips_of("attach", hook.name) {
+            bpf::attach(cgroup.as_fd(), program, hook.attach_type).map_err(failed)?;
+        }
         Ok(id)
     }
 
@@ -148,9 +164,9 @@ impl Objects {
         if tally.map_or(true, |tally| tally.addresses > 0) {
             lease::forget_denials(&self.loaded, self.lease.generation)?;
         }
-        for (map, key) in self.prefixes.drain(..) {
+        for (map, key, _) in self.prefixes.drain(..) {
             let mut trie: LpmTrie<_, PrefixKey, Candidates> = self.loaded.map(map)?;
-            trie.remove(&key).map_err(map_failed("clean", map))?;
+            gone(trie.remove(&key)).map_err(map_failed("clean", map))?;
         }
         let _lock = self.place.lock()?;
         self.lease.release(&self.loaded)
@@ -186,6 +202,41 @@ impl Loaded {
         let program = self.programs.get(name);
         program.map(AsFd::as_fd).ok_or(WatchError::Missing(name))
     }
+}
+
+/// Writes into a map.
+pub(super) fn fill(
+    map: &'static str,
+    write: impl FnOnce() -> Result<(), MapError>,
+) -> Result<(), WatchError> {
+    filled(map, write).map_err(map_failed("fill", map))
+}
+
+/// The same with the kernel's own word; a test may have it left out, or find the map full.
+pub(super) fn filled(
+    map: &'static str,
+    write: impl FnOnce() -> Result<(), MapError>,
+) -> Result<(), MapError> {
+    if fault::fails("fill", map) {
+        let SysError {
+            call,
+            source: io_error,
+        } = refused("bpf(BPF_MAP_UPDATE_ELEM)");
+        return Err(MapError::SyscallError(aya::sys::SyscallError {
+            call,
+            io_error,
+        }));
+    }
+    match fault::skips_of("fill", map) {
+        true => Ok(()),
+        false => write(),
+    }
+}
+
+/// What the kernel says when there is no room: for the tests' orders.
+pub(super) fn refused(call: &'static str) -> SysError {
+    let source = std::io::Error::from_raw_os_error(libc::E2BIG);
+    SysError { call, source }
 }
 
 pub(super) fn map_failed(

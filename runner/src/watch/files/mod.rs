@@ -15,6 +15,7 @@ mod sight;
 #[cfg(test)]
 mod kernel_tests;
 
+use std::collections::HashMap as Collected;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -32,13 +33,15 @@ use thiserror::Error;
 use super::btf::BtfError;
 use super::lease::{Runs, counting};
 use super::load::Loaded;
-use super::object::{Objects, map_failed};
+use super::object::{Objects, filled, map_failed, refused};
 use super::pins::{Pins, Place};
+use super::readback::present;
 use super::{Clock, Run, WatchError};
 use crate::plan::{Owners, Plan};
 use crate::record::event::{Denial, Usage};
 use crate::sys::SysError;
 use crate::sys::bpf_pin::{self, identity};
+use crate::sys::fault;
 use crate::sys::perf::open_tracepoint;
 use crate::sys::tracefs::Tracefs;
 use inspect::Inspect;
@@ -108,6 +111,9 @@ pub enum FilesError {
     /// An attachment is gone.
     #[error("the program at the tracepoint {0} is no longer attached")]
     Detached(&'static str),
+    /// A map does not hold what was written to it.
+    #[error("the map {0} does not hold what was filled in for the run")]
+    NotHeld(&'static str),
     /// A map cannot be read or written.
     #[error("use the map {map}")]
     Map {
@@ -144,9 +150,10 @@ pub struct Files {
     place: Place,
     slot: u32,
     generation: u32,
-    /// The run's keys in `ANCHORS` and `SCOPE`.
-    objects: Vec<AnchorKey>,
-    cgroups: Vec<u64>,
+    /// The run's entries in `ANCHORS`.
+    objects: Collected<AnchorKey, AnchorRow>,
+    /// Its keys in `SCOPE`, with their levels.
+    cgroups: Vec<(u64, u32)>,
     /// What failed, and what it means.
     pub failures: Failures,
 }
@@ -185,7 +192,7 @@ impl Files {
             place: objects.place.clone(),
             slot: objects.lease.slot,
             generation: objects.lease.generation,
-            objects: Vec::new(),
+            objects: Collected::new(),
             cgroups: Vec::new(),
             failures: Failures::open(loaded, &objects.lease)?,
         };
@@ -236,6 +243,9 @@ impl Files {
                 }
                 id => id.map_err(failed)?,
             };
+            if fault::fails("attach", program.name) {
+                return Err(failed(refused("bpf(BPF_LINK_CREATE)")));
+            }
             let event = open_tracepoint(id).map_err(failed)?;
             let link = link(program.program.as_fd(), event.as_fd()).map_err(failed)?;
             let path = link_path(&self.place.pins, program.name);
@@ -299,14 +309,11 @@ impl Files {
                 .find(|known| **known == 0)
                 .ok_or(FilesError::Levels)?;
             *free = level;
-            self.levels.set(0, levels, 0).map_err(used("LEVELS"))?;
+            filled("LEVELS", || self.levels.set(0, levels, 0)).map_err(used("LEVELS"))?;
         }
-        let run = RunRef {
-            slot_plus_one: self.slot + 1,
-            generation: self.generation,
-        };
-        self.cgroups.push(id);
-        self.scope.insert(id, run, 0).map_err(used("SCOPE"))
+        self.cgroups.push((id, level));
+        let run = self.reference();
+        filled("SCOPE", || self.scope.insert(id, run, 0)).map_err(used("SCOPE"))
     }
 
     /// The object behind `object` (`O_PATH` will do) is an anchor of the run: one of its plan, or
@@ -326,26 +333,54 @@ impl Files {
             exec: row(owners.exec),
             reserved: 0,
         };
-        match self.anchors.get(&key, 0) {
-            Ok(old) => {
-                let keep = |old: u32, new: u32| if old == NO_ROW { new } else { old };
-                new.read = keep(old.read, new.read);
-                new.write = keep(old.write, new.write);
-                new.exec = keep(old.exec, new.exec);
-            }
-            Err(_) => self.objects.push(key),
+        if let Some(old) = self.objects.get(&key) {
+            let keep = |old: u32, new: u32| if old == NO_ROW { new } else { old };
+            new.read = keep(old.read, new.read);
+            new.write = keep(old.write, new.write);
+            new.exec = keep(old.exec, new.exec);
         }
-        self.anchors.insert(key, new, 0).map_err(used("ANCHORS"))
+        self.objects.insert(key, new);
+        filled("ANCHORS", || self.anchors.insert(key, new, 0)).map_err(used("ANCHORS"))
+    }
+
+    /// Holds what the programs will find against what was filled in.
+    pub fn verify_maps(&self) -> Result<(), FilesError> {
+        let held = |map, holds| {
+            if holds {
+                Ok(())
+            } else {
+                Err(FilesError::NotHeld(map))
+            }
+        };
+        let levels = self.levels.get(&0, 0).map_err(used("LEVELS"))?;
+        for (id, level) in &self.cgroups {
+            let found = present(self.scope.get(id, 0)).map_err(used("SCOPE"))?;
+            held("SCOPE", found == Some(self.reference()))?;
+            held("LEVELS", levels.contains(level))?;
+        }
+        for (key, wanted) in &self.objects {
+            let found = present(self.anchors.get(key, 0)).map_err(used("ANCHORS"))?;
+            held("ANCHORS", found.as_ref() == Some(wanted))?;
+        }
+        Ok(())
+    }
+
+    /// What leads a program to the run.
+    fn reference(&self) -> RunRef {
+        RunRef {
+            slot_plus_one: self.slot + 1,
+            generation: self.generation,
+        }
     }
 
     /// Forgets the run: its tasks are nobody's any more, its anchors and failures go, and the
     /// programs leave their tracepoints if it was the last that counted.
     fn leave(&mut self) -> Result<(), FilesError> {
-        for id in self.cgroups.drain(..) {
-            self.scope.remove(&id).map_err(used("SCOPE"))?;
+        for (id, _) in self.cgroups.drain(..) {
+            gone(self.scope.remove(&id)).map_err(used("SCOPE"))?;
         }
-        for key in self.objects.drain(..) {
-            self.anchors.remove(&key).map_err(used("ANCHORS"))?;
+        for (key, _) in self.objects.drain() {
+            gone(self.anchors.remove(&key)).map_err(used("ANCHORS"))?;
         }
         self.failures.forget()?;
         let _lock = self.place.lock().map_err(Box::new)?;

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the maps hold for a run, read back before it goes live. The canaries prove that each
+//! program answers for the run; they are refused whatever its rules are, so that rules that are
+//! missing, or somebody else's, are found only by looking.
+
+use aya::maps::{Array, LpmTrie, MapError, PerCpuArray};
+#[expect(
+    deprecated,
+    reason = "its successor of Linux 6.2 does not exist on 6.1"
+)]
+use aya::maps::{CgroupStorage, CgroupStorageKey};
+use lp_run_common::counters::{CounterRow, Tally};
+use lp_run_common::network::{Candidates, PrefixKey};
+use lp_run_common::run::RunRef;
+
+use super::lease::Runs;
+use super::object::{HOOKS, map_failed};
+use super::{Run, WatchError};
+
+impl Run {
+    /// Holds what the programs will find against what was filled in: the run's row, the way to
+    /// it from each attachment, every prefix with its candidates, counters at zero.
+    pub fn verify_maps(&self) -> Result<(), WatchError> {
+        self.verify_row()?;
+        self.verify_pointers()?;
+        self.verify_prefixes()?;
+        self.verify_zero()
+    }
+
+    fn verify_row(&self) -> Result<(), WatchError> {
+        let row = Runs::open(&self.objects.loaded)?.get(self.objects.lease.slot)?;
+        held("RUNS", row == self.row)
+    }
+
+    #[expect(
+        deprecated,
+        reason = "its successor of Linux 6.2 does not exist on 6.1"
+    )]
+    fn verify_pointers(&self) -> Result<(), WatchError> {
+        let storage: CgroupStorage<_, RunRef> = self.objects.loaded.map("RUN")?;
+        let wanted = self.objects.reference();
+        for hook in &HOOKS {
+            let key = CgroupStorageKey::new(self.row.cgroup, hook.attach_type);
+            let found = present(storage.get(key, 0)).map_err(map_failed("read", "RUN"))?;
+            held("RUN", found == Some(wanted))?;
+        }
+        Ok(())
+    }
+
+    fn verify_prefixes(&self) -> Result<(), WatchError> {
+        for (map, key, wanted) in &self.objects.prefixes {
+            let trie: LpmTrie<_, PrefixKey, Candidates> = self.objects.loaded.map(map)?;
+            let found = present(trie.get(key, 0)).map_err(map_failed("read", map))?;
+            held(map, found.as_ref() == Some(wanted))?;
+        }
+        Ok(())
+    }
+
+    fn verify_zero(&self) -> Result<(), WatchError> {
+        let counters: PerCpuArray<_, CounterRow> = self.objects.loaded.map("COUNTERS")?;
+        for row in self.objects.lease.rows.clone() {
+            let read = map_failed("read", "COUNTERS");
+            let cpus = counters.get(&row, 0).map_err(read)?;
+            held(
+                "COUNTERS",
+                cpus.iter().all(|cpu| *cpu == CounterRow::default()),
+            )?;
+        }
+        let tallies: Array<_, Tally> = self.objects.loaded.map("TALLIES")?;
+        let tally = tallies
+            .get(&self.objects.lease.slot, 0)
+            .map_err(map_failed("read", "TALLIES"))?;
+        held("TALLIES", tally == Tally::default())
+    }
+}
+
+/// What a map has under a key, if anything.
+pub(super) fn present<V>(found: Result<V, MapError>) -> Result<Option<V>, MapError> {
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn held(map: &'static str, holds: bool) -> Result<(), WatchError> {
+    match holds {
+        true => Ok(()),
+        false => Err(WatchError::NotHeld(map)),
+    }
+}
