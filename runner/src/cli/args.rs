@@ -10,8 +10,12 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::policy::quantity;
+use crate::record::escape::visible;
 use crate::record::formats::Format;
 use crate::record::terminal::SummaryMode;
+
+/// Longest name of a run, bytes.
+const LONGEST_NAME: usize = 100;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -95,7 +99,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub task: TaskArgs,
     /// Name of the run in logs and reports [default: the policy's name]
-    #[arg(long)]
+    #[arg(long, value_parser = parse_name)]
     pub name: Option<String>,
     /// Print what would be enforced for this command, start nothing
     #[arg(long)]
@@ -310,6 +314,16 @@ fn parse_set(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A run's name stands in logs, reports and on terminals as it was typed.
+fn parse_name(text: &str) -> Result<String, String> {
+    match text.len() <= LONGEST_NAME && !text.trim().is_empty() && visible(text) == text {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "write one line of printable text, at most {LONGEST_NAME} bytes"
+        )),
+    }
+}
+
 fn summary_parser() -> impl TypedValueParser<Value = SummaryMode> {
     PossibleValuesParser::new(["auto", "always", "never"]).map(|text| match text.as_str() {
         "always" => SummaryMode::Always,
@@ -383,6 +397,19 @@ mod tests {
         parse(&["-p", "x", "--keep-fd", "2", "--", "true"]).unwrap_err();
         parse(&["-p", "x", "--set", "=v", "--", "true"]).unwrap_err();
         parse(&["-p", "x", "-q", "-v", "--", "true"]).unwrap_err();
+    }
+
+    #[test]
+    fn a_name_is_one_line_that_prints() {
+        let name = |text| parse(&["-p", "x", "--name", text, "--", "true"]);
+        assert_eq!(
+            name("Ticket 4711: drucken – größer").unwrap().run.name.unwrap(),
+            "Ticket 4711: drucken – größer"
+        );
+        let long = "x".repeat(101);
+        for text in ["a\nlp-run: b", "a\x1b[2J", "a\u{202e}b", "a\u{9b}b", "", " ", &long] {
+            name(text).unwrap_err();
+        }
     }
 
     #[test]

@@ -16,23 +16,47 @@ pub use crate::policy::PATH as BASE_PATH;
 /// Variables that change which code a program loads: a pattern never lets them in, only their
 /// full name does.
 const CODE: &[&str] = &[
+    "BASHOPTS",
     "BASH_ENV",
     "BASH_FUNC_*",
     "BUN_OPTIONS",
+    "CLASSPATH",
     "ENV",
     "GCONV_PATH",
     "GIT_*",
+    "GLIBC_TUNABLES",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
     "LD_*",
+    "LESSCLOSE",
+    "LESSOPEN",
     "LOCPATH",
+    "LUA_CPATH*",
+    "LUA_INIT*",
+    "LUA_PATH*",
     "NODE_OPTIONS",
     "NODE_PATH",
+    "OPENSSL_CONF",
+    "OPENSSL_ENGINES",
+    "OPENSSL_MODULES",
+    "PERL5DB",
     "PERL5LIB",
     "PERL5OPT",
+    "PERLLIB",
+    "PROMPT_COMMAND",
+    "PS4",
+    "PYTHONBREAKPOINT",
     "PYTHONHOME",
     "PYTHONPATH",
+    "PYTHONPLATLIBDIR",
+    "PYTHONPYCACHEPREFIX",
     "PYTHONSTARTUP",
+    "PYTHONUSERBASE",
     "RUBYLIB",
     "RUBYOPT",
+    "SHELLOPTS",
+    "ZDOTDIR",
+    "_JAVA_OPTIONS",
 ];
 
 /// Names that the caller's environment never decides.
@@ -162,6 +186,9 @@ mod tests {
             ("LD_PRELOAD", "/x.so"),
             ("GIT_DIR", "/g"),
             ("NODE_OPTIONS", "-r x"),
+            ("PS4", "$(x)"),
+            ("LUA_INIT_5_4", "@x.lua"),
+            ("_JAVA_OPTIONS", "-javaagent:x"),
         ];
         let all = compiled(&["*", "LD_*", "GIT_*"], &caller);
         assert!(caller.iter().all(|(name, _)| !all.contains_key(*name)));
