@@ -177,6 +177,49 @@ fn a_list_that_takes_from_the_caller_takes_from_his_agent() {
     assert_eq!(enter(), 122);
 }
 
+/// `lp-run WORDS` as root, called by `uid` or by root itself.
+fn verb(uid: Option<&str>, words: &[&str]) -> (String, String) {
+    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+    for name in ["SUDO_UID", "PKEXEC_UID", "DOAS_USER"] {
+        lp_run.env_remove(name);
+    }
+    lp_run.envs(uid.map(|uid| ("SUDO_UID", uid))).args(words);
+    let output = lp_run.output().expect("start lp-run");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_verb_reads_only_what_its_caller_may_read() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let file = jail.file("kept.jsonl", "{\"kind\":\"words-of-root\"}\n");
+    let name = file.to_string_lossy().into_owned();
+    let verbs: [&[&str]; 4] = [
+        &["log", "--file", &name],
+        &["log", "--json", "--file", &name],
+        &["log", "verify", &name],
+        &["report", &name],
+    ];
+    for (mode, told) in [(0o600, false), (0o644, true)] {
+        rights(&name, mode);
+        for words in verbs {
+            let (out, err) = verb(Some(CALLER), words);
+            let refused = err.replace("lp-run:   ", "").contains("ermission denied");
+            assert_eq!(
+                (out.is_empty(), refused),
+                (!told || words[0] == "report", !told),
+                "{words:?}: {out}{err}"
+            );
+            // Root may read it in any case.
+            let (out, err) = verb(None, words);
+            assert!(!err.contains("denied"), "{words:?}: {out}{err}");
+        }
+    }
+    let (out, _) = verb(Some(CALLER), verbs[0]);
+    assert!(out.contains("words-of-root"), "{out}");
+}
+
 #[test]
 fn no_answer_tells_what_a_closed_directory_holds() {
     needs!(root(), "root");

@@ -213,7 +213,7 @@ pub struct WhyArgs {
     /// Make system call NAME
     #[arg(long, value_name = "NAME")]
     pub syscall: Option<String>,
-    /// Explain the latest denial of the latest run
+    /// Explain the latest denial of your latest run; root: of anybody's
     #[arg(long)]
     pub last: bool,
     /// Print JSON
@@ -403,11 +403,23 @@ mod tests {
     fn a_name_is_one_line_that_prints() {
         let name = |text| parse(&["-p", "x", "--name", text, "--", "true"]);
         assert_eq!(
-            name("Ticket 4711: drucken – größer").unwrap().run.name.unwrap(),
+            name("Ticket 4711: drucken – größer")
+                .unwrap()
+                .run
+                .name
+                .unwrap(),
             "Ticket 4711: drucken – größer"
         );
         let long = "x".repeat(101);
-        for text in ["a\nlp-run: b", "a\x1b[2J", "a\u{202e}b", "a\u{9b}b", "", " ", &long] {
+        for text in [
+            "a\nlp-run: b",
+            "a\x1b[2J",
+            "a\u{202e}b",
+            "a\u{9b}b",
+            "",
+            " ",
+            &long,
+        ] {
             name(text).unwrap_err();
         }
     }

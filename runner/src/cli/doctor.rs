@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::args::DoctorArgs;
+use super::input::caller;
 use super::output::{print, print_json};
 use super::subject::{Subject, tell};
 use crate::host::{self, Capability, Depth, Host, Means};
 use crate::plan::{Plan, State};
-use crate::policy::facts::{Facts, SystemFacts};
 use crate::record::escape::visible;
 use crate::record::summary::plural;
 use crate::record::terminal::{Terminal, fit, wrap_at};
@@ -36,7 +36,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
                     "host": host, "protections": findings, "environments": columns,
                 }))?;
             } else {
-                let user = SystemFacts::default().caller()?.name;
+                let user = caller()?.name;
                 let screen = screen(&host, &user, &findings);
                 print(&format!("{screen}\n{}", environments::table(&columns)))?;
             }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `lp-run log`: the audit log for people, and `log verify`: whether it was changed.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,6 +11,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::args::{LogArgs, LogVerb};
+use super::input::open;
 use super::output::{print, print_json};
 use crate::host::places;
 use crate::record::chain::{MAX_LINE, Verdict, verify};
@@ -29,7 +29,7 @@ pub fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
     if let Some(LogVerb::Verify { file, json }) = &args.verb {
         return verify_file(file, *json);
     }
-    let mut log = BufReader::new(open(&args.file)?);
+    let mut log = BufReader::new(open("log", &args.file)?);
     let mut line = Vec::new();
     loop {
         let room = MAX_LINE - line.len() as u64;
@@ -47,10 +47,6 @@ pub fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
-}
-
-fn open(path: &Path) -> anyhow::Result<File> {
-    File::open(path).with_context(|| format!("open log `{}`", path.display()))
 }
 
 fn show(line: &[u8], args: &LogArgs) -> anyhow::Result<()> {
@@ -101,7 +97,7 @@ pub(crate) fn sentence(event: &Value) -> String {
 }
 
 fn verify_file(path: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
-    let verdict = verify(BufReader::new(open(path)?)).context("read the log")?;
+    let verdict = verify(BufReader::new(open("log", path)?)).context("read the log")?;
     let cut: Vec<&str> = verdict
         .runs
         .iter()

@@ -5,6 +5,7 @@ pub mod args;
 mod check;
 mod doctor;
 mod gc;
+mod input;
 mod kits;
 pub(crate) mod log;
 mod manual;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::args::ReportArgs;
+use super::input::open;
 use super::output::print;
 use crate::record::formats::{Format, annotations, render};
 use crate::record::report::{Report, SCHEMA};
@@ -30,7 +31,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
 
 fn read(path: &Path) -> anyhow::Result<Report> {
     let name = path.display();
-    let file = std::fs::File::open(path).with_context(|| format!("open report `{name}`"))?;
+    let file = open("report", path)?;
     let mut bytes = Vec::new();
     file.take(MAX_REPORT)
         .read_to_end(&mut bytes)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `lp-run why`: the verdict of a policy on one act, the rule that gives it, and the line to
-//! write; `why --last`: the latest denial of the latest run.
+//! write; `why --last`: the latest denial of the caller's latest run, for root of anybody's.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::args::WhyArgs;
+use super::input::caller;
 use super::output::{print, print_json};
 use super::subject::{Subject, tell};
 use crate::host::{Depth, Host, places};
@@ -83,7 +84,7 @@ fn question(args: &WhyArgs) -> anyhow::Result<Question> {
 /// What was denied last is in the usage record of the run that ended last.
 fn run_last(args: &WhyArgs) -> anyhow::Result<ExitCode> {
     let spool = places::spool();
-    let record = match latest(&spool) {
+    let record = match latest(&spool, caller()?.uid) {
         Ok(record) => record,
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => {
@@ -91,7 +92,7 @@ fn run_last(args: &WhyArgs) -> anyhow::Result<ExitCode> {
             return Err(error).context(what);
         }
     };
-    let record = record.context("no run has left a record on this host yet")?;
+    let record = record.context("no run of yours has left a record on this host yet")?;
     let Some(denial) = latest_denial(&record) else {
         let (what, verdict) = match record.denials_known {
             true => ("nothing was denied", Verdict::Allowed),

@@ -9,7 +9,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -139,21 +138,28 @@ impl UsageRecord {
     }
 }
 
-/// The record in `spool` that was written last; `None` when there is none.
-pub fn latest(spool: &Path) -> io::Result<Option<UsageRecord>> {
-    let mut newest: Option<(SystemTime, PathBuf)> = None;
+/// The record in `spool` that was written last, of the runs of `caller` or, for root, of all;
+/// `None` when there is none.
+pub fn latest(spool: &Path, caller: u32) -> io::Result<Option<UsageRecord>> {
+    let mut records = Vec::new();
     for entry in fs::read_dir(spool)? {
         let entry = entry?;
         let path = entry.path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let modified = entry.metadata()?.modified()?;
-        if newest.as_ref().is_none_or(|(time, _)| modified > *time) {
-            newest = Some((modified, path));
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
+            records.push((entry.metadata()?.modified()?, path));
         }
     }
-    newest.map(|(_, path)| read(&path)).transpose()
+    records.sort();
+    for (_, path) in records.iter().rev() {
+        let record = read(path)?;
+        if caller == 0 || record.caller_uid == caller {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
 }
 
 /// The record at `path`.
@@ -216,6 +222,7 @@ fn rule_use(row: &RuleRow) -> RuleUse {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
+    use std::time::SystemTime;
 
     use super::*;
     use crate::record::report::tests::{finished, refused};
@@ -244,6 +251,7 @@ mod tests {
         let spool = dir.path().join("lib/spool");
         let mut first = UsageRecord::of(&refused());
         first.run = "aaaaaaaa".to_owned();
+        first.caller_uid = 4242;
         let older = first.write(&spool, BOUNDS).unwrap();
         let hour_ago = SystemTime::now() - std::time::Duration::from_secs(3600);
         File::options()
@@ -256,7 +264,11 @@ mod tests {
         let path = record.write(&spool, BOUNDS).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&spool).unwrap().mode() & 0o777, 0o700);
-        assert_eq!(latest(&spool).unwrap(), Some(record));
+        assert_eq!(latest(&spool, 0).unwrap(), Some(record.clone()));
+        // Nobody but root is told of a run of somebody else.
+        assert_eq!(latest(&spool, record.caller_uid).unwrap(), Some(record));
+        assert_eq!(latest(&spool, 4242).unwrap(), Some(first));
+        assert_eq!(latest(&spool, 4243).unwrap(), None);
         assert_eq!(fs::read_dir(&spool).unwrap().count(), 2);
     }
 
@@ -302,7 +314,7 @@ mod tests {
         let mut record = UsageRecord::of(&finished());
         record.run = "../../x".to_owned();
         record.write(dir.path(), BOUNDS).unwrap_err();
-        assert_eq!(latest(dir.path()).unwrap(), None);
+        assert_eq!(latest(dir.path(), 0).unwrap(), None);
     }
 
     /// `docs/events.md` names exactly the fields that are written.
