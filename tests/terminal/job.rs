@@ -99,6 +99,35 @@ fn brought_to_the_front_while_it_runs_it_reads() {
 }
 
 #[test]
+fn a_read_from_the_background_stops_no_job_that_is_in_front_by_now() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    // The program stands still before it starts, and then lp-run just after.
+    shell.enter("mkfifo out in; exec 8<> out 9<> in");
+    shell.prompt();
+    shell.enter("LP_RUN_FAULT=stop=Exec:8:9 $LP -- cat -u - &");
+    shell.prompt();
+    shell.enter("read -rn 1 -u 8; echo >&9; read -rn 1 -u 8; echo bo''th");
+    shell.sees("both");
+    until("the program is stopped", || {
+        let mut stopped = std::process::Command::new("pgrep");
+        stopped.args(["--runstates", "T", "--full", "--exact", "cat -u -"]);
+        stopped.output().expect("pgrep").status.success()
+    });
+    shell.enter("fg");
+    shell.until_a_job_is_in_front();
+    std::fs::write(jail.path().join("in"), "\n").expect("let lp-run go on");
+    shell.until_touched(true);
+    shell.enter("words");
+    shell.sees("words\r\nwords\r\n");
+    shell.type_keys("\x04");
+    shell.prompt();
+    shell.status(0);
+    shell.is_untouched();
+}
+
+#[test]
 fn who_sets_up_the_terminal_from_the_background_waits_for_it() {
     needs!(root(), "root");
     let jail = Jail::new();
@@ -213,6 +242,27 @@ fn the_keyboards_signals_reach_the_program() {
     shell.type_keys("\x03");
     shell.prompt();
     shell.status(130);
+}
+
+#[test]
+fn a_key_that_is_typed_before_the_program_is_in_front_is_its_own_all_the_same() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let mut shell = Shell::start(&jail, POLICY);
+    shell.enter("$LP -- cat &");
+    shell.until_a_job_is_stopped();
+    // It is the run's first process that puts the program in front.
+    let first = Pid::from_raw(shell.lp_runs()[1]);
+    kill(first, Signal::SIGSTOP).expect("stop it");
+    shell.enter("fg");
+    shell.until_touched(true);
+    shell.type_keys("\x1c");
+    // Long enough for a key that is handed on too early.
+    std::thread::sleep(Duration::from_millis(300));
+    kill(first, Signal::SIGCONT).expect("continue it");
+    shell.prompt();
+    shell.status(131);
+    shell.is_untouched();
 }
 
 #[test]

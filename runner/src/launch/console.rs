@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::{Pid, tcgetpgrp};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -29,6 +30,8 @@ pub(super) struct Console {
     master: Arc<Stream>,
     eager: bool,
     alone: bool,
+    /// The group that has the pty while the program is in its background.
+    background: Pid,
     /// Whether the operator's terminal was lp-run's controlling terminal.
     controlling: bool,
     held: Option<RawMode>,
@@ -38,8 +41,10 @@ pub(super) struct Console {
 
 impl Console {
     /// Joins the event loop; holds the operator's terminal if the program is to start with it.
-    pub fn new(own: OwnTerminal, progress: Arc<Progress>) -> io::Result<Self> {
+    /// `shim` leads the pty's session and has it while the program is in its background.
+    pub fn new(own: OwnTerminal, progress: Arc<Progress>, shim: i32) -> io::Result<Self> {
         let mut console = Self {
+            background: Pid::from_raw(shim),
             eager: own.eager(),
             alone: own.alone,
             controlling: is_controlling(own.operator.as_fd()),
@@ -59,9 +64,15 @@ impl Console {
     pub fn keyboard(&self) -> impl Future<Output = ()> + use<> {
         let (operator, master) = (self.operator.clone(), self.master.clone());
         let mut reading = self.reading.subscribe();
+        let background = self.background;
         async move {
             let mut buffer = vec![0; BUFFER_BYTES];
             while reading.wait_for(|reading| *reading).await.is_ok() {
+                // The shim is about to put the program in front. Until it has, the signal of a
+                // key would go to the shim, which hears none.
+                while *reading.borrow() && tcgetpgrp(master.as_fd()) == Ok(background) {
+                    sleep(PAUSE).await;
+                }
                 let count = tokio::select! {
                     biased;
                     _ = reading.wait_for(|reading| !*reading) => continue,
@@ -110,6 +121,11 @@ impl Console {
     pub fn is_gone(&self) -> bool {
         let operator = &self.operator;
         operator.is_hung_up() || (self.controlling && !is_controlling(operator.as_fd()))
+    }
+
+    /// The group in front of the program's terminal.
+    pub fn front(&self) -> Option<i32> {
+        tcgetpgrp(self.master.as_fd()).ok().map(Pid::as_raw)
     }
 
     /// Whether the program is to have the terminal before it asks.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::handshake::{ToShim, ask_shim};
 use super::running::Running;
 use super::start::Controls;
-use crate::sys::descriptor;
 use crate::sys::stop::stop;
+use crate::sys::{descriptor, process};
 
 /// How long a terminal may take for what the program wrote before it was stopped.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -57,8 +57,12 @@ impl Running {
     /// The program's main process was stopped by `signal`. May be dropped and called again.
     pub(super) async fn suspend(&mut self, signal: i32) {
         let reads = matches!(signal, libc::SIGTTIN | libc::SIGTTOU);
-        if reads && !self.in_front && self.take_terminal() {
+        if reads && self.comes_to_front() {
             // It was in the background of its own terminal only.
+            return self.go_on(true);
+        }
+        if reads && self.in_front && self.has_front() {
+            // It has been put in front since: nothing keeps it from reading any more.
             return self.go_on(true);
         }
         if self.ending {
@@ -67,6 +71,11 @@ impl Running {
         let frozen = has_job_control() && self.freeze(true);
         if let Some(console) = &self.relays.console {
             console.flush(FLUSH).await;
+        }
+        if reads && self.comes_to_front() {
+            // While its output was shown: the shell believes that the job runs, and would not
+            // continue it.
+            return self.go_on(true);
         }
         let held = self.leave_terminal();
         let was_stopped = frozen && self.stop_lp_run(signal);
@@ -77,6 +86,11 @@ impl Running {
             // would be stopped again at once has to wait for its input instead.
             self.go_on(front || !was_stopped);
         }
+    }
+
+    /// Whether the program can be put in front by now.
+    fn comes_to_front(&mut self) -> bool {
+        !self.in_front && self.take_terminal()
     }
 
     /// The signal of the stop, but one that the kernel discards where nobody could continue us.
@@ -115,6 +129,16 @@ impl Running {
             .as_ref()
             .map(write)
             .is_some_and(|done| done.is_ok())
+    }
+
+    /// Whether the program's own group is in front of its terminal, or about to be: the shim's
+    /// makes room for it. Else it has put another group there itself.
+    fn has_front(&self) -> bool {
+        let console = self.relays.console.as_ref();
+        let front = console.and_then(|console| console.front());
+        front.is_some_and(|group| {
+            group == self.shim_pid || Some(group) == process::pid_of(self.agent.as_fd())
+        })
     }
 
     fn is_eager(&self) -> bool {

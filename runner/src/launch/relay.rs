@@ -37,8 +37,9 @@ pub(super) struct Relays {
 }
 
 impl Relays {
-    /// Starts one task for each direction. Needs a tokio runtime.
-    pub fn start(stdio: Stdio) -> io::Result<Self> {
+    /// Starts one task for each direction. Needs a tokio runtime. `shim` is the run's first
+    /// process.
+    pub fn start(stdio: Stdio, shim: i32) -> io::Result<Self> {
         let Relayed { routes, terminal } = stdio.relayed();
         let mut relays = Self {
             console: None,
@@ -52,7 +53,7 @@ impl Relays {
             relays.add_route(route)?;
         }
         if let Some(terminal) = terminal {
-            relays.add_terminal(terminal)?;
+            relays.add_terminal(terminal, shim)?;
         }
         Ok(relays)
     }
@@ -138,9 +139,9 @@ impl Relays {
         }));
     }
 
-    fn add_terminal(&mut self, own: OwnTerminal) -> io::Result<()> {
+    fn add_terminal(&mut self, own: OwnTerminal, shim: i32) -> io::Result<()> {
         let mut resized = signal(SignalKind::window_change())?;
-        let console = Console::new(own, Arc::clone(&self.progress))?;
+        let console = Console::new(own, Arc::clone(&self.progress), shim)?;
         self.inputs.push(tokio::spawn(console.keyboard()));
         self.outputs.push(tokio::spawn(console.screen()));
         let resize = console.resizer();

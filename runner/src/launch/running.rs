@@ -54,7 +54,7 @@ impl Launched {
     /// Joins the event loop: needs a current-thread tokio runtime with I/O and time. Starts
     /// the relays and listens for the signals that are to be forwarded.
     pub fn supervise(self) -> io::Result<(Running, Signals)> {
-        let relays = Relays::start(self.stdio)?;
+        let relays = Relays::start(self.stdio, self.shim.pid)?;
         let signals = Signals::listen(self.blocked)?;
         let Ends {
             control,
@@ -101,8 +101,8 @@ pub struct Rest {
 /// A program that runs.
 #[derive(Debug)]
 pub struct Running {
-    agent: OwnedFd,
-    shim_pid: i32,
+    pub(super) agent: OwnedFd,
+    pub(super) shim_pid: i32,
     shim: AsyncFd<OwnedFd>,
     pub(super) control: AsyncFd<OwnedFd>,
     /// As long as this is open, lp-run lives for the shim.

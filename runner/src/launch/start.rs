@@ -348,7 +348,10 @@ impl<C: Confinement> Start<'_, C> {
         }
         // The end of the pipe is the proof of exec.
         match self.next_of_agent(Step::Exec)? {
-            None => self.started(),
+            None => {
+                reached(Step::Exec);
+                self.started()
+            }
             other => Err(self.unexpected(other)),
         }
     }

@@ -89,10 +89,10 @@ pub fn compile(
         names_taken: taken.held,
     };
     let verdict = protections::judge(&policy, host, &needs, accepted, gaps);
-    policy
-        .warnings
-        .extend(warnings(&files, &rules, &|row| taken.enforced(row)));
-    policy.warnings.extend(covered(&files, &rules, &view));
+    // What becomes of a grant here comes before what the policy leaves out.
+    let mut first = covered(&files, &rules, &view);
+    first.extend(warnings(&files, &rules, &|row| taken.enforced(row)));
+    policy.warnings.splice(0..0, first);
     Ok(Plan {
         workdir: policy.workdir.clone(),
         account: Account::of(&policy),

@@ -52,6 +52,9 @@ pub struct Report {
     pub ended: String,
     /// How it ended.
     pub exit: ExitRow,
+    /// What `check` warns of, each with its place.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Protections in the contract's order; empty when the run was refused before there was a
     /// plan.
     pub protections: Vec<ProtectionRow>,
@@ -285,6 +288,7 @@ impl Report {
                 reason: outline.exit.reason,
                 detail: outline.detail.clone(),
             },
+            warnings: Vec::new(),
             protections: Vec::new(),
             rules: Vec::new(),
             denials: Vec::new(),
@@ -299,6 +303,14 @@ impl Report {
         self.policy.sha256 = Some(policy.sha256.clone());
         self.task.owner.clone_from(&policy.task.owner);
         self.task.purpose.clone_from(&policy.task.purpose);
+        let warnings = policy.warnings.iter();
+        self.warnings = warnings
+            .map(|(place, text)| match place.line {
+                0 => format!("{}: {text}", place.file),
+                line => format!("{}:{line}: {text}", place.file),
+            })
+            .map(|warning| escape(warning.as_bytes()))
+            .collect();
         self
     }
 

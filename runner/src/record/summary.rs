@@ -6,16 +6,20 @@ use jiff::Timestamp;
 
 use super::event::{Denial, Reason};
 use super::report::{DenialRow, Report, RuleRow};
-use super::terminal::{COLUMNS, Meaning, PREFIX, SummaryMode, Terminal, fit, width, wrap_at};
+use super::terminal::{
+    COLUMNS, Meaning, PREFIX, SummaryMode, Terminal, Verbosity, fit, width, wrap_at,
+};
 
 /// Most denials that the summary shows one by one.
 const SHOWN: usize = 8;
+/// Most warnings.
+const SHOWN_WARNINGS: usize = 2;
 /// Columns of a line without its prefix.
 const ROOM: usize = COLUMNS - PREFIX.len();
 
 /// The lines that `--summary` asks for, without their prefix. With `auto` a run in which
 /// nothing was refused and nothing is weaker says one line on a terminal and nothing
-/// elsewhere.
+/// elsewhere. With `-q` only `always` says anything.
 pub fn summary(report: &Report, terminal: &Terminal) -> Vec<String> {
     let remarkable = report.denials.iter().any(|row| !row.quiet)
         || report.protections.iter().any(weaker)
@@ -24,8 +28,9 @@ pub fn summary(report: &Report, terminal: &Terminal) -> Vec<String> {
     match terminal.summary {
         SummaryMode::Never => Vec::new(),
         SummaryMode::Always => all_lines(report, terminal),
+        SummaryMode::Auto if terminal.verbosity == Verbosity::Quiet => Vec::new(),
         SummaryMode::Auto if remarkable => all_lines(report, terminal),
-        SummaryMode::Auto if terminal.is_terminal => vec![headline(report)],
+        SummaryMode::Auto if terminal.is_terminal => vec![one_line(report)],
         SummaryMode::Auto => Vec::new(),
     }
 }
@@ -35,6 +40,10 @@ pub fn all_lines(report: &Report, terminal: &Terminal) -> Vec<String> {
     let mut lines = vec![headline(report)];
     if let Some(detail) = &report.exit.detail {
         lines.extend(entry_wrapped("because", detail));
+    }
+    // With -v they stand before the run.
+    if terminal.verbosity < Verbosity::Verbose {
+        lines.extend(warning_lines(report));
     }
     lines.extend(network_line(report));
     lines.extend(files_line(report));
@@ -111,6 +120,31 @@ fn headline(report: &Report) -> String {
         &report.name
     };
     fit(&format!("{name} {how}{after} · run {}", report.run), ROOM)
+}
+
+/// The headline, with how many warnings there are.
+fn one_line(report: &Report) -> String {
+    match report.warnings.len() as u64 {
+        0 => headline(report),
+        count => {
+            let warnings = plural(count, "warning");
+            fit(&format!("{} · {warnings}", headline(report)), ROOM)
+        }
+    }
+}
+
+/// The first warnings in full, and where the others are.
+fn warning_lines(report: &Report) -> Vec<String> {
+    let shown = report.warnings.iter().take(SHOWN_WARNINGS);
+    let mut lines: Vec<String> = shown
+        .flat_map(|warning| entry_wrapped("warning", warning))
+        .collect();
+    if report.warnings.len() > SHOWN_WARNINGS {
+        let more = report.warnings.len() - SHOWN_WARNINGS;
+        let text = format!("…{more} more: lp-run check {}", report.policy.file);
+        lines.extend(entry_wrapped("", &text));
+    }
+    lines
 }
 
 fn network_line(report: &Report) -> Option<String> {
@@ -269,7 +303,6 @@ mod tests {
     use super::*;
     use crate::record::report::tests::{finished, refused};
     use crate::record::samples;
-    use crate::record::terminal::Verbosity;
 
     fn plain(summary: SummaryMode, is_terminal: bool) -> Terminal {
         Terminal {
@@ -306,6 +339,49 @@ mod tests {
             "{all:?}"
         );
         assert!(summary(&finished(), &plain(SummaryMode::Never, true)).is_empty());
+    }
+
+    #[test]
+    fn warnings_are_said_once_and_shortly() {
+        let mut report = finished();
+        report.denials.clear();
+        let mount = "p.toml:4:9: files.read[0]: `/srv/x` is a mount of its own below `/srv` and is \
+                     not granted with it";
+        report.warnings = ["p.toml: no limits.wall_time", "p.toml: a", "p.toml: b"]
+            .map(str::to_owned)
+            .to_vec();
+        report.warnings.insert(0, mount.to_owned());
+        expect![[r#"
+            demo ended (7) after 12m 40s · run k7m2abcd
+              warning  p.toml:4:9: files.read[0]: `/srv/x` is a mount of its own
+                       below `/srv` and is not granted with it
+              warning  p.toml: no limits.wall_time
+                       …2 more: lp-run check demo.toml
+              network  1 of 2 rules used · 812 B out, 5.1 kB in
+              files    opens not counted here"#]]
+        .assert_eq(&summary(&report, &plain(SummaryMode::Always, false)).join("\n"));
+        let one = summary(&report, &plain(SummaryMode::Auto, true));
+        assert_eq!(
+            one,
+            ["demo ended (7) after 12m 40s · run k7m2abcd · 4 warnings"]
+        );
+        // Alone they are no reason to speak up where nobody watches.
+        assert!(summary(&report, &plain(SummaryMode::Auto, false)).is_empty());
+        let verbose = Terminal {
+            verbosity: Verbosity::Verbose,
+            ..plain(SummaryMode::Always, false)
+        };
+        assert!(!summary(&report, &verbose).join("").contains("warning"));
+    }
+
+    #[test]
+    fn a_quiet_run_says_nothing_of_itself() {
+        let mut terminal = plain(SummaryMode::Auto, true);
+        assert!(!summary(&finished(), &terminal).is_empty());
+        terminal.verbosity = Verbosity::Quiet;
+        assert!(summary(&finished(), &terminal).is_empty());
+        terminal.summary = SummaryMode::Always;
+        assert!(!summary(&finished(), &terminal).is_empty());
     }
 
     #[test]
