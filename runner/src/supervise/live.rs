@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::books::Books;
 use super::kernel::Kernel;
@@ -61,7 +61,8 @@ pub async fn follow(
     let ring = ring
         .map(|ring| readiness::watch(ring, Interest::READABLE))
         .transpose()?;
-    let mut tick = interval(TICK);
+    // The gate has just looked.
+    let mut tick = interval_at(Instant::now() + TICK, TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watchdog = Watchdog::new(stop);
     let end = loop {

@@ -58,7 +58,12 @@ impl AsFd for Lease {
 impl Lease {
     /// Leases a slot with this many counter rows, all zero, and takes down what dead runs left
     /// in the maps. Only under the lock of `place`.
-    pub fn take(loaded: &Loaded, place: &Place, rows: usize) -> Result<Self, WatchError> {
+    pub fn take(
+        loaded: &Loaded,
+        place: &Place,
+        runs: &mut Runs,
+        rows: usize,
+    ) -> Result<Self, WatchError> {
         if rows > MAX_ROWS_PER_RUN as usize {
             return Err(WatchError::TooMany {
                 what: "rules",
@@ -66,9 +71,8 @@ impl Lease {
                 room: MAX_ROWS_PER_RUN as usize,
             });
         }
-        let mut runs = Runs::open(loaded)?;
         let all = runs.all()?;
-        let mut busy = sweep(loaded, place, &mut runs, &all)?;
+        let mut busy = sweep(loaded, place, runs, &all)?;
         let (slot, lock) = free_slot(place, &busy)?;
         let old = all.get(slot as usize).map_or(0, |row| row.generation);
         busy.sort_by_key(|(_, row)| row.first_row);
@@ -99,8 +103,8 @@ impl Lease {
 
     /// Gives the slot back, once everything of the run is out of the maps. The lock goes with
     /// the last descriptor. Only under the lock of the place.
-    pub fn release(&self, loaded: &Loaded) -> Result<(), WatchError> {
-        Runs::open(loaded)?.set(self.slot, released(self.generation))
+    pub fn release(&self, runs: &mut Runs) -> Result<(), WatchError> {
+        runs.set(self.slot, released(self.generation))
     }
 
     /// Makes a table of UDP peers for the slot.
@@ -179,7 +183,7 @@ impl Runs {
     pub fn open(loaded: &Loaded) -> Result<Self, WatchError> {
         let map = loaded.maps.get("RUNS").ok_or(WatchError::Missing("RUNS"))?;
         Ok(Self {
-            map: map.try_clone().map_err(WatchError::Cgroup)?,
+            map: map.fd.try_clone().map_err(WatchError::Cgroup)?,
             rows: loaded.map("RUNS")?,
         })
     }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, available_parallelism};
 
@@ -16,6 +17,8 @@ use aya::{Ebpf, EbpfLoader};
 use super::WatchError;
 use super::files::{self, Globals};
 use super::object::{HOOKS, refused};
+use super::pins::failed;
+use crate::sys::bpf_pin::{Identity, identity};
 use crate::sys::fault;
 
 pub(super) static OBJECT: &[u8] =
@@ -48,10 +51,28 @@ const MAX_WORKERS: usize = 8;
 /// Maps and programs of one object in the kernel, by name.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    pub maps: BTreeMap<&'static str, OwnedFd>,
-    pub programs: BTreeMap<&'static str, OwnedFd>,
+    pub maps: BTreeMap<&'static str, Object>,
+    pub programs: BTreeMap<&'static str, Object>,
+    /// Where the programs that count files run: ids of tracepoints, by program.
+    pub tracepoints: BTreeMap<String, u64>,
     /// Why the programs that count files are not among them, if they are not.
     pub no_files: Option<String>,
+}
+
+/// A map or program.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub fd: OwnedFd,
+    pub identity: Identity,
+}
+
+impl Object {
+    /// Asks the kernel what it is.
+    fn of(name: &'static str, fd: OwnedFd) -> Result<Self, WatchError> {
+        let identity = identity(fd.as_fd())
+            .map_err(|error| failed("describe", Path::new(name))(error.source))?;
+        Ok(Self { fd, identity })
+    }
 }
 
 /// Loads the object that this program carries. Needs `CAP_BPF` and `CAP_NET_ADMIN`.
@@ -67,28 +88,30 @@ pub(super) fn load() -> Result<Loaded, WatchError> {
     let mut verified = verify_all(&mut ebpf);
     let mut programs = BTreeMap::new();
     let mut program = |name| match verified.remove(name) {
-        Some(program) => program.map(|program| (name, program)),
+        Some(program) => Ok((name, Object::of(name, program?)?)),
         None => Err(WatchError::Missing(name)),
     };
     for hook in &HOOKS {
         programs.extend([program(hook.program)?]);
     }
     let files: Result<Vec<_>, WatchError> = files::PROGRAM_NAMES.into_iter().map(program).collect();
-    let no_files = match (globals, files) {
-        (Ok(_), Ok(files)) => {
+    let (tracepoints, no_files) = match (globals, files, files::ids()) {
+        (Ok(_), Ok(files), Ok(tracepoints)) => {
             programs.extend(files);
-            None
+            (tracepoints, None)
         }
-        (Err(error), _) => Some(chain(&error)),
-        (_, Err(error)) => Some(chain(&error)),
+        (Err(error), ..) => (BTreeMap::new(), Some(chain(&error))),
+        (_, Err(error), _) => (BTreeMap::new(), Some(chain(&error))),
+        (.., Err(error)) => (BTreeMap::new(), Some(chain(&error))),
     };
     let mut maps = BTreeMap::new();
     for name in MAPS {
-        maps.insert(name, take(&mut ebpf, name)?);
+        maps.insert(name, Object::of(name, take(&mut ebpf, name)?)?);
     }
     Ok(Loaded {
         maps,
         programs,
+        tracepoints,
         no_files,
     })
 }

@@ -21,7 +21,7 @@ use super::lease::{self, Lease, Runs};
 use super::load::Loaded;
 use super::pins::Place;
 use crate::sys::bpf::{self, attach_type};
-use crate::sys::bpf_pin::identity;
+use crate::sys::bpf_pin::Identity;
 use crate::sys::{SysError, fault};
 
 /// A cgroup program of the network layer.
@@ -100,6 +100,7 @@ pub struct Objects {
     pub(super) loaded: Loaded,
     pub(super) place: Place,
     pub(super) lease: Lease,
+    pub(super) runs: Runs,
     /// The run's entries of the tries.
     pub(super) prefixes: Vec<(&'static str, Key<PrefixKey>, Candidates)>,
 }
@@ -110,11 +111,13 @@ impl Objects {
     /// load it, `CAP_SYS_ADMIN`.
     pub fn acquire(base: &Path, rules: usize) -> Result<Self, WatchError> {
         let (place, loaded, _lock) = Place::open(base)?;
-        let lease = Lease::take(&loaded, &place, rules)?;
+        let mut runs = Runs::open(&loaded)?;
+        let lease = Lease::take(&loaded, &place, &mut runs, rules)?;
         Ok(Self {
             loaded,
             place,
             lease,
+            runs,
             prefixes: Vec::new(),
         })
     }
@@ -146,15 +149,14 @@ impl Objects {
             program: hook.name,
             source,
         };
-        let program = self.loaded.program(hook.program)?;
-        let id = identity(program).map_err(failed)?.id;
+        let (program, identity) = self.loaded.program(hook.program)?;
         if fault::fails("attach", hook.name) {
             return Err(failed(refused("bpf(BPF_PROG_ATTACH)")));
         }
         if !fault::skips_of("attach", hook.name) {
             bpf::attach(cgroup.as_fd(), program, hook.attach_type).map_err(failed)?;
         }
-        Ok(id)
+        Ok(identity.id)
     }
 
     /// Takes what the network programs keep for the run out of the maps.
@@ -169,7 +171,7 @@ impl Objects {
             gone(trie.remove(&key)).map_err(map_failed("clean", map))?;
         }
         let _lock = self.place.lock()?;
-        self.lease.release(&self.loaded)
+        self.lease.release(&mut self.runs)
     }
 }
 
@@ -177,8 +179,7 @@ impl Drop for Objects {
     fn drop(&mut self) {
         // First of all nothing passes any more. What cannot be removed, the next start removes:
         // the slot stays leased, and nobody holds its lock.
-        let _ = Runs::open(&self.loaded)
-            .and_then(|mut runs| runs.set(self.lease.slot, self.lease.row()));
+        let _ = self.runs.set(self.lease.slot, self.lease.row());
         let _ = self.leave();
     }
 }
@@ -190,17 +191,20 @@ impl Loaded {
         T: TryFrom<Map, Error = MapError>,
     {
         let map = self.maps.get(name).ok_or(WatchError::Missing(name))?;
-        let map = map.try_clone().map_err(WatchError::Cgroup)?;
+        let map = map.fd.try_clone().map_err(WatchError::Cgroup)?;
         MapData::from_fd(map)
             .and_then(Map::from_map_data)
             .and_then(T::try_from)
             .map_err(map_failed("open", name))
     }
 
-    /// A program by its name.
-    pub(super) fn program(&self, name: &'static str) -> Result<BorrowedFd<'_>, WatchError> {
-        let program = self.programs.get(name);
-        program.map(AsFd::as_fd).ok_or(WatchError::Missing(name))
+    /// A program by its name, and what it is.
+    pub(super) fn program(
+        &self,
+        name: &'static str,
+    ) -> Result<(BorrowedFd<'_>, Identity), WatchError> {
+        let program = self.programs.get(name).ok_or(WatchError::Missing(name))?;
+        Ok((program.fd.as_fd(), program.identity))
     }
 }
 

@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use super::WatchError;
 use super::files::{self, PROGRAM_NAMES};
 use super::lease::{self, Runs};
-use super::load::{Loaded, MAPS, load};
+use super::load::{Loaded, MAPS, Object, load};
 use super::object::HOOKS;
 use crate::sys::bpf_pin::{Identity, identity, map_exists, open, pin};
 use crate::sys::lock_file;
@@ -79,6 +79,7 @@ struct Manifest {
     directory: String,
     maps: BTreeMap<String, Identity>,
     programs: BTreeMap<String, Identity>,
+    tracepoints: BTreeMap<String, u64>,
     no_files: Option<String>,
 }
 
@@ -220,8 +221,9 @@ fn find(bpf: &Path, manifest: Manifest) -> Option<(Pins, Loaded)> {
     let pins = Pins::open(&bpf.join(&manifest.directory)).ok()?;
     let expected = |name: &'static str, entries: &BTreeMap<String, Identity>| {
         let wanted = entries.get(name)?;
-        let found = open(&pins.path(name)).ok()?;
-        (identity(found.as_fd()).ok()? == *wanted).then_some((name, found))
+        let fd = open(&pins.path(name)).ok()?;
+        let identity = identity(fd.as_fd()).ok()?;
+        (identity == *wanted).then_some((name, Object { fd, identity }))
     };
     let files = PROGRAM_NAMES.iter().filter(|_| manifest.no_files.is_none());
     let programs = HOOKS.iter().map(|hook| &hook.program).chain(files);
@@ -233,6 +235,7 @@ fn find(bpf: &Path, manifest: Manifest) -> Option<(Pins, Loaded)> {
         programs: programs
             .map(|name| expected(name, &manifest.programs))
             .collect::<Option<_>>()?,
+        tracepoints: manifest.tracepoints,
         no_files: manifest.no_files,
     };
     Some((pins, loaded))
@@ -251,33 +254,32 @@ fn pin_all(loaded: &Loaded, bpf: &Path, slots: &Path, name: &str) -> Result<Pins
     let pins = Pins::open(&fresh).map_err(failed("open", &fresh))?;
     for (name, object) in loaded.maps.iter().chain(&loaded.programs) {
         let path = fresh.join(name);
-        pin(object.as_fd(), &path).map_err(|error| failed("pin", &path)(error.source))?;
+        pin(object.fd.as_fd(), &path).map_err(|error| failed("pin", &path)(error.source))?;
     }
     // What stands in the way is some run's that lives.
     let mut names = std::iter::once(name.to_owned()).chain((1..).map(|n| format!("{name}-{n}")));
     let free = names.find(|name| !bpf.join(name).exists());
     let free = free.unwrap_or_else(|| name.to_owned());
-    describe(loaded, &free)?.write(slots)?;
+    describe(loaded, &free).write(slots)?;
     let path = bpf.join(free);
     fs::rename(&fresh, &path).map_err(failed("name", &path))?;
     Ok(pins)
 }
 
-fn describe(loaded: &Loaded, directory: &str) -> Result<Manifest, WatchError> {
-    let identities = |objects: &BTreeMap<&'static str, OwnedFd>| {
-        let entry = |(name, object): (&&'static str, &OwnedFd)| {
-            identity(object.as_fd())
-                .map(|identity| ((*name).to_owned(), identity))
-                .map_err(|error| failed("describe", Path::new(name))(error.source))
-        };
-        objects.iter().map(entry).collect::<Result<_, _>>()
+fn describe(loaded: &Loaded, directory: &str) -> Manifest {
+    let identities = |objects: &BTreeMap<&'static str, Object>| {
+        let entries = objects.iter();
+        entries
+            .map(|(name, object)| ((*name).to_owned(), object.identity))
+            .collect()
     };
-    Ok(Manifest {
+    Manifest {
         directory: directory.to_owned(),
-        maps: identities(&loaded.maps)?,
-        programs: identities(&loaded.programs)?,
+        maps: identities(&loaded.maps),
+        programs: identities(&loaded.programs),
+        tracepoints: loaded.tracepoints.clone(),
         no_files: loaded.no_files.clone(),
-    })
+    }
 }
 
 impl Manifest {
@@ -351,7 +353,7 @@ mod tests {
     use crate::watch::testing::Base;
 
     fn id(loaded: &Loaded) -> u32 {
-        identity(loaded.maps["RUNS"].as_fd()).unwrap().id
+        loaded.maps["RUNS"].identity.id
     }
 
     fn root() -> bool {
@@ -384,7 +386,7 @@ mod tests {
         let base = Base::new();
         let open = |name| {
             let (place, loaded, _lock) = Place::open_named(base.path(), name).unwrap();
-            let lease = Lease::take(&loaded, &place, 3).unwrap();
+            let lease = take(&loaded, &place);
             (loaded, lease)
         };
         let (old, new) = (open("1"), open("2"));
@@ -393,6 +395,10 @@ mod tests {
         let again = open("1");
         assert_eq!(id(&old.0), id(&again.0));
         assert_eq!(again.1.slot, 1);
+    }
+
+    fn take(loaded: &Loaded, place: &Place) -> Lease {
+        Lease::take(loaded, place, &mut Runs::open(loaded).unwrap(), 3).unwrap()
     }
 
     /// Names in the BPF file system, but those that the kernel puts there.
@@ -411,7 +417,7 @@ mod tests {
         }
         let base = Base::new();
         let (place, first, lock) = Place::open(base.path()).unwrap();
-        let lease = Lease::take(&first, &place, 3).unwrap();
+        let lease = take(&first, &place);
         drop(lock);
         let tear = || fs::write(place.slots.join("manifest.json"), "{\"directory\":\"..\"");
         tear().unwrap();

@@ -13,7 +13,6 @@ use lp_run_common::counters::{CounterRow, Tally};
 use lp_run_common::network::{Candidates, PrefixKey};
 use lp_run_common::run::RunRef;
 
-use super::lease::Runs;
 use super::object::{HOOKS, map_failed};
 use super::{Run, WatchError};
 
@@ -28,7 +27,7 @@ impl Run {
     }
 
     fn verify_row(&self) -> Result<(), WatchError> {
-        let row = Runs::open(&self.objects.loaded)?.get(self.objects.lease.slot)?;
+        let row = self.objects.runs.get(self.objects.lease.slot)?;
         held("RUNS", row == self.row)
     }
 

@@ -30,7 +30,6 @@ use lp_run_common::run::{
 use super::counters::{Counted, usage};
 use super::denials::{Tallies, denial};
 use super::entries::entries;
-use super::lease::Runs;
 use super::object::{HOOKS, Objects, fill, map_failed};
 use super::{Clock, Decoded, WatchError, decode};
 use crate::plan::{Namespace, Plan, Prefix, RuleKind};
@@ -135,7 +134,7 @@ impl Objects {
             *program = self.attach(hook, &cgroup)?;
             self.point(id, hook.attach_type)?;
         }
-        let run = Run {
+        Ok(Run {
             objects: self,
             cgroup,
             programs,
@@ -143,9 +142,7 @@ impl Objects {
             counted: rules.counted,
             ring,
             clock: Clock::now(),
-        };
-        run.verify()?;
-        Ok(run)
+        })
     }
 
     fn fill(&mut self, map: &'static str, prefixes: &[Prefix]) -> Result<(), WatchError> {
@@ -176,8 +173,8 @@ impl Objects {
         Ok(())
     }
 
-    fn set_row(&self, row: &RunRow) -> Result<(), WatchError> {
-        Runs::open(&self.loaded)?.set(self.lease.slot, *row)
+    fn set_row(&mut self, row: &RunRow) -> Result<(), WatchError> {
+        self.runs.set(self.lease.slot, *row)
     }
 
     /// The ring of the slot, empty: what an earlier run left in it is nobody's.

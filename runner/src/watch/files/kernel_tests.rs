@@ -92,7 +92,7 @@ impl Bench {
         bench.state(STATE_LIVE);
         let cgroup = File::open(&bench.cgroup).unwrap();
         bench.files.enter(cgroup.as_fd()).unwrap();
-        bench.files.attach().unwrap();
+        bench.files.links.make().unwrap();
         Some(bench)
     }
 
@@ -541,7 +541,7 @@ fn a_program_that_is_just_being_taken_off_is_attached_again() {
         detach(&bench.objects.loaded, &bench.objects.place).unwrap();
         let cgroup = File::open(&bench.cgroup).unwrap();
         bench.files.enter(cgroup.as_fd()).unwrap();
-        bench.files.attach().unwrap();
+        bench.files.links.make().unwrap();
         bench.files.check_attached().unwrap();
     }
     let mut worker = bench.worker();

@@ -10,18 +10,14 @@ mod classify;
 pub(super) mod failures;
 mod inspect;
 mod layout;
+mod links;
 mod sight;
 
 #[cfg(test)]
 mod kernel_tests;
 
 use std::collections::HashMap as Collected;
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
@@ -33,25 +29,23 @@ use thiserror::Error;
 use super::btf::BtfError;
 use super::lease::{Runs, counting};
 use super::load::Loaded;
-use super::object::{Objects, filled, map_failed, refused};
-use super::pins::{Pins, Place};
+use super::object::{Objects, filled, map_failed};
+use super::pins::Place;
 use super::readback::present;
 use super::{Clock, Run, WatchError};
 use crate::plan::{Owners, Plan};
 use crate::record::event::{Denial, Usage};
 use crate::sys::SysError;
-use crate::sys::bpf_pin::{self, identity};
-use crate::sys::fault;
-use crate::sys::perf::open_tracepoint;
-use crate::sys::tracefs::Tracefs;
 use inspect::Inspect;
+use links::Links;
 
 pub use classify::{Attempt, Meaning, Tree, Verdict, classify};
 pub use failures::{FailureNews, Failures};
 pub use layout::Globals;
+pub(super) use links::{ids, unlink};
 pub use sight::{HostAndView, Sight};
 
-/// Every program of this layer: those of [`TRACEPOINTS`] and the one that is only asked.
+/// Every program of this layer: those of tracepoints and the one that is only asked.
 pub(super) const PROGRAM_NAMES: [&str; 8] = [
     "exit_openat",
     "exit_openat2",
@@ -62,24 +56,6 @@ pub(super) const PROGRAM_NAMES: [&str; 8] = [
     "executed",
     inspect::NAME,
 ];
-
-/// Programs and the tracepoints that they run at.
-const TRACEPOINTS: [(&str, &str); 7] = [
-    ("exit_openat", "syscalls/sys_exit_openat"),
-    ("exit_openat2", "syscalls/sys_exit_openat2"),
-    ("exit_open", "syscalls/sys_exit_open"),
-    ("exit_creat", "syscalls/sys_exit_creat"),
-    ("exit_execve", "syscalls/sys_exit_execve"),
-    ("exit_execveat", "syscalls/sys_exit_execveat"),
-    ("executed", "sched/sched_process_exec"),
-];
-
-/// System calls that not every architecture has.
-const OLD_CALLS: [&str; 2] = ["exit_open", "exit_creat"];
-
-/// How long the kernel may need to take a program off its tracepoint: some grace periods of RCU
-/// and a turn of its workers, also on a busy machine.
-const TAKEN_OFF: Duration = Duration::from_secs(10);
 
 /// Why files cannot be counted.
 #[derive(Debug, Error)]
@@ -140,7 +116,7 @@ pub enum FilesError {
 /// The file programs and one run's entries in their maps. Dropping it removes the entries and,
 /// after the last run that counts, the programs from their tracepoints.
 pub struct Files {
-    programs: Vec<Program>,
+    links: Links,
     inspect: Inspect,
     anchors: HashMap<MapData, AnchorKey, AnchorRow>,
     totals: PerCpuArray<MapData, FileTotals>,
@@ -158,32 +134,14 @@ pub struct Files {
     pub failures: Failures,
 }
 
-/// A program of a tracepoint.
-struct Program {
-    name: &'static str,
-    tracepoint: &'static str,
-    id: u32,
-    program: OwnedFd,
-}
-
 impl Files {
     /// Opens the programs and their maps for the run that has leased a share of them. Nothing
     /// is attached yet. Checks that the kernel's structures are as expected.
     pub(super) fn open(objects: &Objects) -> Result<Self, FilesError> {
         let loaded = &objects.loaded;
-        let mut programs = Vec::new();
-        for (name, tracepoint) in TRACEPOINTS {
-            let program = loaded.program(name).map_err(Box::new)?;
-            programs.push(Program {
-                name,
-                tracepoint,
-                id: identity(program).map_err(FilesError::Inspect)?.id,
-                program: owned(program)?,
-            });
-        }
         let files = Self {
-            programs,
-            inspect: Inspect::new(owned(loaded.program(inspect::NAME).map_err(Box::new)?)?),
+            links: Links::of(loaded, &objects.place.pins)?,
+            inspect: Inspect::new(owned(loaded.program(inspect::NAME).map_err(Box::new)?.0)?),
             anchors: map(loaded, "ANCHORS")?,
             totals: map(loaded, "FILE_TOTALS")?,
             scope: map(loaded, "SCOPE")?,
@@ -217,59 +175,12 @@ impl Files {
         let _lock = self.place.lock().map_err(Box::new)?;
         run.count_files().map_err(Box::new)?;
         self.enter(run.cgroup())?;
-        self.attach()
-    }
-
-    /// Links each program to its tracepoint, unless it is: the exits of every opening and
-    /// executing system call. From then on each system call of the machine pays a little. Only
-    /// under the lock.
-    fn attach(&self) -> Result<(), FilesError> {
-        let mut tracefs = None;
-        for program in &self.programs {
-            if self.is_linked(program) {
-                continue;
-            }
-            let tracepoint = program.tracepoint;
-            let failed = |source| FilesError::Attach { tracepoint, source };
-            let tracefs = match &mut tracefs {
-                Some(tracefs) => tracefs,
-                none => none.insert(Tracefs::open().map_err(FilesError::Tracefs)?),
-            };
-            let id = match tracefs.tracepoint(tracepoint) {
-                Err(error)
-                    if error.errno() == libc::ENOENT && OLD_CALLS.contains(&program.name) =>
-                {
-                    continue;
-                }
-                id => id.map_err(failed)?,
-            };
-            if fault::fails("attach", program.name) {
-                return Err(failed(refused("bpf(BPF_LINK_CREATE)")));
-            }
-            let event = open_tracepoint(id).map_err(failed)?;
-            let link = link(program.program.as_fd(), event.as_fd()).map_err(failed)?;
-            let path = link_path(&self.place.pins, program.name);
-            // Of a program that is no longer ours.
-            let _ = fs::remove_file(&path);
-            bpf_pin::pin(link.as_fd(), &path).map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    fn is_linked(&self, program: &Program) -> bool {
-        bpf_pin::open(&link_path(&self.place.pins, program.name))
-            .and_then(|link| identity(link.as_fd()))
-            .is_ok_and(|link| link.details[0] == program.id)
+        self.links.make()
     }
 
     /// Fails if a program that was attached no longer is: counts are unknown from then on.
     pub fn check_attached(&self) -> Result<(), FilesError> {
-        for program in &self.programs {
-            if !self.is_linked(program) && !OLD_CALLS.contains(&program.name) {
-                return Err(FilesError::Detached(program.tracepoint));
-            }
-        }
-        Ok(())
+        self.links.check()
     }
 
     /// Every denial of files so far. Takes no events from the ring: note them first.
@@ -459,41 +370,6 @@ fn take_off(
 ) -> Result<(), FilesError> {
     unlink(&place.pins)?;
     levels.set(0, [0; MAX_LEVELS], 0).map_err(used("LEVELS"))
-}
-
-/// Takes the links' names away, which costs little. The kernel then takes the programs off
-/// behind our back, and waits for a grace period for each.
-pub(super) fn unlink(pins: &Pins) -> Result<(), FilesError> {
-    for (name, tracepoint) in TRACEPOINTS {
-        match fs::remove_file(link_path(pins, name)) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                let call = "unlink";
-                let source = SysError { call, source };
-                return Err(FilesError::Attach { tracepoint, source });
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Links a program to its tracepoint. The kernel has a program there once at most, and may still
-/// be taking it off for the last run that counted: it is waited for.
-fn link(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
-    let start = Instant::now();
-    loop {
-        match bpf_pin::link(program, event) {
-            Err(error) if error.errno() == libc::EEXIST && start.elapsed() < TAKEN_OFF => {
-                sleep(Duration::from_millis(1));
-            }
-            other => return other,
-        }
-    }
-}
-
-/// The name of the link of a program.
-fn link_path(pins: &Pins, program: &str) -> PathBuf {
-    pins.path(&format!("link-{program}"))
 }
 
 /// Adds refusals to the rules that refused. The kernel cannot: a refused open leaves no object
