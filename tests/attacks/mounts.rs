@@ -82,8 +82,12 @@ fn jail() -> Jail {
 
 /// `lp-run` with the mounts, in a mount namespace of its own.
 fn run(jail: &Jail, policy: &str, command: &[String]) -> Outcome {
+    run_in(MOUNTS, jail, policy, command)
+}
+
+fn run_in(mounts: &str, jail: &Jail, policy: &str, command: &[String]) -> Outcome {
     let mut lp_run = Command::new("unshare");
-    lp_run.args(["--mount", "--", "sh", "-c", MOUNTS]);
+    lp_run.args(["--mount", "--", "sh", "-c", mounts]);
     lp_run.arg(jail.path()).arg(env!("CARGO_BIN_EXE_lp-run"));
     jail.run_as(lp_run, policy, &[], command)
 }
@@ -159,5 +163,33 @@ fn settings_of_root_by_another_name_are_not_written() {
                 || outcome.stderr.contains("system (/etc)"),
             "{outcome:?}"
         );
+    }
+}
+
+/// Root's settings with `resolv.conf` and `hosts` as links, as a resolver's service makes them, one
+/// of which leads to what is there.
+const LINKED: &str = "set -e; cp -a /etc $0/etc; cd $0/etc; rm -f hosts resolv.conf\n\
+    ln -s /nowhere/hosts hosts; ln -s hostname resolv.conf; echo theirs > hostname\n\
+    mount --bind . /etc; exec \"$@\"";
+
+#[test]
+fn what_lp_run_writes_lies_over_a_link_of_the_host() {
+    needs!(root(), "root");
+    for view in ["private", "host"] {
+        let jail = Jail::new();
+        let policy = format!(
+            "version = 1\nname = \"attempts-links\"\nextends = [\"@shell\"]\n\n\
+             [identity]\nview = \"{view}\"\n\n[files]\nread = [\"/etc\"]\n"
+        );
+        let command = ["cat", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"];
+        let outcome = run_in(LINKED, &jail, &policy, &command.map(str::to_owned));
+        if view == "private" {
+            assert_eq!(outcome.code(), 0, "{outcome:?}");
+            assert!(outcome.stdout.contains("localhost"), "{outcome:?}");
+            assert_eq!(outcome.stdout.matches("theirs").count(), 1, "{outcome:?}");
+        } else {
+            // There the host's own files serve, and its links with them.
+            assert_eq!(outcome.stdout, "theirs\ntheirs\n", "{outcome:?}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use nix::sys::stat::{self, SFlag};
 
 use super::identity::Identity;
 use super::idmap::Namespaces;
-use super::view::{Item, PreparedView, Private};
+use super::view::{Item, PLACE, PreparedView, Private};
 use super::{EnforceError, disk, tree};
 use crate::host::Means;
 use crate::plan::{Generated, Mask, Mount, Plan, Rights, Row, Source};
@@ -532,7 +532,7 @@ impl<'a> Builder<'a> {
         let relative = below(tree, at)?;
         let (uid, gid) = tree.owner;
         let made = match (tree.own, directory) {
-            (false, _) => open_beneath(&tree.fd, &relative, libc::O_PATH, 0).map(drop),
+            (false, _) => open_beneath(&tree.fd, &relative, PLACE, 0).map(drop),
             (true, true) => tree::make_parents(&tree.fd, Path::new(as_path(&relative)), uid, gid)
                 .and_then(|()| tree::make_directory(&tree.fd, &relative, 0o755, uid, gid)),
             (true, false) => tree::make_parents(&tree.fd, Path::new(as_path(&relative)), uid, gid)

@@ -22,6 +22,10 @@ use crate::plan::{Plan, Rights};
 use crate::sys::beneath::open_beneath;
 use crate::sys::{fault, mount};
 
+/// How the place of a mount is opened. A link in a granted tree (`/etc/resolv.conf` of many hosts) is
+/// no way to somewhere: the mount lies over the link itself.
+pub(super) const PLACE: i32 = libc::O_PATH | libc::O_NOFOLLOW;
+
 /// What Landlock is to allow on a place that the run made itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Private {
@@ -121,7 +125,7 @@ impl PreparedView {
                 continue;
             }
             let number = number as u32;
-            let place = open_beneath(&self.root, &item.place, libc::O_PATH, 0)
+            let place = open_beneath(&self.root, &item.place, PLACE, 0)
                 .map_err(StepError::of(Act::Mountpoint, number))?;
             match &item.mount {
                 Some(mount) => {
