@@ -26,6 +26,15 @@ struct Act(&'static str, &'static str, fn(&Arguments) -> Answer);
 
 const ACTS: &[Act] = &[
     Act("open-read", "PATH", |a| open(a.path(0), libc::O_RDONLY)),
+    Act("open-distinct", "FOLDER TIMES LENGTH", |a| {
+        let folder = &a.0[0];
+        let long = "/long name".repeat(a.number(2) / 10);
+        let mut last = Ok(0);
+        for number in 0..a.number(1) {
+            last = open(text(&format!("{folder}/{number}{long}")), libc::O_RDONLY);
+        }
+        last
+    }),
     Act("open-write", "PATH", |a| open(a.path(0), libc::O_WRONLY)),
     Act("open-truncate", "PATH", |a| {
         open(a.path(0), libc::O_RDONLY | libc::O_TRUNC)
@@ -350,6 +359,11 @@ const ACTS: &[Act] = &[
         let to = a.address(0);
         let fd = socket(&to, libc::SOCK_DGRAM, 0)?;
         send(fd, Some(&to), 0)
+    }),
+    Act("udp-send-long", "ADDRESS SIZE", |a| {
+        let to = a.address(0);
+        let fd = socket(&to, libc::SOCK_DGRAM, 0)?;
+        send_data(fd, Some(&to), 0, &vec![8; a.number(1)])
     }),
     Act("udp-send-unspec", "ADDRESS", |a| {
         let mut to = a.address(0);
@@ -848,7 +862,10 @@ fn bind(to: &Address, kind: i32) -> Answer {
 }
 
 fn send(fd: usize, to: Option<&Address>, flags: i32) -> Answer {
-    let data = [8u8, 0, 0, 0, 0, 0, 0, 0];
+    send_data(fd, to, flags, &[8, 0, 0, 0, 0, 0, 0, 0])
+}
+
+fn send_data(fd: usize, to: Option<&Address>, flags: i32, data: &[u8]) -> Answer {
     let (address, length) = to.map_or((0, 0), |to| (to.pointer(), to.length));
     raw(
         libc::SYS_sendto,

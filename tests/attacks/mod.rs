@@ -17,6 +17,7 @@ mod mounts;
 mod network;
 mod policy;
 mod privilege;
+mod removal;
 mod supervisor;
 mod syscalls;
 

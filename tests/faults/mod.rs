@@ -9,6 +9,9 @@ mod sabotage;
 // A program or a map that the kernel does not take, and maps that hold something else.
 mod kernel;
 
+// More events than the ring holds.
+mod ring;
+
 // lp-run, the shim or both killed at each step of the set-up, and while the agent works.
 mod death;
 

@@ -4,6 +4,7 @@
 //! of a network namespace of the test's own.
 
 mod counting;
+mod fragments;
 mod hooks;
 mod inbound;
 mod itself;

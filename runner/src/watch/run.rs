@@ -319,6 +319,9 @@ impl Run {
 
     /// Whether every program is still attached to the run's cgroup: the first that is not.
     pub fn verify(&self) -> Result<(), WatchError> {
+        if fault::skips("verify") {
+            return Ok(());
+        }
         for (id, hook) in self.programs.iter().zip(&HOOKS) {
             let attached = bpf::attached(self.cgroup.as_fd(), hook.attach_type);
             let attached = attached.map_err(|error| WatchError::Cgroup(error.source))?;

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The layers one by one: each act is refused while its layer stands; with the layer left out, the
+//! start notices and nothing runs; and where the start is told to go on all the same, the act
+//! succeeds. So each row would notice that its layer is gone.
+
+use std::fs::{self, Permissions};
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+use crate::needs;
+use crate::support::{Jail, Outcome, probe, root};
+
+const DEBUG: bool = cfg!(debug_assertions);
+
+const PRIVATE: &str = r#"
+version = 1
+name = "attacks-removal"
+[files]
+read = ["${BASE}", "@DIR@/tree/ro", "@DIR@/tree/kept"]
+exec = ["${COMMAND}"]
+write = ["@DIR@/tree/rw"]
+deny = ["@DIR@/tree/kept/hidden"]
+[limits]
+open_files = 64
+file_size = "1M"
+"#;
+
+const HOST: &str = r#"
+[identity]
+view = "host"
+[enforcement]
+degrade = ["unix-sockets"]
+"#;
+
+/// Name, act, what it gives, and what it gives without the layers.
+type Row = (&'static str, &'static str, &'static str, &'static str);
+
+/// What is left out, and what rests on it.
+struct Layer {
+    acts: &'static [&'static str],
+    more: &'static str,
+    /// Whether the start holds the layer to evidence of its own.
+    proven: bool,
+    rows: &'static [Row],
+}
+
+const LAYERS: &[Layer] = &[
+    Layer {
+        acts: &["seccomp"],
+        more: "",
+        proven: true,
+        rows: &[
+            ("SYS-01", "syscall-i386 20", "ENOSYS", "ok"),
+            ("SYS-03", "clone 0x10000000", "EPERM", "ok"),
+            ("SYS-03u", "unshare 0x10000000", "EPERM", "ok"),
+            ("SYS-04", "syscall 435 0 0", "ENOSYS", "EINVAL"),
+            ("SYS-07", "syscall 425 1 0", "ENOSYS", "EFAULT"),
+            ("FS-18", "openat2 @DIR@/tree/ro/file", "ENOSYS", "ok"),
+            ("NET-17", "socket 16 3 15", "EPERM", "ok"),
+            ("NET-38", "socket 1 1 0", "EPERM", "ok"),
+            ("IPC-01", "unix-connect @DIR@/tree/ro/server", "EPERM", "ok"),
+            ("IPC-06", "unix-pair 2", "EPERM", "ok"),
+            ("IPC-16", "syscall 250 0 -4 1", "EPERM", "ok"),
+            ("EX-04", "exec-memfd @DIR@/tree/ro/tool 16", "EPERM", "ok"),
+        ],
+    },
+    Layer {
+        acts: &["memfd"],
+        more: "",
+        proven: true,
+        rows: &[("EX-04", "exec-memfd @DIR@/tree/ro/tool 0", "EACCES", "ok")],
+    },
+    Layer {
+        acts: &["landlock"],
+        more: HOST,
+        proven: true,
+        rows: &[
+            ("FS-01", "open-read @DIR@/tree/secret/key", "EACCES", "ok"),
+            ("FS-03", "open-read @DIR@/tree/rw/leak", "EACCES", "ok"),
+            (
+                "FS-05",
+                "open-read /proc/self/root@DIR@/tree/secret/key",
+                "EACCES",
+                "ok",
+            ),
+            (
+                "FS-37",
+                "open-path-reopen @DIR@/tree/secret/key",
+                "EACCES",
+                "ok",
+            ),
+            ("EX-01", "exec @DIR@/tree/secret/tool", "EACCES", "ok"),
+        ],
+    },
+    Layer {
+        acts: &["view", "landlock"],
+        more: "",
+        proven: true,
+        rows: &[
+            ("FS-01", "open-read @DIR@/tree/secret/key", "ENOENT", "ok"),
+            ("FS-01w", "open-write @DIR@/tree/secret/key", "ENOENT", "ok"),
+            ("FS-02", "open-write @DIR@/tree/ro/file", "EROFS", "ok"),
+            ("FS-02c", "create @DIR@/tree/ro/new", "EROFS", "ok"),
+            ("FS-03", "open-read @DIR@/tree/rw/leak", "ENOENT", "ok"),
+            (
+                "FS-05",
+                "open-read /proc/self/root@DIR@/tree/secret/key",
+                "ENOENT",
+                "ok",
+            ),
+            (
+                "FS-10",
+                "link @DIR@/tree/ro/linked @DIR@/tree/rw/alias",
+                "EXDEV",
+                "ok",
+            ),
+            (
+                "FS-12",
+                "rename @DIR@/tree/ro/one @DIR@/tree/rw/one",
+                "EXDEV",
+                "ok",
+            ),
+            ("FS-16", "truncate @DIR@/tree/ro/file", "EROFS", "ok"),
+            ("FS-11", "open-read @DIR@/tree/kept/hidden", "EACCES", "ok"),
+            ("EX-01", "exec @DIR@/tree/ro/tool", "EACCES", "ok"),
+            ("EX-02", "exec @DIR@/tree/rw/tool", "EACCES", "ok"),
+            ("EX-09", "exec @DIR@/tree/rw/alias-of-tool", "EACCES", "ok"),
+        ],
+    },
+    Layer {
+        acts: &["`@DIR@/tree/kept/hidden` (files.deny[0])"],
+        more: "",
+        proven: true,
+        rows: &[("PO-11", "open-read @DIR@/tree/kept/hidden", "EACCES", "ok")],
+    },
+    Layer {
+        acts: &["identity", "view", "landlock"],
+        more: "",
+        proven: true,
+        rows: &[
+            ("FS-01s", "open-read /etc/shadow", "ENOENT", "ok"),
+            ("FS-29", "open-read /dev/kmsg", "ENOENT", "ok"),
+            ("IPC-11", "open-read /proc/@PID@/environ", "ENOENT", "ok"),
+            (
+                "FS-48",
+                "open-write /proc/sys/kernel/core_pattern",
+                "EACCES",
+                "ok",
+            ),
+            ("RS-03", "syscall 141 0 0 -20", "EACCES", "ok"),
+        ],
+    },
+    Layer {
+        acts: &["identity", "seccomp"],
+        more: "",
+        proven: true,
+        rows: &[
+            ("PR-02", "setuid 0", "EPERM", "ok"),
+            ("SYS-09", "fsopen tmpfs", "EPERM", "ok"),
+            ("SYS-08", "syscall 321 0 0 0", "EPERM", "EINVAL"),
+            ("NET-15", "socket 17 3 768", "EPERM", "ok"),
+        ],
+    },
+    Layer {
+        acts: &["no_new_privs", "seccomp", "view", "landlock"],
+        more: "",
+        proven: true,
+        rows: &[("EX-14", "exec @DIR@/tree/ro/suid setuid 0", "EACCES", "ok")],
+    },
+    Layer {
+        acts: &[
+            "network namespace",
+            "attach connect4",
+            "attach connect6",
+            "attach sendmsg4",
+            "attach sendmsg6",
+            "attach bind4",
+            "attach bind6",
+            "attach sock_create",
+            "attach egress",
+            "attach ingress",
+            "fill RUN",
+        ],
+        more: "",
+        proven: true,
+        rows: &[
+            ("NET-01", "tcp 127.0.0.1:4001", "EPERM", "ok"),
+            ("NET-02", "tcp [::ffff:127.0.0.1]:4001", "EPERM", "ok"),
+            ("NET-03", "udp-send [::ffff:127.0.0.1]:4001", "EPERM", "ok"),
+            ("NET-04", "udp6-send-v4 127.0.0.1:4001", "EPERM", "ok"),
+            ("NET-09", "tcp-fastopen 127.0.0.1:4001", "EPERM", "ok"),
+            ("NET-11", "mptcp 127.0.0.1:4001", "EPERM", "ok"),
+            ("NET-24", "udp-connect-send 127.0.0.1:4001", "EPERM", "ok"),
+            ("NET-34", "bind-tcp 0.0.0.0:4003", "EPERM", "ok"),
+        ],
+    },
+    Layer {
+        acts: &["limits"],
+        more: "",
+        proven: true,
+        rows: &[("RS-06", "rlimit 7 100 100", "EPERM", "ok")],
+    },
+    Layer {
+        acts: &["close descriptors"],
+        more: "",
+        proven: false,
+        rows: &[
+            ("FS-08", "fd 7", "EBADF", "ok"),
+            ("FS-09", "fd 8", "EBADF", "ok"),
+        ],
+    },
+];
+
+/// Modes are wide open, so that the layers alone refuse.
+fn jail() -> (Jail, UnixListener) {
+    let jail = Jail::shared();
+    let tree = jail.path().join("tree");
+    for file in [
+        "ro/file",
+        "ro/one",
+        "ro/linked",
+        "kept/hidden",
+        "secret/key",
+    ] {
+        jail.file(&format!("tree/{file}"), "content");
+    }
+    for tool in ["ro/tool", "rw/tool", "secret/tool"] {
+        jail.file(&format!("tree/{tool}"), "");
+        fs::copy("/bin/true", tree.join(tool)).expect("copy a program");
+    }
+    let suid = jail.file("tree/ro/suid", "");
+    fs::copy(&probe([])[0], &suid).expect("copy a program");
+    fs::set_permissions(&suid, Permissions::from_mode(0o4755)).expect("set the bit");
+    symlink(tree.join("secret/key"), tree.join("rw/leak")).expect("make a link");
+    symlink(tree.join("ro/tool"), tree.join("rw/alias-of-tool")).expect("make a link");
+    let server = UnixListener::bind(tree.join("ro/server")).expect("listen");
+    let open = |path: &str| {
+        fs::set_permissions(tree.join(path), Permissions::from_mode(0o777)).expect("open it");
+    };
+    for path in [
+        ".",
+        "ro",
+        "rw",
+        "secret",
+        "ro/file",
+        "ro/one",
+        "ro/linked",
+        "kept/hidden",
+    ] {
+        open(path);
+    }
+    for path in ["secret/key", "ro/server"] {
+        open(path);
+    }
+    (jail, server)
+}
+
+/// Tries the rows of a layer with these faults.
+fn tried(layer: &Layer, faults: &[&str]) -> Outcome {
+    let (jail, _server) = jail();
+    let _servers = (
+        TcpListener::bind("127.0.0.1:4001").expect("listen"),
+        UdpSocket::bind("127.0.0.1:4001").expect("bind"),
+    );
+    let mut stranger = Command::new("sleep").arg("60").spawn().expect("a process");
+    let place = jail.path().to_string_lossy().into_owned();
+    let fill = |text: &str| {
+        text.replace("@DIR@", &place)
+            .replace("@PID@", &stranger.id().to_string())
+    };
+    let orders: Vec<String> = faults
+        .iter()
+        .map(|act| format!("skip={}", fill(act)))
+        .collect();
+    let leak = "exec 7<tree/secret/key 8</; exec \"$@\"";
+    let mut lp_run = Command::new("sh");
+    lp_run.args(["-c", leak, "sh", env!("CARGO_BIN_EXE_lp-run")]);
+    lp_run.env("LP_RUN_FAULT", orders.join("\n"));
+    let mut command = probe(["each"]);
+    for (index, (_, act, ..)) in layer.rows.iter().enumerate() {
+        if index > 0 {
+            command.push("--".to_owned());
+        }
+        command.extend(fill(act).split(' ').map(str::to_owned));
+    }
+    let policy = format!("{PRIVATE}{}", layer.more);
+    let outcome = jail.run_as(lp_run, &policy, &[], &command);
+    stranger.kill().expect("end the stranger");
+    stranger.wait().expect("wait for it");
+    outcome
+}
+
+#[test]
+fn each_act_is_noticed_when_its_layer_is_gone() {
+    needs!(root(), "root");
+    needs!(DEBUG, "a debug build of lp-run");
+    let mut wrong = Vec::new();
+    for layer in LAYERS {
+        let mut compare = |outcome: &Outcome, what: &str, wanted: &dyn Fn(&Row) -> &'static str| {
+            let answers: Vec<&str> = outcome.stdout.lines().collect();
+            if answers.len() != layer.rows.len() {
+                let (out, err) = (&outcome.stdout, &outcome.stderr);
+                wrong.push(format!("{:?} {what}: {out} {err}", layer.acts));
+            }
+            for (row, answer) in layer.rows.iter().zip(answers) {
+                if answer != wanted(row) {
+                    wrong.push(format!(
+                        "{} `{}` {what}: {answer}, not {}",
+                        row.0,
+                        row.1,
+                        wanted(row)
+                    ));
+                }
+            }
+        };
+        compare(&tried(layer, &[]), "with its layers", &|row| row.2);
+        if layer.proven {
+            let refused = tried(layer, layer.acts);
+            assert_eq!(
+                (refused.code(), refused.answer()),
+                (123, ""),
+                "{:?}: {refused:?}",
+                layer.acts
+            );
+        }
+        let unjudged = [layer.acts, &["verify", "judge"]].concat();
+        compare(&tried(layer, &unjudged), "without", &|row| row.3);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
