@@ -88,6 +88,32 @@ fn what_is_not_read_of_a_large_file_is_left_however_the_run_ends() {
 }
 
 #[test]
+fn what_is_written_through_the_description_that_is_read_destroys_nothing() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let path = own(&jail, "list", "2\n1\n");
+    let line = "exec 5<> list; $LP -- sh -c 'sort; echo end' 0<&5 1>&5";
+    assert_eq!(said(script(&jail, line)), "");
+    let content = fs::read_to_string(path).expect("read");
+    assert_eq!(content, "2\n1\n1\n2\nend\n");
+}
+
+#[test]
+fn output_that_a_file_does_not_take_is_told_of() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    own(&jail, "out", "");
+    // A description that cannot be written; without lp-run the program would see the error.
+    let line = "${LP/never/auto} -- sh -c 'echo words' 1< out; echo $?";
+    let said = said(script(&jail, line));
+    assert!(
+        said.contains("was not written: Bad file descriptor"),
+        "{said}"
+    );
+    assert!(said.contains("\n0\n") || said.starts_with("0\n"), "{said}");
+}
+
+#[test]
 fn a_file_system_that_does_not_answer_holds_up_no_limit_of_time() {
     needs!(root(), "root");
     let jail = Jail::new();

@@ -22,8 +22,14 @@ use super::stream::{BUFFER_BYTES, Progress, Stream};
 use crate::sys::{SysError, descriptor};
 
 /// Gives the program what stands in the file, until it ends or `stop` says that the program has.
-/// Then the file's offset is where the program has read to.
-pub(super) async fn feed(file: OwnedFd, inside: Stream, mut stop: watch::Receiver<bool>) {
+/// Then the file's offset is where the program has read to; with `shared` it goes along with the
+/// relay, or what the program writes through the same description would stand over what it read.
+pub(super) async fn feed(
+    file: OwnedFd,
+    shared: bool,
+    inside: Stream,
+    mut stop: watch::Receiver<bool>,
+) {
     let file = Arc::new(file);
     let mut account = Account::default();
     let stopped = async |stop: &mut watch::Receiver<bool>| {
@@ -32,7 +38,7 @@ pub(super) async fn feed(file: OwnedFd, inside: Stream, mut stop: watch::Receive
     };
     tokio::select! {
         // An error is the end of what can be read or of who reads.
-        _ = pour(&file, &inside, &mut account) => (),
+        _ = pour(&file, shared, &inside, &mut account) => (),
         () = stopped(&mut stop) => (),
     }
     let pipe = inside.reading_end();
@@ -48,10 +54,16 @@ pub(super) async fn feed(file: OwnedFd, inside: Stream, mut stop: watch::Receive
 }
 
 /// Copies the file into the pipe `inside`.
-async fn pour(file: &Arc<OwnedFd>, inside: &Stream, account: &mut Account) -> io::Result<()> {
+async fn pour(
+    file: &Arc<OwnedFd>,
+    shared: bool,
+    inside: &Stream,
+    account: &mut Account,
+) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let same = Arc::clone(file);
-    let mut place = beside(move || lseek(&*same, 0, Whence::SeekCur).ok()).await?;
+    let offset = beside(move || lseek(&*same, 0, Whence::SeekCur).ok()).await?;
+    let mut place = offset.filter(|_| !shared);
     account.seeks = place.is_some();
     loop {
         let same = Arc::clone(file);
@@ -83,7 +95,7 @@ struct Account {
     given: u64,
     /// Those of them that the offset has been moved over.
     settled: u64,
-    /// Whether the file has an offset of its own.
+    /// Whether the offset is to be moved.
     seeks: bool,
 }
 
@@ -103,8 +115,14 @@ impl Account {
     }
 }
 
-/// Writes what the program says into the file, which becomes no larger than `most`.
-pub(super) async fn collect(inside: Stream, file: OwnedFd, most: u64, progress: &Progress) {
+/// Writes what the program says into the file, which becomes no larger than `most`. An error
+/// tells that the file did not take all of it.
+pub(super) async fn collect(
+    inside: Stream,
+    file: OwnedFd,
+    most: u64,
+    progress: &Progress,
+) -> io::Result<()> {
     let file = Arc::new(file);
     let mut buffer = vec![0; BUFFER_BYTES];
     while let Ok(count @ 1..) = inside.read(&mut buffer).await {
@@ -113,12 +131,12 @@ pub(super) async fn collect(inside: Stream, file: OwnedFd, most: u64, progress: 
             let result = write(&same, &buffer[..count], most);
             (buffer, result)
         });
-        let Ok((emptied, Ok(()))) = written.await else {
-            return;
-        };
+        let (emptied, result) = written.await?;
+        result.map_err(|error| error.source)?;
         buffer = emptied;
         progress.done(count);
     }
+    Ok(())
 }
 
 /// Does what may take for ever on a thread of its own.
@@ -211,7 +229,7 @@ mod tests {
         let got = runtime.block_on(async {
             let stop = watch::Sender::new(false);
             let inside = Stream::new(theirs.into(), Kind::Own).unwrap();
-            let feeding = tokio::spawn(feed(outside, inside, stop.subscribe()));
+            let feeding = tokio::spawn(feed(outside, false, inside, stop.subscribe()));
             let reading = spawn_blocking(move || {
                 let mut got = vec![0; reads];
                 ours.read_exact(&mut got).unwrap();

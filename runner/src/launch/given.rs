@@ -86,6 +86,12 @@ pub(super) fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
     }
 }
 
+/// Whether it was opened for writing too.
+pub(super) fn is_writable(fd: &OwnedFd) -> bool {
+    let flags = fcntl(fd, FcntlArg::F_GETFL).unwrap_or(0);
+    OFlag::from_bits_retain(flags) & OFlag::O_ACCMODE != OFlag::O_RDONLY
+}
+
 fn class_of(stat: &FileStat, agent: u32) -> Class {
     let own = stat.st_uid == agent;
     // Linux's devices.txt: 1,3 null; 1,5 zero; 1,7 full.

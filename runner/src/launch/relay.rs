@@ -29,7 +29,8 @@ pub(super) struct Relays {
     /// The operator's terminal, where the run has one.
     pub console: Option<Console>,
     inputs: Vec<JoinHandle<()>>,
-    outputs: Vec<JoinHandle<()>>,
+    /// An error: not all of it was taken.
+    outputs: Vec<JoinHandle<io::Result<()>>>,
     /// Files that the program reads, and whether it has ended.
     feeds: Vec<JoinHandle<()>>,
     over: watch::Sender<bool>,
@@ -59,22 +60,26 @@ impl Relays {
     }
 
     /// Waits until all that the program wrote is delivered, and what it did not read is given
-    /// back; `false`: nothing moved for `patience`, and the rest of its output is dropped.
-    pub async fn drain(&mut self, patience: Duration) -> bool {
+    /// back. Gives what became of output that is lost: nothing moved for `patience`, and the rest
+    /// is dropped, or a file did not take it.
+    pub async fn drain(&mut self, patience: Duration) -> Option<String> {
         self.inputs.iter().for_each(JoinHandle::abort);
         self.over.send_replace(true);
-        let mut delivered = true;
+        let mut lost = None;
         for mut output in std::mem::take(&mut self.outputs) {
             loop {
                 let before = self.progress.moved();
-                if timeout(patience, &mut output).await.is_ok() {
-                    break;
+                match timeout(patience, &mut output).await {
+                    Ok(Ok(Err(error))) => lost = Some(format!("was not written: {error}")),
+                    Ok(_) => (),
+                    Err(_) if self.progress.moved() != before => continue,
+                    Err(_) => {
+                        output.abort();
+                        let seconds = patience.as_secs();
+                        lost = Some(format!("that nobody took for {seconds} s was dropped"));
+                    }
                 }
-                if self.progress.moved() == before {
-                    output.abort();
-                    delivered = false;
-                    break;
-                }
+                break;
             }
         }
         for mut feed in std::mem::take(&mut self.feeds) {
@@ -83,7 +88,7 @@ impl Relays {
             }
         }
         self.console = None;
-        delivered
+        lost
     }
 
     fn add_route(&mut self, route: Route) -> io::Result<()> {
@@ -94,11 +99,15 @@ impl Relays {
             outside,
             inside,
             file_size,
+            shared,
         } = route;
         let inside = Stream::new(inside, Kind::Own)?;
         let outside = match kind {
             Given::File => {
-                self.add_file(number, outside, inside, file_size);
+                match number {
+                    0 => self.add_feed(outside, shared, inside),
+                    _ => self.add_collection(outside, inside, file_size),
+                }
                 return Ok(());
             }
             Given::Fifo => match open_fifo(number, &outside) {
@@ -122,20 +131,21 @@ impl Relays {
                 if number == 1 {
                     let_go(given);
                 }
+                Ok(())
             }));
         }
         Ok(())
     }
 
-    fn add_file(&mut self, number: RawFd, file: OwnedFd, inside: Stream, most: u64) {
-        if number == 0 {
-            let feed = file_relay::feed(file, inside, self.over.subscribe());
-            self.feeds.push(tokio::spawn(feed));
-            return;
-        }
+    fn add_feed(&mut self, file: OwnedFd, shared: bool, inside: Stream) {
+        let feed = file_relay::feed(file, shared, inside, self.over.subscribe());
+        self.feeds.push(tokio::spawn(feed));
+    }
+
+    fn add_collection(&mut self, file: OwnedFd, inside: Stream, most: u64) {
         let progress = Arc::clone(&self.progress);
         self.outputs.push(tokio::spawn(async move {
-            file_relay::collect(inside, file, most, &progress).await;
+            file_relay::collect(inside, file, most, &progress).await
         }));
     }
 
@@ -143,7 +153,11 @@ impl Relays {
         let mut resized = signal(SignalKind::window_change())?;
         let console = Console::new(own, Arc::clone(&self.progress), shim)?;
         self.inputs.push(tokio::spawn(console.keyboard()));
-        self.outputs.push(tokio::spawn(console.screen()));
+        let screen = console.screen();
+        self.outputs.push(tokio::spawn(async move {
+            screen.await;
+            Ok(())
+        }));
         let resize = console.resizer();
         self.inputs.push(tokio::spawn(async move {
             while resized.recv().await.is_some() {
@@ -159,9 +173,9 @@ impl Drop for Relays {
     fn drop(&mut self) {
         self.inputs
             .iter()
-            .chain(&self.outputs)
             .chain(&self.feeds)
             .for_each(JoinHandle::abort);
+        self.outputs.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -94,8 +94,9 @@ pub enum End {
 pub struct Rest {
     /// Processes survived SIGKILL for a second (uninterruptible sleep).
     pub unkillable: bool,
-    /// Output of the program that nobody took for five seconds was dropped.
-    pub output_lost: bool,
+    /// What became of output that did not arrive: nobody took it for five seconds, or its file
+    /// did not.
+    pub output_lost: Option<String>,
 }
 
 /// A program that runs.
@@ -184,7 +185,7 @@ impl Running {
             Ok(_) => drop(process::wait_child(self.shim_pid)),
             Err(_) => unkillable = true,
         }
-        let output_lost = !self.relays.drain(DRAIN_PATIENCE).await;
+        let output_lost = self.relays.drain(DRAIN_PATIENCE).await;
         Rest {
             unkillable,
             output_lost,

@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, fchown, pipe2};
 
-use super::given::{Class, Given, classify, is_anonymous, is_same, reaches_others};
+use super::given::{Class, Given, classify, is_anonymous, is_same, is_writable, reaches_others};
 use super::start::named;
 use super::terminal::{OwnTerminal, TerminalError};
 use crate::sys::{SysError, descriptor};
@@ -87,6 +87,9 @@ pub(super) struct Route {
     pub inside: OwnedFd,
     /// How large a file may become by it.
     pub file_size: u64,
+    /// Of a file that the program reads: whether it also writes through this description, which
+    /// has one offset for both.
+    pub shared: bool,
 }
 
 /// The descriptors of the program, prepared.
@@ -224,6 +227,12 @@ impl Stdio {
             self.agent[2] = Some(duplicate(agent.as_raw_fd())?);
             return Ok(());
         }
+        if number > 0 && kind == Given::File {
+            let read = self.routes.iter_mut().find(|route| route.number == 0);
+            if let Some(read) = read.filter(|read| is_same(&read.outside, &outside)) {
+                read.shared |= is_writable(&read.outside);
+            }
+        }
         let (inside, agent) =
             agent_pipe(number, options.owner).map_err(|errno| StdioError::Call {
                 fd: given,
@@ -237,6 +246,7 @@ impl Stdio {
             outside,
             inside,
             file_size: options.file_size,
+            shared: false,
         });
         Ok(())
     }

@@ -24,6 +24,7 @@ pub fn summary(report: &Report, terminal: &Terminal) -> Vec<String> {
     let remarkable = report.denials.iter().any(|row| !row.quiet)
         || report.protections.iter().any(weaker)
         || report.events.unlogged > 0
+        || report.exit.detail.is_some()
         || !matches!(report.exit.reason, Reason::Exited | Reason::Signal);
     match terminal.summary {
         SummaryMode::Never => Vec::new(),

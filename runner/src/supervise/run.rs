@@ -460,10 +460,8 @@ fn exit(ending: &Ending) -> (Exit, Option<String>) {
         signal,
         reason,
     };
-    let lost = ending
-        .rest
-        .output_lost
-        .then(|| "output that nobody took for 5 s was dropped".to_owned());
+    let lost = ending.rest.output_lost.as_ref();
+    let lost = lost.map(|what| format!("output of the program {what}"));
     (exit, ending.detail.clone().or(lost))
 }
 
