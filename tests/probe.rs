@@ -335,6 +335,14 @@ const ACTS: &[Act] = &[
         let fd = socket(&to, libc::SOCK_STREAM, 0)?;
         send(fd, Some(&to), libc::MSG_FASTOPEN)
     }),
+    Act("tcp-fastopen-connect", "ADDRESS", |a| {
+        let to = a.address(0);
+        let fd = socket(&to, libc::SOCK_STREAM, 0)?;
+        let on = 1_i32.to_ne_bytes();
+        option(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, &on)?;
+        raw(libc::SYS_connect, &[fd, to.pointer(), to.length])?;
+        send(fd, None, 0)
+    }),
     Act("tcp-reconnect", "FIRST SECOND", |a| {
         let (first, second) = (a.address(0), a.address(1));
         let fd = socket(&first, libc::SOCK_STREAM, 0)?;

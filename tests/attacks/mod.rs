@@ -12,12 +12,12 @@ mod escape;
 mod execution;
 mod files;
 mod grants;
+mod host;
 mod ipc;
 mod mounts;
 mod network;
 mod policy;
 mod privilege;
-mod removal;
 mod supervisor;
 mod syscalls;
 

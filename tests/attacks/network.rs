@@ -62,6 +62,13 @@ const REACHING: &[Row] = &[
         "ok",
     ),
     ("NET-09", "tcp-fastopen 127.0.0.1:@B@", "ok", "EPERM", "ok"),
+    (
+        "NET-10",
+        "tcp-fastopen-connect 127.0.0.1:@B@",
+        "ok",
+        "EPERM",
+        "ok",
+    ),
     ("NET-11", "mptcp 127.0.0.1:@B@", "ok", "EPERM", "ok"),
     ("NET-24", "udp-send 127.0.0.53:53", "ok", "EPERM", ""),
     (

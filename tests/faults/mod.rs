@@ -6,6 +6,9 @@
 // Each layer left out in turn: the start notices, and no program runs.
 mod sabotage;
 
+// Each layer gone, and an attack that then succeeds.
+mod removal;
+
 // A program or a map that the kernel does not take, and maps that hold something else.
 mod kernel;
 

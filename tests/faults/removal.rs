@@ -7,12 +7,12 @@ use std::fs::{self, Permissions};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
 
+use super::DEBUG;
 use crate::needs;
 use crate::support::{Jail, Outcome, probe, root};
-
-const DEBUG: bool = cfg!(debug_assertions);
 
 const PRIVATE: &str = r#"
 version = 1
@@ -257,6 +257,16 @@ fn jail() -> (Jail, UnixListener) {
     (jail, server)
 }
 
+impl Layer {
+    /// What this kernel knows of the rows: files in memory that are not executable came with 6.3.
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        let sealed = Path::new("/proc/sys/vm/memfd_noexec").exists();
+        self.rows
+            .iter()
+            .filter(move |row| sealed || !row.0.starts_with("EX-04"))
+    }
+}
+
 /// Tries the rows of a layer with these faults.
 fn tried(layer: &Layer, faults: &[&str]) -> Outcome {
     let (jail, _server) = jail();
@@ -279,7 +289,7 @@ fn tried(layer: &Layer, faults: &[&str]) -> Outcome {
     lp_run.args(["-c", leak, "sh", env!("CARGO_BIN_EXE_lp-run")]);
     lp_run.env("LP_RUN_FAULT", orders.join("\n"));
     let mut command = probe(["each"]);
-    for (index, (_, act, ..)) in layer.rows.iter().enumerate() {
+    for (index, (_, act, ..)) in layer.rows().enumerate() {
         if index > 0 {
             command.push("--".to_owned());
         }
@@ -297,14 +307,14 @@ fn each_act_is_noticed_when_its_layer_is_gone() {
     needs!(root(), "root");
     needs!(DEBUG, "a debug build of lp-run");
     let mut wrong = Vec::new();
-    for layer in LAYERS {
+    for layer in LAYERS.iter().filter(|layer| layer.rows().next().is_some()) {
         let mut compare = |outcome: &Outcome, what: &str, wanted: &dyn Fn(&Row) -> &'static str| {
             let answers: Vec<&str> = outcome.stdout.lines().collect();
-            if answers.len() != layer.rows.len() {
+            if answers.len() != layer.rows().count() {
                 let (out, err) = (&outcome.stdout, &outcome.stderr);
                 wrong.push(format!("{:?} {what}: {out} {err}", layer.acts));
             }
-            for (row, answer) in layer.rows.iter().zip(answers) {
+            for (row, answer) in layer.rows().zip(answers) {
                 if answer != wanted(row) {
                     wrong.push(format!(
                         "{} `{}` {what}: {answer}, not {}",
