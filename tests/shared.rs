@@ -204,6 +204,33 @@ fn what_is_mounted_over_the_pins_disturbs_no_run() {
 }
 
 #[test]
+fn gc_takes_nothing_from_a_run_that_lives() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let outcome = cold(
+        &jail,
+        "lp=$1; shift; mkfifo hold up; exec 4<>hold 5<>up; \
+         $lp --policy policy.toml --summary never --report first.json -- \
+         /bin/sh -c 'echo up; read line; : </bin/sh' <&4 >&5 & first=$!; read up <&5; \
+         $lp gc | grep -c alive; $lp gc --all | grep -c alive; \
+         $lp --policy policy.toml --summary never -- \"$@\"; $lp gc --all | grep -c alive; \
+         sleep 1.5; echo >&4; wait $first; ls /run/lp-run/bpf | grep -c -e '^[0-9]'",
+    );
+    assert_eq!(outcome.stdout, "1\n1\nok\n1\n1\n", "{outcome:?}");
+    let report = fs::read(jail.path().join("first.json")).expect("a report");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    assert_eq!(report["exit"]["code"], 0, "{report}");
+    assert_eq!(report["counts"]["files"], true, "{report}");
+    let rules = report["rules"].as_array().expect("rules");
+    let rule = rules.iter().find(|row| row["id"] == "files.exec[0]");
+    // The program, and the one that it opened.
+    assert!(
+        rule.expect("the rule")["allowed"].as_u64() >= Some(2),
+        "{report}"
+    );
+}
+
+#[test]
 fn gc_all_leaves_nothing_shared() {
     needs!(root(), "root");
     let jail = Jail::new();

@@ -321,6 +321,8 @@ mod tests {
 
     use crate::watch::Objects;
     use crate::watch::testing::Base;
+    use lp_run_common::files::{AnchorKey, AnchorRow, DeniedPath};
+    use lp_run_common::run::{RunRef, STATE_LIVE, STATE_NONE, STATE_SETUP};
 
     fn acquire(base: &Path) -> Objects {
         Objects::acquire(base, 5).unwrap()
@@ -418,6 +420,85 @@ mod tests {
         assert_eq!(tallies.get(&other.lease.slot, 0).unwrap().addresses, 7);
         // Before the kernel forgets the entries that this test made by hand.
         denied.remove(&kept).unwrap();
+    }
+
+    #[test]
+    fn killed_at_any_step_of_its_lease_a_run_leaves_nothing_and_takes_nothing() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let base = Base::new();
+        let living = acquire(base.path());
+        let maps = &living.loaded;
+        let mut runs = Runs::open(maps).unwrap();
+        let mut anchors: HashMap<_, AnchorKey, AnchorRow> = maps.map("ANCHORS").unwrap();
+        let mut scope: HashMap<_, u64, RunRef> = maps.map("SCOPE").unwrap();
+        let mut missing: HashMap<_, DeniedPath, DenialRow> = maps.map("MISSING_PATHS").unwrap();
+        let mut fill = |generation, cgroup| {
+            let anchor = AnchorKey {
+                generation,
+                ..AnchorKey::default()
+            };
+            let path = DeniedPath {
+                generation,
+                ..DeniedPath::default()
+            };
+            let run = RunRef {
+                generation,
+                slot_plus_one: 1,
+            };
+            anchors.insert(anchor, AnchorRow::default(), 0).unwrap();
+            missing.insert(path, DenialRow::default(), 0).unwrap();
+            scope.insert(cgroup, run, 0).unwrap();
+        };
+        let of = |generation| {
+            let anchors: HashMap<_, AnchorKey, AnchorRow> = maps.map("ANCHORS").unwrap();
+            let scope: HashMap<_, u64, RunRef> = maps.map("SCOPE").unwrap();
+            let paths: HashMap<_, DeniedPath, DenialRow> = maps.map("MISSING_PATHS").unwrap();
+            let own = |found: bool| usize::from(found);
+            anchors
+                .keys()
+                .map(|key| own(key.unwrap().generation == generation))
+                .chain(
+                    scope
+                        .iter()
+                        .map(|entry| own(entry.unwrap().1.generation == generation)),
+                )
+                .chain(
+                    paths
+                        .keys()
+                        .map(|key| own(key.unwrap().generation == generation)),
+                )
+                .sum::<usize>()
+        };
+        fill(living.lease.generation, 1);
+        // Taken and empty, filled, live and counting, and over with its entries still there.
+        for (filled, state, flags) in [
+            (false, STATE_NONE, 0),
+            (true, STATE_SETUP, 0),
+            (true, STATE_LIVE, FLAG_COUNT_FILES),
+            (true, STATE_NONE, FLAG_COUNT_FILES),
+        ] {
+            let doomed = acquire(base.path());
+            assert_eq!(doomed.lease.slot, 1);
+            if filled {
+                fill(doomed.lease.generation, 2);
+            }
+            let row = RunRow {
+                state,
+                flags: FLAG_LEASED | flags,
+                ..doomed.lease.row()
+            };
+            runs.set(1, row).unwrap();
+            let dead = kill(doomed);
+            let next = acquire(base.path());
+            assert_eq!(next.lease.slot, 1, "state {state}");
+            assert_ne!(next.lease.generation, dead.generation);
+            assert_eq!(of(dead.generation), 0, "state {state}");
+            assert_eq!(of(living.lease.generation), 3, "the living keep theirs");
+            assert_eq!(runs.all().unwrap()[1].state, STATE_NONE);
+        }
     }
 
     #[test]
