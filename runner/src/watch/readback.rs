@@ -47,10 +47,13 @@ impl Run {
     }
 
     fn verify_prefixes(&self) -> Result<(), WatchError> {
-        for (map, key, wanted) in &self.objects.prefixes {
+        for map in ["DESTINATIONS", "LISTENERS"] {
             let trie: LpmTrie<_, PrefixKey, Candidates> = self.objects.loaded.map(map)?;
-            let found = present(trie.get(key, 0)).map_err(map_failed("read", map))?;
-            held(map, found.as_ref() == Some(wanted))?;
+            let prefixes = self.objects.prefixes.iter();
+            for (_, key, wanted) in prefixes.filter(|(of, ..)| *of == map) {
+                let found = present(trie.get(key, 0)).map_err(map_failed("read", map))?;
+                held(map, found.as_ref() == Some(wanted))?;
+            }
         }
         Ok(())
     }
