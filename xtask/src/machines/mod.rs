@@ -40,9 +40,9 @@ set +e
 mount -t securityfs securityfs /sys/kernel/security 2>/dev/null
 echo "security-modules: $(cat /sys/kernel/security/lsm)"
 cd "$3"
-"$1" --color=never --test-threads=1 $4
+"$1" --color=never --test-threads=2 $4
 echo "mechanisms-ended: $?"
-"$2" --color=never --test-threads=1 $5
+"$2" --color=never --test-threads=2 $5
 echo "integration-ended: $?"
 "#;
 
