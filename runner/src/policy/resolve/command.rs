@@ -237,14 +237,6 @@ impl Resolver<'_> {
         let trusted = [self.owner, self.caller.uid, self.workdir_owner];
         self.open(self.chosen(path), path, &trusted)
     }
-
-    /// Whether a caller who is not root chose the program at `path`: by his own policy, by typing
-    /// it, or with the work directory.
-    pub(super) fn chosen(&self, path: &Path) -> bool {
-        let main = self.layers.last();
-        let typed = main.is_none_or(|main| main.schema.command.is_none());
-        self.caller.uid != 0 && (self.owner != 0 || typed || path.starts_with(&self.workdir))
-    }
 }
 
 fn is_program(object: &Object) -> bool {

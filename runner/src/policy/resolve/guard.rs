@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::quote;
 use super::super::facts::{Object, mounts};
-use super::{CACHE, Resolver, STATE};
+use super::Resolver;
+use super::kept::{CACHE, STATE};
 
 /// lp-run's own: settings, running state, kept state.
 const OURS: [&str; 4] = ["/etc/lp-run", "/run/lp-run", "/var/lib/lp-run", CACHE];

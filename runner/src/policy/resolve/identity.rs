@@ -7,7 +7,8 @@ use super::super::error::quote;
 use super::super::model::{HomeChoice, Identity, UserChoice, ViewChoice};
 use super::super::schema::Schema;
 use super::super::tree::At;
-use super::{Resolver, STATE};
+use super::Resolver;
+use super::kept::STATE;
 
 /// `[identity]` as it is when nothing is written.
 pub fn default() -> Identity {

@@ -6,19 +6,25 @@ mod base;
 mod command;
 mod files;
 mod git;
+mod grant;
 mod guard;
 mod identity;
+mod kept;
+mod links;
 mod network;
 pub(crate) mod paths;
 mod python;
+mod rights;
 mod settings;
+mod taken;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use self::kept::{CACHE, STATE};
 use super::error::{PolicyErrors, REFUSED, quote};
-use super::facts::{Ancestor, FactError, Facts, Kind, MountPoint, Need, Object, OwnPlaces, User};
+use super::facts::{Ancestor, Facts, Kind, MountPoint, Need, Object, User};
 use super::layers::{self, Layer};
 use super::model::{Command, Identity, Place, Policy, RuleInfo, Task};
 use super::schema::{RuleText, Schema, check_name};
@@ -53,10 +59,6 @@ struct Resolver<'a> {
 
 /// Directories of the agent's `PATH`, after those of `env.path`.
 pub const PATH: &[&str] = &["/usr/local/bin", "/usr/bin", "/bin"];
-/// Kept per policy, below which `${STATE}` lies.
-const STATE: &str = "/var/lib/lp-run/state";
-/// Kept per policy, below which `${CACHE}` lies.
-const CACHE: &str = "/var/cache/lp-run";
 
 /// Resolves the layers of a policy; the last is the policy itself. Mistakes go to `errors`,
 /// and the result means something only while there are none.
@@ -370,41 +372,6 @@ impl Resolver<'_> {
         self.defaults.push((key.to_owned(), value.into()));
     }
 
-    /// Whether the caller's rights bound this policy: a caller who is not root, and a policy
-    /// (or the layer of it that speaks) that is not root's.
-    fn held(&self, layer: &Layer) -> bool {
-        self.caller.uid != 0 && (self.owner != 0 || layer.source.owner != 0)
-    }
-
-    /// The directory below `base` that is kept for the policy. A user's policies have theirs
-    /// apart, or a name would open what another's policy of that name has kept; without root all
-    /// of it is the caller's.
-    fn kept(&self, base: &str) -> PathBuf {
-        if let Some(OwnPlaces {
-            kept: [state, cache],
-            ..
-        }) = self.facts.own_places()
-        {
-            let own = if base == STATE { state } else { cache };
-            return own.join(&self.name);
-        }
-        let base = Path::new(base);
-        match self.owner {
-            0 => base.join(&self.name),
-            // No policy can be called so.
-            owner => base.join(format!("@{owner}")).join(&self.name),
-        }
-    }
-
-    /// Uids whose symbolic links a rule follows, besides root's.
-    fn trusted(&self) -> Vec<u32> {
-        if self.owner == 0 {
-            Vec::new()
-        } else {
-            vec![self.owner]
-        }
-    }
-
     fn check_ids(
         &mut self,
         files: &[super::model::FileRule],
@@ -434,31 +401,5 @@ impl Resolver<'_> {
                 format!("{rules} rules; the kernel maps hold {most} for one run: write fewer");
             self.errors.add_unplaced("", what, REFUSED);
         }
-    }
-
-    /// Whether the caller could use the object as needed.
-    fn caller_may(&self, object: &Object, need: Need) -> bool {
-        self.facts.may(&self.caller, object, need)
-    }
-
-    /// Looks with the caller's own rights at what is `held` to them: no answer tells him more
-    /// about the machine than he could find out himself.
-    fn look<T>(
-        &self,
-        held: bool,
-        look: impl Fn(&dyn Facts) -> Result<T, FactError>,
-    ) -> Result<T, FactError> {
-        if !held {
-            return look(self.facts);
-        }
-        let mut seen = None;
-        let act = &mut || seen = Some(look(self.facts));
-        self.facts.with_rights_of(&self.caller, act)?;
-        seen.unwrap_or_else(|| Err(FactError::Caller("nothing was looked at".to_owned())))
-    }
-
-    /// Opens as [`Self::look`] looks.
-    fn open(&self, held: bool, path: &Path, trusted: &[u32]) -> Result<Object, FactError> {
-        self.look(held, |facts| facts.open(path, trusted))
     }
 }
