@@ -11,17 +11,18 @@ use crate::policies::exists;
 use crate::support::{Jail, Outcome, probe, raises_limits, root};
 
 /// The caller: nobody.
-const CALLER: &str = "65534";
+pub(super) const CALLER: &str = "65534";
 
 /// Installs the policies below `installed` for this run alone, in a mount namespace of its own.
 const INSTALLED: &str = "mkdir -p /etc/lp-run && mount -t tmpfs none /etc/lp-run &&\n\
     cp -r $0/installed /etc/lp-run/policies && exec \"$@\"";
 
 /// What an installed policy starts with.
-const HEAD: &str = "version = 1\nname = \"attempts-caller\"\n[files]\nread = [\"${BASE}\"]\n";
+pub(super) const HEAD: &str =
+    "version = 1\nname = \"attempts-caller\"\n[files]\nread = [\"${BASE}\"]\n";
 
 /// `lp-run -p POLICY OPTIONS -- COMMAND` as `variable` names the caller.
-fn run(jail: &Jail, who: &[(&str, &str)], policy: &str, command: &[&str]) -> Outcome {
+pub(super) fn run(jail: &Jail, who: &[(&str, &str)], policy: &str, command: &[&str]) -> Outcome {
     let mut lp_run = Command::new("unshare");
     lp_run.args(["--mount", "--", "sh", "-c", INSTALLED]);
     lp_run.arg(jail.path()).arg(env!("CARGO_BIN_EXE_lp-run"));
@@ -36,19 +37,19 @@ fn run(jail: &Jail, who: &[(&str, &str)], policy: &str, command: &[&str]) -> Out
     jail.run_named(lp_run, policy, &options, command)
 }
 
-fn installed(jail: &Jail, text: &str) {
+pub(super) fn installed(jail: &Jail, text: &str) {
     jail.file("installed/p.toml", text);
 }
 
 /// Copies the probe to a place of root's, with a mode.
-fn program(jail: &Jail, name: &str, mode: u32) -> String {
+pub(super) fn program(jail: &Jail, name: &str, mode: u32) -> String {
     let probe = probe([]).remove(0);
     let copy = jail.file(name, fs::read(probe).expect("read the probe"));
     fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).expect("set a mode");
     copy.to_string_lossy().into_owned()
 }
 
-fn rights(path: &str, mode: u32) {
+pub(super) fn rights(path: &str, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set a mode");
 }
 
@@ -132,7 +133,7 @@ fn list(path: &str, rights: u16) {
 }
 
 /// A policy of the caller's own, with these lines.
-fn own_policy(jail: &Jail, lines: &str) -> String {
+pub(super) fn own_policy(jail: &Jail, lines: &str) -> String {
     let policy = jail.file(
         "own.toml",
         format!("{HEAD}exec = [\"${{COMMAND}}\"]\n{lines}"),

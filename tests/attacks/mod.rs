@@ -8,6 +8,7 @@
 
 mod addresses;
 mod caller;
+mod chosen;
 mod escape;
 mod execution;
 mod files;

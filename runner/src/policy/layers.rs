@@ -138,13 +138,13 @@ impl Stack<'_> {
         }
         let path = base.join(text);
         let mut found = PolicyErrors::new();
-        // What root's policy names is root's word; what the caller's names is read as him.
-        let source = match by.owner {
-            0 => {
+        // What root's policy names in root's places is root's word; the rest is read as the caller.
+        let source = match by.owner == 0 && self.is_roots(&path) {
+            true => {
                 let owners = [0, self.caller.uid];
                 source::read(text, &path, &owners, self.facts, &mut found)
             }
-            _ => source::read_as(self.caller, text, &path, self.facts, &mut found),
+            false => source::read_as(self.caller, text, &path, self.facts, &mut found),
         };
         for error in found.iter() {
             self.errors.add(
@@ -157,6 +157,12 @@ impl Stack<'_> {
             prefix: format!("{text}/"),
             ..source
         })
+    }
+
+    /// Whether nobody but root decides what stands at `path`, links on the way included.
+    fn is_roots(&self, path: &Path) -> bool {
+        let found = self.facts.open(path, &[]);
+        found.is_ok_and(|object| object.ancestors.iter().all(|above| above.uid == 0))
     }
 
     fn kit(&mut self, name: &At<String>) -> Option<Source> {

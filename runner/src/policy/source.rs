@@ -95,9 +95,10 @@ pub fn locate(
 }
 
 /// Whether a path is written as one of root's installed policies, which every caller may run.
+/// Other files below `/etc/lp-run`, secrets among them, are no policies.
 fn is_installed(path: &Path) -> bool {
     let climbs = path.components().any(|part| part.as_os_str() == "..");
-    path.starts_with(ETC) && !climbs
+    path.starts_with(ETC) && !climbs && path.extension().is_some_and(|end| end == "toml")
 }
 
 /// The same as [`read`] for what the caller names: with his own rights, so that no message tells

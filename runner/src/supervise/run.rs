@@ -250,7 +250,8 @@ fn close_log(books: &mut Books<'_>, result: &Result<Finished, RunError>) {
 fn open_logs(request: &RunRequest, desk: &Desk<'_>, plan: &Plan) -> Result<Audit, RunError> {
     let mut files = Vec::new();
     if let Some(path) = &plan.policy.audit.log {
-        files.push(LogFile::open(path, None)?);
+        let theirs = plan.policy.file_owner != 0;
+        files.push(LogFile::open(path, theirs.then_some(&desk.caller))?);
     }
     if let Some(path) = &request.audit {
         files.push(LogFile::open(path, Some(&desk.caller))?);

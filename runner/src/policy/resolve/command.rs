@@ -17,6 +17,16 @@ const FIRST_LINE: usize = 256;
 /// Most arguments and longest of them (`MAX_ARG_STRLEN`).
 const LONGEST_ARGUMENT: usize = 131_072;
 
+/// A program that was found.
+#[derive(Clone)]
+pub(super) struct Program {
+    /// As the agent names it.
+    pub(super) path: PathBuf,
+    pub(super) object: Object,
+    /// Root did not choose it: it is held to the caller's own rights.
+    pub(super) held: bool,
+}
+
 impl Resolver<'_> {
     /// The command line, allowed by `[command]` and resolved.
     pub(super) fn command(&mut self, request: &LoadRequest, main: &Schema) -> Option<Command> {
@@ -34,13 +44,19 @@ impl Resolver<'_> {
             return None;
         }
         match self.program(&first) {
-            Ok((path, program)) => {
-                let interpreters = self.interpreters(&program)?;
+            Ok(found) => {
+                let interpreters = self.interpreters(&found)?;
+                let all = [&found].into_iter().chain(&interpreters);
+                let held = all.filter(|program| program.held);
+                self.held_programs = held.map(|program| program.object.path.clone()).collect();
                 Some(Command {
                     argv,
-                    program: Some(program),
-                    path,
-                    interpreters,
+                    program: Some(found.object),
+                    path: found.path,
+                    interpreters: interpreters
+                        .into_iter()
+                        .map(|program| program.object)
+                        .collect(),
                 })
             }
             Err((what, exit)) => {
@@ -82,12 +98,12 @@ impl Resolver<'_> {
     }
 
     /// The program file that `name` means, as the agent names it and as it is.
-    fn program(&mut self, name: &str) -> Result<(PathBuf, Object), (String, u8)> {
+    fn program(&mut self, name: &str) -> Result<Program, (String, u8)> {
         if name.is_empty() {
             return Err(("the program's name is empty".to_owned(), NOT_FOUND));
         }
         if !name.contains('/') {
-            return self.in_path(name).ok_or_else(|| {
+            return self.in_path(name, false).ok_or_else(|| {
                 let what = format!(
                     "{} is not found in the agent's PATH ({}); if it is elsewhere, give its \
                      full path",
@@ -98,11 +114,16 @@ impl Resolver<'_> {
             });
         }
         let typed: PathBuf = self.workdir.join(name).components().collect();
-        match self.open_program(&typed) {
-            Ok(object) if is_program(&object) => {
+        match self.open_program(&typed, false) {
+            Ok(found) if is_program(&found.object) => {
                 let climbs = typed.components().any(|part| part.as_os_str() == "..");
-                let path = if climbs { object.path.clone() } else { typed };
-                Ok((path, object))
+                Ok(match climbs {
+                    true => Program {
+                        path: found.object.path.clone(),
+                        ..found
+                    },
+                    false => found,
+                })
             }
             Ok(_) => Err((
                 format!("{} is not an executable file", quote(name)),
@@ -119,7 +140,7 @@ impl Resolver<'_> {
     }
 
     /// The first program of that name in the directories of `PATH`.
-    pub(super) fn in_path(&self, name: &str) -> Option<(PathBuf, Object)> {
+    pub(super) fn in_path(&self, name: &str, held: bool) -> Option<Program> {
         let dirs = self
             .path_dirs
             .iter()
@@ -127,10 +148,10 @@ impl Resolver<'_> {
             .chain(PATH.iter().map(Path::new));
         for dir in dirs {
             let path = dir.join(name);
-            if let Ok(object) = self.open_program(&path)
-                && is_program(&object)
+            if let Ok(found) = self.open_program(&path, held)
+                && is_program(&found.object)
             {
-                return Some((path, object));
+                return Some(found);
             }
         }
         None
@@ -147,8 +168,8 @@ impl Resolver<'_> {
     }
 
     /// The interpreters of a `#!` script, outermost first; also the program that `env` finds.
-    fn interpreters(&mut self, program: &Object) -> Option<Vec<Object>> {
-        let mut found: Vec<Object> = Vec::new();
+    fn interpreters(&mut self, program: &Program) -> Option<Vec<Program>> {
+        let mut found: Vec<Program> = Vec::new();
         let mut script = program.clone();
         while let Some(line) = self.first_line(&script) {
             if found.len() >= DEEPEST {
@@ -158,23 +179,26 @@ impl Resolver<'_> {
             }
             let mut words = line.split_ascii_whitespace();
             let name = words.next().unwrap_or_default();
+            // What a script of somebody else says is not root's word, even where root named it.
+            let held = script.held || script.object.uid != 0 || self.is_kept(&script.object.path);
             let opened = match name.starts_with('/') {
-                true => self.open_program(Path::new(name)).ok(),
+                true => self.open_program(Path::new(name), held).ok(),
                 false => None,
             };
-            let Some(interpreter) = opened.filter(is_program) else {
+            let Some(interpreter) = opened.filter(|found| is_program(&found.object)) else {
                 let what = format!("its #! line names {}, which is no program", quote(name));
                 self.errors.add_unplaced("command", what, NOT_EXECUTABLE);
                 return None;
             };
             let through_env = interpreter
+                .object
                 .path
                 .file_name()
                 .is_some_and(|name| name == "env");
             found.push(interpreter.clone());
             script = interpreter;
             if through_env && let Some(name) = named_by_env(words) {
-                let Some((_, object)) = self.in_path(name) else {
+                let Some(named) = self.in_path(name, held) else {
                     let what = format!(
                         "its #! line asks env for {}, which is not in PATH ({})",
                         quote(name),
@@ -183,17 +207,17 @@ impl Resolver<'_> {
                     self.errors.add_unplaced("command", what, NOT_FOUND);
                     return None;
                 };
-                found.push(object.clone());
-                script = object;
+                found.push(named.clone());
+                script = named;
             }
         }
         Some(found)
     }
 
     /// What follows `#!`; `None` for anything but a script.
-    fn first_line(&self, object: &Object) -> Option<String> {
-        let read = |facts: &dyn Facts| facts.read_object(object, FIRST_LINE);
-        let bytes = self.look(self.chosen(&object.path), read).ok()?;
+    fn first_line(&self, script: &Program) -> Option<String> {
+        let read = |facts: &dyn Facts| facts.read_object(&script.object, FIRST_LINE);
+        let bytes = self.look(script.held, read).ok()?;
         let rest = bytes.strip_prefix(b"#!")?;
         let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
         Some(String::from_utf8_lossy(line).trim().to_owned())
@@ -232,14 +256,27 @@ impl Resolver<'_> {
     }
 
     /// Opens a program. Links of the caller lead to it too: he typed it, and what is found is
-    /// executable or refused.
-    pub(super) fn open_program(&self, path: &Path) -> Result<Object, FactError> {
+    /// executable or refused. Where a link is not root's, what it leads to is his choice.
+    pub(super) fn open_program(&self, path: &Path, held: bool) -> Result<Program, FactError> {
+        let found = |object, held| Program {
+            path: path.to_owned(),
+            object,
+            held,
+        };
+        if !held && !self.chosen(path) {
+            match self.facts.open(path, &[]) {
+                Err(FactError::UntrustedLink { .. }) => {}
+                opened => return opened.map(|object| found(object, false)),
+            }
+        }
         let trusted = [self.owner, self.caller.uid, self.workdir_owner];
-        self.open(self.chosen(path), path, &trusted)
+        let object = self.open(true, path, &trusted)?;
+        Ok(found(object, true))
     }
 }
 
-fn is_program(object: &Object) -> bool {
+/// Whether it is a file that somebody may run.
+pub(super) fn is_program(object: &Object) -> bool {
     object.kind == Kind::File && object.mode & 0o111 != 0
 }
 

@@ -117,10 +117,10 @@ impl Resolver<'_> {
                 "${{{name}}} is for read and exec; name the path itself"
             ));
         }
-        let mut objects = match name.as_str() {
+        let objects = match name.as_str() {
             "BASE" => self.base().0.clone(),
             "COMMAND" => self.command_objects(),
-            "PYTHON" => self.pythons(),
+            "PYTHON" => self.pythons(layer),
             _ => self.python_libraries(),
         };
         if let Some(object) = objects
@@ -135,8 +135,6 @@ impl Resolver<'_> {
             );
             self.errors.add_unplaced("command", what, NOT_EXECUTABLE);
         }
-        let lent = name == "PYTHON";
-        objects.retain(|object| !lent || self.may_be_typed(layer, object));
         if objects.is_empty() && !text.optional && name.starts_with("PYTHON") {
             return Err(format!(
                 "${{{name}}}: no python is found in PATH; install one, or add optional = true"

@@ -50,6 +50,8 @@ struct Resolver<'a> {
     home: PathBuf,
     path_dirs: Vec<PathBuf>,
     command: Option<Command>,
+    /// Programs of the command that root did not choose.
+    held_programs: Vec<PathBuf>,
     base: OnceCell<(Vec<Object>, Vec<Object>)>,
     errors: &'a mut PolicyErrors,
     warnings: Vec<(Place, String)>,
@@ -90,6 +92,7 @@ pub fn resolve(
         home: PathBuf::new(),
         path_dirs: Vec::new(),
         command: None,
+        held_programs: Vec::new(),
         base: OnceCell::new(),
         errors,
         warnings: Vec::new(),

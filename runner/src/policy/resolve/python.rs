@@ -5,13 +5,21 @@
 use std::path::{Path, PathBuf};
 
 use super::super::facts::{Kind, Need, Object};
+use super::super::layers::Layer;
 use super::Resolver;
+use super::command::{Program, is_program};
 
 impl Resolver<'_> {
-    /// The interpreters.
-    pub(super) fn pythons(&self) -> Vec<Object> {
+    /// The interpreters; of those that root did not choose, what the caller may use himself.
+    pub(super) fn pythons(&self, layer: &Layer) -> Vec<Object> {
         let mut found: Vec<Object> = Vec::new();
-        for (_, object) in self.python_names() {
+        for program in self.python_names() {
+            let object = program.object;
+            let may = |need| self.caller_may(&object, need);
+            let lent = !program.held || may(Need::Run) && may(Need::Read);
+            if !lent || !self.may_be_typed(layer, &object) {
+                continue;
+            }
             match found.iter_mut().find(|known| known.path == object.path) {
                 Some(known) => {
                     let new = object
@@ -30,7 +38,7 @@ impl Resolver<'_> {
     /// Their libraries.
     pub(super) fn python_libraries(&self) -> Vec<Object> {
         let mut places = Vec::new();
-        for (name, object) in self.python_names() {
+        for Program { path, object, .. } in self.python_names() {
             // PREFIX/bin/pythonX.Y has its libraries in PREFIX/lib/pythonX.Y.
             let version = object
                 .path
@@ -53,9 +61,9 @@ impl Resolver<'_> {
             places.push(PathBuf::from("/usr/share/python3"));
             places.push(Path::new("/etc").join(&version));
             // venv: BASE/bin/python is a link, and BASE/pyvenv.cfg stands beside bin.
-            if let Some(base) = name.parent().and_then(Path::parent)
-                && let Ok(marker) = self.open_program(&base.join("pyvenv.cfg"))
-                && marker.kind == Kind::File
+            if let Some(base) = path.parent().and_then(Path::parent)
+                && let Ok(marker) = self.open_program(&base.join("pyvenv.cfg"), true)
+                && marker.object.kind == Kind::File
             {
                 places.push(base.to_owned());
             }
@@ -75,10 +83,10 @@ impl Resolver<'_> {
     }
 
     /// Each name of a python with what it leads to.
-    fn python_names(&self) -> Vec<(PathBuf, Object)> {
+    fn python_names(&self) -> Vec<Program> {
         let mut names: Vec<PathBuf> = Vec::new();
         for name in ["python3", "python"] {
-            names.extend(self.in_path(name).map(|(path, _)| path));
+            names.extend(self.in_path(name, false).map(|found| found.path));
         }
         if let Some(command) = &self.command {
             names.push(command.path.clone());
@@ -91,15 +99,16 @@ impl Resolver<'_> {
         }
         let mut found = Vec::new();
         for name in names {
-            let Ok(object) = self.open_program(&name) else {
+            let Ok(program) = self.open_program(&name, false) else {
                 continue;
             };
-            let python = object
+            let python = program
+                .object
                 .path
                 .file_name()
                 .is_some_and(|name| name.to_string_lossy().starts_with("python"));
-            if python && object.kind == Kind::File && object.mode & 0o111 != 0 {
-                found.push((name, object));
+            if python && is_program(&program.object) {
+                found.push(program);
             }
         }
         found

@@ -38,10 +38,12 @@ impl Resolver<'_> {
         self.facts.may(&self.caller, object, need)
     }
 
-    /// Programs that the caller typed, and what follows from their place, are held to his rights
-    /// too: a grant reads them with the rights of their owner.
+    /// Programs that the caller typed, and what follows from their place, their links and their
+    /// `#!` lines, are held to his rights too: a grant reads them with the rights of their owner.
     pub(super) fn may_be_typed(&self, layer: &Layer, object: &Object) -> bool {
-        let chosen = self.held(layer) || self.chosen(&object.path);
+        let chosen = self.held(layer)
+            || self.chosen(&object.path)
+            || self.held_programs.contains(&object.path);
         !chosen || self.caller_may(object, Need::Run) && self.caller_may(object, Need::Read)
     }
 

@@ -262,7 +262,7 @@ impl Resolver<'_> {
         if !main.is_some_and(|main| self.holds(main, text)) {
             return Ok(());
         }
-        let own = |path: &Path| match self.facts.open(path, &[]) {
+        let own = |path: &Path| match self.open(true, path, &[]) {
             Ok(object) => Some(object.uid == self.caller.uid),
             Err(_) => None,
         };
