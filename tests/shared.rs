@@ -204,6 +204,23 @@ fn what_is_mounted_over_the_pins_disturbs_no_run() {
 }
 
 #[test]
+fn counting_that_ends_just_before_the_run_is_told() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    cold(
+        &jail,
+        "lp=$1; mkfifo hold up; exec 4<>hold 5<>up; \
+         $lp --policy policy.toml --summary never --report first.json -- \
+         /bin/sh -c 'echo up; read line' <&4 >&5 & first=$!; read up <&5; \
+         rm /run/lp-run/bpf/[0-9]*/link-executed; echo >&4; wait $first",
+    );
+    let report = fs::read(jail.path().join("first.json")).expect("a report");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    assert_eq!(report["exit"]["code"], 0, "{report}");
+    assert_eq!(report["counts"]["files"], false, "{report}");
+}
+
+#[test]
 fn gc_takes_nothing_from_a_run_that_lives() {
     needs!(root(), "root");
     let jail = Jail::new();

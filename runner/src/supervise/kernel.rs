@@ -160,18 +160,20 @@ impl<'a> Kernel<'a> {
     /// Fails when a program that enforces is no longer where it was attached. One that only
     /// counts makes the counts unknown.
     pub fn verify(&mut self) -> Result<(), WatchError> {
-        let Some(run) = &mut self.run else {
-            return Ok(());
-        };
+        self.verify_counting();
+        self.run.as_ref().map_or(Ok(()), Run::verify)
+    }
+
+    /// Files whose programs are no longer where they were attached are counted no more.
+    pub fn verify_counting(&mut self) {
         if self.uncounted.is_none()
-            && let Some(files) = &self.files
+            && let (Some(run), Some(files)) = (&mut self.run, &self.files)
             && let Err(error) = files.check_attached()
         {
             // What was refused until now stays on paper.
             self.uncounted = Some(error.to_string());
             run.forget_files();
         }
-        run.verify()
     }
 
     /// Why files are not counted, when that was not known before the start.

@@ -418,6 +418,7 @@ fn tally(
 ) -> Result<Finished, RunError> {
     let now = Timestamp::now();
     // What came after the last look of the event loop.
+    kernel.verify_counting();
     while kernel.drain(usize::MAX).1 {}
     let denials = kernel.denials()?;
     let usage = kernel.usage(&denials)?;
