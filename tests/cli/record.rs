@@ -159,6 +159,49 @@ fn a_link_that_the_agent_made_hides_no_attempt() {
 }
 
 #[test]
+fn what_a_process_holds_hides_no_attempt() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    jail.file("hidden/secret", "x");
+    let secret = jail.path().join("hidden/secret");
+    let secret = secret.display();
+    for script in [
+        format!("cd /; read x </proc/self/cwd{secret}"),
+        format!("cd /tmp; read x </proc/self/cwd/..{secret}"),
+        format!("exec 5</usr; read x </proc/self/fd/5/..{secret}"),
+        format!("exec 5</usr; ln -s /proc/self/fd/5/.. /tmp/up; read x </tmp/up{secret}"),
+    ] {
+        let script = format!("{{ {script}; }} 2>/dev/null; true");
+        let outcome = shell(&jail, &["--fail-on-denied"], &script);
+        assert_eq!(outcome.code(), 120, "{script}: {outcome:?}");
+        let report = outcome.report.as_ref().expect("a report");
+        assert_eq!(report["events"]["unjudged"], 1, "{script}: {report}");
+    }
+}
+
+#[test]
+fn a_link_that_changes_between_two_attempts_hides_none() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let swap = |first: &str, pause: &str| {
+        format!(
+            "cd /tmp; {first}; read x <l; {pause}; rm -rf l; ln -s /etc/shadow l; read x <l; true"
+        )
+    };
+    for first in ["ln -s /nowhere l", "true"] {
+        let script = format!("{{ {}; }} 2>/dev/null", swap(first, "sleep 0.5"));
+        let outcome = shell(&jail, &["--fail-on-denied"], &script);
+        assert_eq!(outcome.code(), 120, "{script}: {outcome:?}");
+        let denials = outcome.denials("/tmp/l");
+        assert_eq!(denials.len(), 1, "{script}: {outcome:?}");
+        assert_eq!(
+            (&denials[0]["hidden"], &denials[0]["count"]),
+            (&true.into(), &1.into())
+        );
+    }
+}
+
+#[test]
 fn a_quiet_refusal_is_counted_and_told_nowhere() {
     needs!(root(), "root");
     let jail = Jail::shared();

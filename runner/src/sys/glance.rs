@@ -97,7 +97,7 @@ fn walk(path: &Path) -> nix::Result<bool> {
         // Before anything is asked of what was found.
         let mount = mount(&found)?;
         if !known.contains(&mount) {
-            if !is_own(mount) {
+            if !is_own(mount, &fs::read("/proc/self/mountinfo").unwrap_or_default()) {
                 return Ok(true);
             }
             known[1] = mount;
@@ -113,8 +113,8 @@ fn walk(path: &Path) -> nix::Result<bool> {
     Ok(true)
 }
 
-/// A place in the tree: neither opened nor followed, and no automounter is woken for it (open(2)).
-const PLACE: OFlag = OFlag::O_PATH
+/// Opens a place in the tree: neither opened nor followed, and no automounter is woken for it (open(2)).
+pub const PLACE: OFlag = OFlag::O_PATH
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
 
@@ -122,10 +122,10 @@ fn mount(place: &OwnedFd) -> nix::Result<u64> {
     mount_id(place.as_fd()).map_err(|error| Errno::from_raw(error.errno()))
 }
 
-/// Whether this kernel answers for what is mounted as `mount`.
-fn is_own(mount: u64) -> bool {
-    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let table = String::from_utf8_lossy(&table);
+/// Whether this kernel answers for what is mounted as `mount`, a line of `table`
+/// (`/proc/PID/mountinfo`).
+pub fn is_own(mount: u64, table: &[u8]) -> bool {
+    let table = String::from_utf8_lossy(table);
     table.lines().any(|line| {
         let id = line.split(' ').next().and_then(|word| word.parse().ok());
         let words = line.split_once(" - ").map(|(_, words)| words);
@@ -135,7 +135,7 @@ fn is_own(mount: u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::ffi::CString;
     use std::io::Read as _;
     use std::os::fd::AsRawFd as _;
@@ -182,7 +182,7 @@ mod tests {
 
     /// Mounts, in a mount namespace of this process alone, a file system for which a program
     /// would answer that never does. Whoever asks it waits; what it is asked can be read.
-    fn silent_server(at: &Path) -> fs::File {
+    pub(crate) fn silent_server(at: &Path) -> fs::File {
         trial::unshare(libc::CLONE_NEWNS).unwrap();
         mount::make_private().unwrap();
         let device = fs::File::options()

@@ -5,7 +5,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::sight::Sight;
+use super::sight::{Sight, Step};
 use crate::plan::{Anchor, Mask, Plan, Row, Source};
 use crate::policy::model::ViewChoice;
 use crate::record::event::Op;
@@ -31,9 +31,16 @@ pub struct Attempt<'a> {
 pub enum Meaning {
     /// Not the policy's doing.
     Nothing,
+    /// Not the policy's doing as things are. The same words can mean something else next time:
+    /// the agent may change a directory on the way.
+    NotNow {
+        /// It led over a symbolic link that the agent may change.
+        linked: bool,
+    },
     /// A denial.
     Denied(Verdict),
-    /// The path is longer than anybody should have to follow.
+    /// The path is longer than anybody should have to follow, or led where nobody but the agent
+    /// or a server can.
     Unknown,
 }
 
@@ -123,43 +130,127 @@ impl<'a> Tree<'a> {
         covers.any(|cover| path.starts_with(cover))
     }
 
+    /// Whether the agent may change names in `directory`.
+    fn changes(&self, directory: &Path) -> bool {
+        let within = |places: &[&Path]| places.iter().any(|place| directory.starts_with(place));
+        match self.anchor(directory) {
+            Some(anchor) => anchor.rights.write,
+            None => within(&self.writable),
+        }
+    }
+
     /// The path without `.`, `..` and symbolic links, those of the plan and those that `sight`
-    /// finds in the view. What is no longer there stays as it was typed.
-    fn resolve(&self, path: &Path, sight: &impl Sight) -> Option<PathBuf> {
+    /// finds in the view. What is no longer there stays as it was typed. `None` for one with too
+    /// many names.
+    fn resolve<S: Sight>(&self, path: &Path, sight: &S) -> Option<Way> {
         let (mut left, mut names) = (MAX_LINKS, MAX_NAMES);
         let mut rest: Vec<PathBuf> = vec![path.to_owned()];
-        let mut done = PathBuf::from("/");
+        let mut way = Way::default();
+        // Those of the root and of each name of the way; none where nothing is seen.
+        let mut places = vec![sight.root()];
         while let Some(next) = rest.pop() {
             let mut components = next.components();
             let Some(component) = components.next() else {
                 continue;
             };
             rest.push(components.as_path().to_owned());
-            match component {
-                Component::RootDir => done = PathBuf::from("/"),
+            let name = match component {
+                Component::RootDir => {
+                    way.path = PathBuf::from("/");
+                    places.truncate(1);
+                    continue;
+                }
                 Component::ParentDir => {
-                    done.pop();
-                }
-                Component::Normal(name) => {
-                    names = names.checked_sub(1)?;
-                    done.push(name);
-                    let planned = self.links.iter().find(|link| link.0 == done);
-                    let target = match planned {
-                        _ if left == 0 => None,
-                        Some((_, target)) => Some(target.clone()),
-                        None => sight.link(&done),
-                    };
-                    if let Some(target) = target {
-                        left -= 1;
-                        done.pop();
-                        rest.push(target);
+                    if way.path.pop() {
+                        places.pop();
                     }
+                    continue;
                 }
-                Component::CurDir | Component::Prefix(_) => {}
-            }
+                Component::Normal(name) => name,
+                Component::CurDir | Component::Prefix(_) => continue,
+            };
+            names = names.checked_sub(1)?;
+            let changes = self.changes(&way.path);
+            way.changes |= changes;
+            way.path.push(name);
+            let planned = self.links.iter().find(|link| link.0 == way.path);
+            let place = places.last().and_then(Option::as_ref);
+            let step = match (planned, place) {
+                _ if is_a_root(&way.path) => Step::Link("/".into()),
+                (Some((_, target)), _) => Step::Link(target.clone()),
+                (None, Some(place)) => sight.step(place, name),
+                (None, None) => Step::Missing,
+            };
+            let target = match step {
+                Step::Link(target) if left > 0 => target,
+                step => {
+                    let ends = rest.iter().all(|rest| rest.as_os_str().is_empty());
+                    way.unsure |= matches!(step, Step::Unknown | Step::Link(_))
+                        || (!ends && is_magic(&way.path));
+                    places.push(match step {
+                        Step::Place(place) => Some(place),
+                        _ => None,
+                    });
+                    continue;
+                }
+            };
+            left -= 1;
+            way.linked |= changes;
+            way.path.pop();
+            rest.push(target);
         }
-        Some(done)
+        Some(way)
     }
+}
+
+/// Where a typed path leads.
+#[derive(Debug)]
+struct Way {
+    /// Without links.
+    path: PathBuf,
+    /// It may be another in truth: not every link could be read.
+    unsure: bool,
+    /// It led through a directory that the agent may change.
+    changes: bool,
+    /// It led over a link that the agent may change.
+    linked: bool,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("/"),
+            unsure: false,
+            changes: false,
+            linked: false,
+        }
+    }
+}
+
+/// The names behind `/proc/PID` or `/proc/PID/task/TID`.
+fn of_a_process(path: &Path) -> Option<Vec<&str>> {
+    let names: Option<Vec<_>> = path.iter().skip(1).map(|name| name.to_str()).collect();
+    match names?.as_slice() {
+        ["proc", _, "task", _, names @ ..] | ["proc", _, names @ ..] => Some(names.to_vec()),
+        _ => None,
+    }
+}
+
+/// Whether this is `/proc/PID/root` or the like. Every process of a run has the same root, and
+/// the one that asked may be gone.
+fn is_a_root(path: &Path) -> bool {
+    of_a_process(path).is_some_and(|names| names == ["root"])
+}
+
+/// Whether this leads to what a process holds (proc_pid_cwd(5), proc_pid_fd(5)). Where that is
+/// nobody else can tell later.
+fn is_magic(path: &Path) -> bool {
+    of_a_process(path).is_some_and(|names| {
+        matches!(
+            names.as_slice(),
+            ["cwd" | "exe"] | ["fd" | "map_files" | "ns", _]
+        )
+    })
 }
 
 /// What run-times look at to find out how large the machine is, and libraries for settings that
@@ -174,11 +265,16 @@ const PROBED: [&str; 4] = [
 
 /// What a failed act means. The host is asked for a path only where the private view did not
 /// have it and no grant covers it.
-pub fn classify(attempt: &Attempt<'_>, tree: &Tree<'_>, sight: &impl Sight) -> Meaning {
-    let Some(path) = tree.resolve(attempt.path, sight) else {
+pub fn classify<S: Sight>(attempt: &Attempt<'_>, tree: &Tree<'_>, sight: &S) -> Meaning {
+    let Some(way) = tree.resolve(attempt.path, sight) else {
         return Meaning::Unknown;
     };
-    judge(attempt, &path, tree, sight).map_or(Meaning::Nothing, Meaning::Denied)
+    match judge(attempt, &way.path, tree, sight) {
+        Some(verdict) => Meaning::Denied(verdict),
+        None if way.unsure => Meaning::Unknown,
+        None if way.changes => Meaning::NotNow { linked: way.linked },
+        None => Meaning::Nothing,
+    }
 }
 
 /// Whether an act on `path`, which has no link in it, was denied.
@@ -259,6 +355,8 @@ fn covers(place: &Path, directory: bool, path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
     use crate::plan::{Owners, Rights};
     use crate::policy::facts::{Kind, Object};
@@ -322,8 +420,16 @@ mod tests {
         }
     }
 
-    /// Reads `/srv/kb`, runs `/usr/bin/tool`, writes `/work/out`, takes `/srv/kb/secret` away.
     fn ask(private: bool, op: Op, path: &str, errno: u32, host: &[&str]) -> Option<Verdict> {
+        match meaning(private, op, path, errno, host) {
+            Meaning::Nothing | Meaning::NotNow { .. } => None,
+            Meaning::Denied(verdict) => Some(verdict),
+            Meaning::Unknown => panic!("{path} is not followed"),
+        }
+    }
+
+    /// Reads `/srv/kb`, runs `/usr/bin/tool`, writes `/work/out`, takes `/srv/kb/secret` away.
+    fn meaning(private: bool, op: Op, path: &str, errno: u32, host: &[&str]) -> Meaning {
         let anchors = [
             anchor("/srv/kb", true, "r"),
             anchor("/usr/bin/tool", false, "rx"),
@@ -352,29 +458,35 @@ mod tests {
             errno,
             path: Path::new(path),
         };
-        match classify(&attempt, &tree, &Fake(host)) {
-            Meaning::Nothing => None,
-            Meaning::Denied(verdict) => Some(verdict),
-            Meaning::Unknown => panic!("{path} is not followed"),
-        }
+        classify(&attempt, &tree, &Fake(host))
     }
 
-    /// A host with these paths; the agent made the links `/work/out/key`, `/work/out/etc`,
-    /// `/work/out/tool` and `/work/out/long`.
+    /// A host with these paths; the agent made links in `/work/out`, and a server answers for
+    /// `/srv/kb/server`.
     struct Fake<'a>(&'a [&'a str]);
 
     impl Sight for Fake<'_> {
+        type Place = PathBuf;
+
         fn on_host(&self, path: &Path) -> bool {
             self.0.iter().any(|known| Path::new(known) == path)
         }
 
-        fn link(&self, path: &Path) -> Option<PathBuf> {
+        fn root(&self) -> Option<PathBuf> {
+            Some("/".into())
+        }
+
+        fn step(&self, place: &PathBuf, name: &OsStr) -> Step<PathBuf> {
+            let path = place.join(name);
             match path.to_str() {
-                Some("/work/out/key") => Some("../../etc/shadow".into()),
-                Some("/work/out/etc") => Some("/etc".into()),
-                Some("/work/out/tool") => Some("/usr/bin/tool".into()),
-                Some("/work/out/long") => Some("./a/".repeat(200).into()),
-                _ => None,
+                Some("/work/out/key") => Step::Link("../../etc/shadow".into()),
+                Some("/work/out/etc") => Step::Link("/etc".into()),
+                Some("/work/out/tool") => Step::Link("/usr/bin/tool".into()),
+                Some("/work/out/long") => Step::Link("./a/".repeat(200).into()),
+                Some("/work/out/held") => Step::Link("/proc/self/fd/5".into()),
+                Some("/work/out/none") => Step::Link("/nowhere".into()),
+                Some("/srv/kb/server/x") => Step::Unknown,
+                _ => Step::Place(path),
             }
         }
     }
@@ -406,6 +518,53 @@ mod tests {
         let anchors = [anchor("/work/out", true, "rw")];
         let tree = Tree::for_tests(&anchors);
         assert_eq!(classify(&attempt, &tree, &Fake(&[])), Meaning::Unknown);
+    }
+
+    #[test]
+    fn what_a_process_holds_and_what_a_server_answers_for_is_not_known() {
+        for path in [
+            "/proc/self/cwd/srv/d/secret",
+            "/proc/7/task/8/cwd/../..",
+            "/proc/self/fd/5/../srv/d/secret",
+            "/proc/thread-self/fd/5/secret",
+            "/work/out/held/../srv/d/secret",
+            "/proc/self/root/proc/self/exe/../secret",
+            "/srv/kb/server/x",
+        ] {
+            let found = meaning(true, Op::Open, path, ENOENT, &[]);
+            assert_eq!(found, Meaning::Unknown, "{path}");
+        }
+        for path in ["/proc/self/fd/5", "/proc/self/fdinfo/5", "/proc/cwd/x"] {
+            let found = meaning(true, Op::Open, path, ENOENT, &[]);
+            assert_eq!(found, Meaning::Nothing, "{path}");
+        }
+        for process in ["self", "thread-self", "7", "7/task/8"] {
+            let path = format!("/proc/{process}/root/etc/shadow");
+            assert_eq!(
+                ask(true, Op::Open, &path, ENOENT, &["/etc/shadow"]),
+                HIDDEN,
+                "{process}"
+            );
+        }
+        // A refusal stays one.
+        assert_eq!(
+            ask(true, Op::Write, "/proc/self/cwd/x", EROFS, &[]),
+            denied(None)
+        );
+    }
+
+    #[test]
+    fn what_the_agent_can_change_means_nothing_only_for_now() {
+        let found = |path: &str| meaning(true, Op::Open, path, ENOENT, &[]);
+        for path in ["/work/out/x", "/tmp/d/x", "/srv/../work/out/x"] {
+            assert_eq!(found(path), Meaning::NotNow { linked: false }, "{path}");
+        }
+        for path in ["/work/out/none", "/work/out/tool/x", "/work/out/etc/x"] {
+            assert_eq!(found(path), Meaning::NotNow { linked: true }, "{path}");
+        }
+        for path in ["/srv/kb/x", "/lib/x", "/nowhere", "/work/out"] {
+            assert_eq!(found(path), Meaning::Nothing, "{path}");
+        }
     }
 
     fn denied(row: Option<Row>) -> Option<Verdict> {

@@ -49,6 +49,8 @@ pub struct Failures {
     /// Missing paths that mean nothing and still have their row in the kernel's table, so that
     /// repeats cost nobody an event.
     nothing: Nothing,
+    /// Repeats of missing paths that were not looked at, and could have meant something else.
+    unsure: u64,
 }
 
 /// Keys in the order in which they came.
@@ -92,6 +94,7 @@ impl Failures {
             hidden: 0,
             unnamed: HashSet::new(),
             nothing: Nothing::default(),
+            unsure: 0,
         })
     }
 
@@ -105,19 +108,23 @@ impl Failures {
         clock: &Clock,
     ) -> Option<Denial> {
         let absent = news.key.errno == ENOENT;
-        let meaning = if news.complete {
+        let op = op(news.key.op)?;
+        let look = || {
             let attempt = Attempt {
-                op: op(news.key.op)?,
+                op,
                 errno: news.key.errno,
                 path: Path::new(OsStr::from_bytes(&news.path)),
             };
-            classify(&attempt, tree, sight)
-        } else {
             // Half a path could name something else.
-            Meaning::Unknown
+            let complete = news.complete.then(|| classify(&attempt, tree, sight));
+            complete.unwrap_or(Meaning::Unknown)
         };
-        let verdict = match meaning {
-            Meaning::Nothing => None,
+        let verdict = match look() {
+            Meaning::NotNow { linked } if absent => {
+                self.means_nothing_now(&news.key, linked, look);
+                return None;
+            }
+            Meaning::Nothing | Meaning::NotNow { .. } => None,
             Meaning::Denied(verdict) => Some(verdict),
             // [`Self::unjudged`] counts it.
             Meaning::Unknown if absent => return None,
@@ -173,10 +180,23 @@ impl Failures {
         let _ = self.forgotten.set(self.slot, self.nothing.removed, 0);
     }
 
+    /// A missing path that is no denial as things are, but may be one when it is tried again: its
+    /// row goes, so that the next attempt is told. Of those since the first nobody knows which way
+    /// they took, if a link of the agent's leads to it or `look` has another answer by now.
+    fn means_nothing_now(&mut self, key: &DeniedPath, linked: bool, look: impl Fn() -> Meaning) {
+        let repeats = self.missing.get(key, 0).map_or(0, |row| row.count.saturating_sub(1));
+        // A row that cannot be removed is known to nobody, and counts as not judged.
+        self.nothing.removed += u64::from(self.missing.remove(key).is_ok());
+        let _ = self.forgotten.set(self.slot, self.nothing.removed, 0);
+        if repeats > 0 && (linked || !matches!(look(), Meaning::NotNow { .. })) {
+            self.unsure += repeats;
+        }
+    }
+
     /// How often paths were missing for the agent of which nobody knows what they mean: their
     /// event was lost, told only half of the path, or led too far. Note all events first.
     pub fn unjudged(&self) -> Result<u64, FilesError> {
-        let mut sum = 0;
+        let mut sum = self.unsure;
         let known = self.nothing.known.len() + self.unnamed.len();
         let there = self.tally()?.missing.saturating_sub(self.nothing.removed);
         if there == self.hidden + known as u64 {
