@@ -184,7 +184,10 @@ impl Failures {
     /// row goes, so that the next attempt is told. Of those since the first nobody knows which way
     /// they took, if a link of the agent's leads to it or `look` has another answer by now.
     fn means_nothing_now(&mut self, key: &DeniedPath, linked: bool, look: impl Fn() -> Meaning) {
-        let repeats = self.missing.get(key, 0).map_or(0, |row| row.count.saturating_sub(1));
+        let repeats = self
+            .missing
+            .get(key, 0)
+            .map_or(0, |row| row.count.saturating_sub(1));
         // A row that cannot be removed is known to nobody, and counts as not judged.
         self.nothing.removed += u64::from(self.missing.remove(key).is_ok());
         let _ = self.forgotten.set(self.slot, self.nothing.removed, 0);
