@@ -6,6 +6,9 @@
 // works again.
 mod acts;
 
+// Without user namespaces: Landlock and the filter alone.
+mod alone;
+
 // What is left out is noticed, what takes root is refused, and what dies leaves nothing.
 mod start;
 

@@ -13,7 +13,7 @@ use crate::support::{Outcome, root};
 
 const DEBUG: bool = cfg!(debug_assertions);
 
-fn refused(outcome: &Outcome, code: i32, words: &[&str]) {
+pub(super) fn refused(outcome: &Outcome, code: i32, words: &[&str]) {
     assert_eq!(outcome.code(), code, "{outcome:?}");
     assert_eq!(outcome.stdout, "", "nothing has run");
     for word in words {
@@ -120,7 +120,7 @@ fn doctor_shows_what_each_environment_has() {
     let mut screen = place.as_user(Namespaces::Given, &place.path("lp-run"));
     screen.arg("doctor");
     let screen = place.jail.bare_as(screen);
-    let row = "  network             ?           part        ?           NO";
+    let row = "  network             ?           part        ?           part";
     assert!(screen.stdout.lines().any(|line| line == row), "{screen:?}");
 }
 
@@ -199,7 +199,8 @@ fn each_layer_that_is_left_out_refuses_the_run() {
 }
 
 /// A tree that hears no signal and leaves its group and session.
-const TREE: &str = "trap '' TERM HUP INT; (setsid sh -c 'sleep 54321 & exec sleep 54321' &)
+pub(super) const TREE: &str =
+    "trap '' TERM HUP INT; (setsid sh -c 'sleep 54321 & exec sleep 54321' &)
                     (setsid setsid sleep 54321 &); echo >started; sleep 54321 & wait";
 
 #[test]
@@ -255,19 +256,26 @@ fn a_tree_dies_with_its_lp_run_and_at_its_time() {
     assert_eq!(runs(&place), 0);
 }
 
-/// Processes of [`TREE`] and of its lp-run that live, by a number in their command lines.
-fn alive() -> usize {
+/// Ids and command lines of the processes that live and have this text in it: those of a
+/// [`TREE`], by its number, and of their lp-run.
+pub(super) fn processes(text: &str) -> Vec<(i32, String)> {
     let processes = fs::read_dir("/proc").expect("list processes").flatten();
-    let theirs = processes.filter(|process| {
-        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
+    let found = processes.filter_map(|process| {
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(process.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let status = fs::read_to_string(process.path().join("status")).ok()?;
         let dead = status.contains("State:\tZ") || status.contains("State:\tX");
-        !dead && String::from_utf8_lossy(&line).contains("54321")
+        (!dead && line.contains(text)).then_some((pid, line))
     });
-    theirs.count()
+    found.collect()
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+fn alive() -> usize {
+    processes("54321").len()
+}
+
+pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(

@@ -112,11 +112,20 @@ fn findings(host: &Host) -> Vec<Finding> {
                 "a run needs it; a check does not",
                 "No program can be run here.",
             ),
+            false if host.means == Means::Alone => Finding {
+                part: true,
+                ..finding(
+                    "user namespace",
+                    &host.user_namespace,
+                    "",
+                    "Only policies that accept to miss view and processes can be run here.",
+                )
+            },
             false => finding(
                 "user namespace",
                 &host.user_namespace,
                 "a run is set up in it; with sudo there is more",
-                "No program can be run here.",
+                "",
             ),
         },
         landlock(host),
@@ -141,7 +150,7 @@ fn findings(host: &Host) -> Vec<Finding> {
                 part: true,
                 ..finding(
                     "identity",
-                    &host.user_namespace,
+                    &Capability::Yes,
                     "user = \"caller\" alone",
                     "Policies are refused here.",
                 )
@@ -150,7 +159,10 @@ fn findings(host: &Host) -> Vec<Finding> {
         network(host),
         finding(
             "unix-sockets",
-            &both(&host.seccomp, &host.mounts),
+            &match host.means {
+                Means::Alone => host.seccomp.clone(),
+                Means::Root | Means::UserNamespace => both(&host.seccomp, &host.mounts),
+            },
             "refused; where granted, by the private view",
             "Policies are refused here.",
         ),
@@ -216,8 +228,12 @@ fn network(host: &Host) -> Finding {
     if host.means != Means::Root {
         return Finding {
             name: "network",
-            capability: both(&host.network_namespace, &host.seccomp),
-            detail: "none at all: an empty namespace, and no sockets".to_owned(),
+            capability: host.seccomp.clone(),
+            detail: match host.network_namespace.yes() {
+                true => "none at all: an empty namespace, and no sockets",
+                false => "none at all: no sockets",
+            }
+            .to_owned(),
             cost: "Policies are refused here.",
             part: true,
         };

@@ -13,7 +13,7 @@ use nix::sys::stat::{self, SFlag};
 
 use super::identity::Identity;
 use super::idmap::Namespaces;
-use super::view::{Item, PLACE, PreparedView, Private};
+use super::view::{Item, PLACE, PreparedView, Private, Root};
 use super::{EnforceError, disk, tree};
 use crate::host::Means;
 use crate::plan::{Generated, Mask, Mount, Plan, Rights, Row, Source};
@@ -104,6 +104,10 @@ impl<'a> Builder<'a> {
             devpts: None,
             files: 0,
         };
+        if plan.means == Means::Alone {
+            builder.stay()?;
+            return Ok(builder);
+        }
         let root =
             root(plan, builder.owner()).map_err(|source| mount_error(plan, &at, None, source))?;
         let own = plan.view.kind == ViewChoice::Private;
@@ -118,17 +122,34 @@ impl<'a> Builder<'a> {
             owner: builder.owner(),
             attributes,
         });
-        for (parent, path) in &plan.view.create {
-            builder.create(parent, path)?;
-        }
+        builder.create_all()?;
         Ok(builder)
+    }
+
+    /// No tree of the run's own: the host's, of which Landlock shall let through what every
+    /// program needs and no rule names.
+    fn stay(&mut self) -> Result<(), EnforceError> {
+        for (name, _) in DEVICES {
+            let node = open_path(&Path::new("/dev").join(name.to_string_lossy().as_ref()))?;
+            self.keep(node, Private::Device)?;
+        }
+        self.keep(open_path(Path::new("/proc"))?, Private::Tree(READ))?;
+        self.create_all()
+    }
+
+    fn create_all(&mut self) -> Result<(), EnforceError> {
+        let plan = self.plan;
+        for (parent, path) in &plan.view.create {
+            self.create(parent, path)?;
+        }
+        Ok(())
     }
 
     /// Who owns what is nobody's: root, but where the run has no uid but one.
     fn owner(&self) -> (u32, u32) {
         match self.plan.means {
             Means::Root => (0, 0),
-            Means::UserNamespace => (self.identity.uid, self.identity.gid),
+            Means::UserNamespace | Means::Alone => (self.identity.uid, self.identity.gid),
         }
     }
 
@@ -356,7 +377,14 @@ impl<'a> Builder<'a> {
             mount::set_attributes(&tree.fd, tree.attributes, false)
                 .map_err(|source| mount_error(self.plan, &tree.at, None, source))?;
         }
-        let root = duplicate(&self.trees[0].fd)?;
+        let root = match self.trees.first() {
+            Some(tree) => Some(Root {
+                mount: duplicate(&tree.fd)?,
+                attributes: tree.attributes,
+                place: root_place,
+            }),
+            None => None,
+        };
         let items = self
             .items
             .into_iter()
@@ -372,8 +400,6 @@ impl<'a> Builder<'a> {
             .collect::<Result<_, SysError>>()?;
         Ok(PreparedView {
             root,
-            root_attributes: self.trees[0].attributes,
-            root_place,
             items,
             private: self.private,
             created: self.created,
@@ -439,7 +465,7 @@ impl<'a> Builder<'a> {
     /// again by its path, and must be the same.
     fn reach<'o>(&self, object: &'o Object) -> Result<Reach<'o>, EnforceError> {
         let held = opened(object)?;
-        if self.plan.means == Means::Root {
+        if self.plan.means != Means::UserNamespace {
             return Ok(Reach::Held(held));
         }
         let root = open_path(Path::new("/"))?;
@@ -463,7 +489,9 @@ impl<'a> Builder<'a> {
         for (name, numbers) in DEVICES {
             match self.plan.means {
                 Means::Root => tree::make_device(&fd, name, numbers)?,
-                Means::UserNamespace => tree::make_file(&fd, name, b"", 0o600, uid, gid)?,
+                Means::UserNamespace | Means::Alone => {
+                    tree::make_file(&fd, name, b"", 0o600, uid, gid)?;
+                }
             }
         }
         for (name, says) in DEVICE_LINKS {

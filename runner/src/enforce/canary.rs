@@ -8,9 +8,14 @@
 //! not judge; the scratch row of the eBPF programs shows that they were the ones to answer.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 
 use super::identity::Identity;
 use super::{EnforceError, tree};
+use crate::host::Means;
 use crate::sys::beneath::open_beneath;
 use crate::sys::socket::{Address, UdpSocket, make_errno, stream_errno};
 
@@ -167,8 +172,15 @@ pub struct LandlockCanary {
 }
 
 impl LandlockCanary {
-    /// Makes the file.
-    pub(super) fn prepare(identity: &Identity) -> Result<Self, EnforceError> {
+    /// Makes the file; where nothing can be mounted, in the run's own directory, which no rule may
+    /// name.
+    pub(super) fn prepare(identity: &Identity, run_dir: &Path) -> Result<Self, EnforceError> {
+        if identity.means == Means::Alone {
+            let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let root = open(run_dir, flags, Mode::empty()).map_err(tree::failed("open"))?;
+            tree::make_file(&root, c"canary", b"", 0o644, identity.uid, identity.gid)?;
+            return Ok(Self { root });
+        }
         let root = tree::tmpfs(4096, 0o755, identity.uid, identity.gid, 0)?;
         tree::make_file(&root, c"canary", b"", 0o644, identity.uid, identity.gid)?;
         Ok(Self { root })

@@ -55,7 +55,7 @@ pub fn prepare(plan: &Plan, host: &Host, state_dir: &Path) -> Result<Identity, E
     }
     let groups = match plan.means {
         Means::Root => 0,
-        Means::UserNamespace => credentials::group_count()?,
+        Means::UserNamespace | Means::Alone => credentials::group_count()?,
     };
     Ok(Identity {
         uid,
@@ -74,11 +74,14 @@ impl Identity {
         if self.means == Means::Root {
             credentials::clear_groups().map_err(StepError::of(Act::Groups, 0))?;
         }
-        if !fault::skips("bounding set") {
-            empty_bounding_set()?;
+        // Who has no capability can neither narrow what others could have nor gain one by it.
+        if self.means != Means::Alone {
+            if !fault::skips("bounding set") {
+                empty_bounding_set()?;
+            }
+            credentials::set_securebits(SECURE_BITS).map_err(StepError::of(Act::SecureBits, 0))?;
         }
         credentials::clear_ambient().map_err(StepError::of(Act::Capabilities, 0))?;
-        credentials::set_securebits(SECURE_BITS).map_err(StepError::of(Act::SecureBits, 0))?;
         credentials::set_gid(self.gid).map_err(StepError::of(Act::Gid, 0))?;
         credentials::set_uid(self.uid).map_err(StepError::of(Act::Uid, 0))?;
         credentials::clear_capabilities().map_err(StepError::of(Act::Capabilities, 0))?;
@@ -88,13 +91,14 @@ impl Identity {
     fn verify(&self) -> Result<(), StepError> {
         let failed = StepError::of(Act::ReadBack, 0);
         let sets = credentials::capabilities().map_err(&failed)?;
+        let alone = self.means == Means::Alone;
         let bounded = (0..CAPABILITY_LIMIT).any(|n| credentials::in_bounding(n) == Some(true));
+        let secured = credentials::securebits().map_err(&failed)? == SECURE_BITS && !bounded;
         let same = credentials::uids().map_err(&failed)? == [self.uid; 3]
             && credentials::gids().map_err(&failed)? == [self.gid; 3]
             && credentials::group_count().map_err(&failed)? == self.groups
-            && credentials::securebits().map_err(&failed)? == SECURE_BITS
             && (sets.effective | sets.permitted | sets.inheritable) == 0
-            && !bounded;
+            && (secured || alone);
         match same {
             true => Ok(()),
             false => Err(StepError {

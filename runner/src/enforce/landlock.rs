@@ -181,9 +181,14 @@ fn private_access(what: Private, abi: ABI) -> BitFlags<AccessFs> {
         Private::Listing => BitFlags::from(AccessFs::ReadDir),
         Private::File => return read & AccessFs::from_file(abi),
         Private::Tree(rights) => rights_access(rights),
-        Private::Devices => read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev,
+        Private::Devices | Private::Device => {
+            read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev
+        }
     };
-    access & AccessFs::from_all(abi)
+    match what {
+        Private::Device => access & AccessFs::from_file(abi),
+        _ => access & AccessFs::from_all(abi),
+    }
 }
 
 fn build(path: Option<&PathBuf>) -> impl FnOnce(RulesetError) -> EnforceError {

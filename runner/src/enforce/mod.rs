@@ -90,7 +90,7 @@ pub fn prepare(
     };
     let seccomp = wanted(plan, "seccomp").then(|| seccomp::prepare(&plan.syscalls));
     let rlimits = rlimits::prepare(options.inherited, &plan.policy.limits);
-    let canary = canary::LandlockCanary::prepare(&identity)?;
+    let canary = canary::LandlockCanary::prepare(&identity, options.run_dir)?;
     Ok(Prepared {
         identity,
         view,

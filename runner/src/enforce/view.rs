@@ -18,6 +18,7 @@ use super::builder::Builder;
 use super::identity::Identity;
 use super::landlock::Ruleset;
 use super::{Act, EnforceError, PrepareOptions, StepError, tree};
+use crate::host::Means;
 use crate::plan::{Plan, Rights};
 use crate::sys::beneath::open_beneath;
 use crate::sys::{fault, mount};
@@ -37,6 +38,8 @@ pub enum Private {
     Tree(Rights),
     /// Device nodes, terminals: read, write, ioctl.
     Devices,
+    /// One device node.
+    Device,
 }
 
 /// A mount to be moved into place.
@@ -54,15 +57,22 @@ pub(super) struct Item {
     pub(super) bytes: Option<u64>,
 }
 
+/// A new root.
+#[derive(Debug)]
+pub(super) struct Root {
+    /// Detached.
+    pub(super) mount: OwnedFd,
+    /// Its attributes.
+    pub(super) attributes: u64,
+    /// Directory of the old tree on which it is attached.
+    pub(super) place: CString,
+}
+
 /// The tree, ready to be moved into place.
 #[derive(Debug)]
 pub struct PreparedView {
-    /// The new root, detached.
-    pub(super) root: OwnedFd,
-    /// Its attributes.
-    pub(super) root_attributes: u64,
-    /// Directory of the old tree on which the new root is attached.
-    pub(super) root_place: CString,
+    /// `None`: the agent sees the host's tree.
+    pub(super) root: Option<Root>,
     /// In order.
     pub(super) items: Vec<Item>,
     /// Places of the run's own and what may be done there.
@@ -92,6 +102,10 @@ pub fn prepare(
             })?;
     }
     let mut builder = Builder::new(plan, identity, options.run_dir)?;
+    let root_place = tree::text(root_place.as_os_str().as_encoded_bytes())?;
+    if plan.means == Means::Alone {
+        return builder.finish(root_place);
+    }
     for wanted in &plan.view.mounts {
         builder.add_mount(wanted)?;
     }
@@ -111,21 +125,24 @@ pub fn prepare(
     for (path, says) in &plan.view.links {
         builder.add_link(path, says)?;
     }
-    builder.finish(tree::text(root_place.as_os_str().as_encoded_bytes())?)
+    builder.finish(root_place)
 }
 
 impl PreparedView {
     /// Moves everything into place and makes it the root, in the mount namespace and the pid
     /// namespace of the caller, which must be the run's own. System calls only.
     pub fn apply(&self, ruleset: Option<&Ruleset>) -> Result<(), StepError> {
+        let Some(root) = &self.root else {
+            return Ok(());
+        };
         mount::make_private().map_err(StepError::of(Act::Propagation, 0))?;
-        self.attach_root()?;
+        attach_root(root)?;
         for (number, item) in self.items.iter().enumerate() {
             if fault::skips(&item.name) {
                 continue;
             }
             let number = number as u32;
-            let place = open_beneath(&self.root, &item.place, PLACE, 0)
+            let place = open_beneath(&root.mount, &item.place, PLACE, 0)
                 .map_err(StepError::of(Act::Mountpoint, number))?;
             match &item.mount {
                 Some(mount) => {
@@ -135,25 +152,10 @@ impl PreparedView {
             }
         }
         let failed = StepError::of(Act::Pivot, 0);
-        nix::unistd::fchdir(&self.root)
+        nix::unistd::fchdir(&root.mount)
             .map_err(tree::failed("fchdir"))
             .and_then(|()| mount::pivot_here())
             .map_err(failed)
-    }
-
-    fn attach_root(&self) -> Result<(), StepError> {
-        let failed = StepError::of(Act::Root, 0);
-        let place = nix::fcntl::open(
-            self.root_place.as_c_str(),
-            nix::fcntl::OFlag::O_PATH
-                | nix::fcntl::OFlag::O_DIRECTORY
-                | nix::fcntl::OFlag::O_NOFOLLOW
-                | nix::fcntl::OFlag::O_CLOEXEC,
-            nix::sys::stat::Mode::empty(),
-        )
-        .map_err(tree::failed("open"))
-        .map_err(&failed)?;
-        mount::attach(&self.root, &place).map_err(&failed)
     }
 
     /// The devpts instance of the run.
@@ -176,6 +178,21 @@ impl PreparedView {
             .find(|(made, _)| made == path)
             .map(|(_, fd)| fd.as_fd())
     }
+}
+
+fn attach_root(root: &Root) -> Result<(), StepError> {
+    let failed = StepError::of(Act::Root, 0);
+    let place = nix::fcntl::open(
+        root.place.as_c_str(),
+        nix::fcntl::OFlag::O_PATH
+            | nix::fcntl::OFlag::O_DIRECTORY
+            | nix::fcntl::OFlag::O_NOFOLLOW
+            | nix::fcntl::OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )
+    .map_err(tree::failed("open"))
+    .map_err(&failed)?;
+    mount::attach(&root.mount, &place).map_err(&failed)
 }
 
 /// `/proc` of the pid namespace that the caller lives in. Other users' processes are not even

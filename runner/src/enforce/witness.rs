@@ -13,6 +13,7 @@ use nix::sys::statvfs::fstatvfs;
 use super::Prepared;
 use super::cgroup::Leaf;
 use super::view::PreparedView;
+use crate::host::Means;
 use crate::plan::{Namespace, Plan, State};
 use crate::policy::facts::mounts::unescape;
 use crate::sys::{mount, statx};
@@ -105,8 +106,14 @@ impl Witness {
             ("Gid", [gid; 4].map(|id| id.to_string()).to_vec()),
             ("NoNewPrivs", vec!["1".to_owned()]),
         ];
-        let none = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]
+        let none = ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"]
             .map(|set| (set, vec!["0".repeat(16)]));
+        // Only a capability narrows the bounding set, and without any nothing in it is gained.
+        let sets = match prepared.identity.means {
+            Means::Alone => 4,
+            Means::Root | Means::UserNamespace => 5,
+        };
+        let none = none.into_iter().take(sets);
         for (name, words) in wanted.into_iter().chain(none) {
             let seen = self.status_words(name);
             if seen != words {
@@ -163,12 +170,15 @@ impl Witness {
     /// Every mount of the view is where it belongs, with its attributes, and propagates
     /// nothing.
     fn view(&self, view: &PreparedView) -> Result<(), Finding> {
+        let Some(root) = &view.root else {
+            return Ok(());
+        };
         let lines: Vec<MountLine<'_>> = self.mounts.lines().filter_map(MountLine::parse).collect();
         if let Some(line) = lines.iter().find(|line| line.propagates) {
             let place = line.place.escape_ascii();
             return Err(("view", format!("the mount `{place}` is shared with others")));
         }
-        seen(&lines, &view.root, b"/", view.root_attributes, "`/`")?;
+        seen(&lines, &root.mount, b"/", root.attributes, "`/`")?;
         for item in &view.items {
             let place = [b"/", item.place.as_bytes()].concat();
             match &item.mount {

@@ -20,6 +20,9 @@ pub enum Means {
     /// It is not, and makes a user namespace: a file tree, processes and a network of its own,
     /// no uid but the caller's, no cgroup, no eBPF.
     UserNamespace,
+    /// It is not root and gets no user namespace: Landlock and the filter hold a process that lives
+    /// among the host's files and processes.
+    Alone,
 }
 
 /// Whether a user namespace gives all that a run without root stands on. In a child, which takes

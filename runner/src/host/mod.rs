@@ -145,13 +145,26 @@ impl Host {
         .without_root()
     }
 
+    /// The same where user namespaces are refused.
+    pub fn emulated_alone(abi: u32) -> Self {
+        Self {
+            root: probe::not_root(),
+            user_namespace: Capability::no("a user namespace: EPERM", "start it with sudo"),
+            ..Self::emulated(abi)
+        }
+        .without_root()
+    }
+
     /// What is left of this host for who is not root.
     fn without_root(self) -> Self {
         let of_root =
             |what: &str| Capability::no(&format!("{what} needs root"), "start it with sudo");
         let given = self.user_namespace.clone();
         Self {
-            means: Means::UserNamespace,
+            means: match given {
+                Capability::Yes => Means::UserNamespace,
+                Capability::No { .. } => Means::Alone,
+            },
             mounts: given.clone(),
             pid_namespace: given.clone(),
             network_namespace: given,

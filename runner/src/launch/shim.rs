@@ -82,6 +82,8 @@ impl<C: Confinement> Shim<'_, C> {
             call(Step::Session, terminal::set_controlling(terminal))?;
         }
         let signals = at(Step::ShimSignals, watch_children())?;
+        // Without a pid namespace orphans of the run come here, and not to the host's first process.
+        at(Step::ShimSignals, prctl::set_child_subreaper(true))?;
         let agent = call(
             Step::CloneAgent,
             clone3(0, self.agent_cgroup, || self.agent.run()),
@@ -101,7 +103,11 @@ impl<C: Confinement> Shim<'_, C> {
     /// The parent-death signal follows the thread that forked and can be missed; the pipe
     /// cannot. In a new pid namespace `getppid` is 0 and proves nothing.
     fn arm_death(&self) -> nix::Result<()> {
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // Only the first process of a namespace takes the others with it when it is killed; else it
+        // has to live until it has killed them.
+        if process::is_first() {
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+        }
         if self.parent_is_gone() {
             Err(Errno::ESRCH)
         } else {
@@ -190,6 +196,8 @@ impl<C: Confinement> Shim<'_, C> {
             while let Ok(Some(_)) = signals.read_signal() {}
             match self.reap(agent, &mut agent_is_over) {
                 Waited::NoChild if agent_is_over => return 0,
+                // An orphan may have come since the last blow.
+                _ if agent_is_over => drop(self.kill_all()),
                 _ => (),
             }
         }
@@ -246,7 +254,8 @@ impl<C: Confinement> Shim<'_, C> {
     fn kill_all(&self) -> Result<(), SysError> {
         match self.kill {
             Some(kill) => descriptor::write(kill.as_raw_fd(), b"1").map(drop),
-            None => process::kill_namespace(),
+            None if process::is_first() => process::kill_namespace(),
+            None => process::kill_children(),
         }
     }
 
@@ -254,6 +263,17 @@ impl<C: Confinement> Shim<'_, C> {
     /// pid 1 is the second blow.
     fn take_down(&self) -> i32 {
         let _ = self.kill_all();
+        // Without a pid namespace nobody else kills what comes here as an orphan.
+        while self.kill.is_none() && !process::is_first() {
+            match wait_any() {
+                Ok(Waited::NoChild) | Err(_) => break,
+                Ok(Waited::Nothing) => {
+                    let _ = self.kill_all();
+                    let _ = poll(&mut [], PollTimeout::from(1_u8));
+                }
+                Ok(_) => (),
+            }
+        }
         125
     }
 }

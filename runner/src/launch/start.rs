@@ -45,6 +45,8 @@ pub struct Launch<'a, C> {
     pub stdio: Stdio,
     /// Where shim and agent are born; `None`: in lp-run's own cgroup.
     pub cgroups: Option<Cgroups<'a>>,
+    /// Pid, mount, IPC and UTS namespaces of its own.
+    pub namespaces: bool,
     /// A network namespace of its own.
     pub own_network: bool,
     /// Its `lo` is brought up: there are rules for it.
@@ -270,8 +272,10 @@ fn clone_shim<C: Confinement>(
         null: shim_ends.null.as_fd(),
         loopback: launch.loopback,
     };
-    let mut namespaces =
-        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let mut namespaces = match launch.namespaces {
+        true => libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
+        false => 0,
+    };
     if fault::skips("pid namespace") {
         namespaces &= !libc::CLONE_NEWPID;
     }

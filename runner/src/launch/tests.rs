@@ -175,6 +175,7 @@ impl Bench {
                 shim: self.cgroup.shim.as_fd(),
                 agent: self.cgroup.agent.as_fd(),
             }),
+            namespaces: true,
             own_network: self.own_network,
             loopback: self.own_network,
             held: Vec::new(),

@@ -12,8 +12,8 @@ use super::generated::Account;
 use super::protections::{self, Needs};
 use super::takeaway::{self, Outcome};
 use super::{
-    Gap, IdMap, Mask, Plan, Rights, Row, Rule, RuleKind, Source, View, env, network, permissions,
-    view, workdir,
+    Gap, IdMap, Mask, Namespace, Plan, Rights, Row, Rule, RuleKind, Source, View, env, network,
+    permissions, view, workdir,
 };
 use crate::host::{Host, Means};
 use crate::policy::facts::Object;
@@ -54,7 +54,8 @@ pub fn compile(
     let network = network::compile(&policy, policy.files.len() as Row);
     let files = FileRules::collect(&policy);
     let mut gaps = Vec::new();
-    let taken = TakenAway::judge(&files, &rules, &accepted, &mut gaps);
+    let masks = host.means != Means::Alone;
+    let taken = TakenAway::judge(&files, &rules, &accepted, masks, &mut gaps);
     let spots = files.flatten(&|row| taken.enforced(row));
     let lent = Lent::check(
         &policy,
@@ -65,7 +66,7 @@ pub fn compile(
         &mut errors,
         &mut gaps,
     );
-    let network = match network {
+    let mut network = match network {
         Ok(network) if errors.is_empty() => network,
         Ok(_) => return Err(CompileErrors(errors)),
         Err(more) => {
@@ -80,8 +81,11 @@ pub fn compile(
     if let Some(error) = workdir::check(&policy, &view) {
         return Err(CompileErrors(vec![error]));
     }
-    if host.means != Means::Root {
+    if host.means == Means::UserNamespace {
         gaps.extend(mounted_below(&files, &rules));
+    }
+    if host.means == Means::Alone {
+        network.namespace = Namespace::Host;
     }
     let needs = Needs {
         network: &network,
@@ -164,13 +168,27 @@ struct TakenAway {
 }
 
 impl TakenAway {
-    fn judge(files: &FileRules, rules: &[Rule], accepted: &[String], gaps: &mut Vec<Gap>) -> Self {
+    /// `masks`: the run has mounts, and so can hide something behind one.
+    fn judge(
+        files: &FileRules,
+        rules: &[Rule],
+        accepted: &[String],
+        masks: bool,
+        gaps: &mut Vec<Gap>,
+    ) -> Self {
         let mut taken = Self {
             masks: Vec::new(),
             off: Vec::new(),
             held: false,
         };
         for (row, outcome) in takeaway::judge(files) {
+            let outcome = match outcome {
+                Outcome::Masked(_) if !masks => Outcome::Missing {
+                    protection: takeaway::FILE_DENY,
+                    why: "a mask is a mount, and there is no file tree of the run's own".to_owned(),
+                },
+                outcome => outcome,
+            };
             match outcome {
                 Outcome::Holds => taken.held = true,
                 Outcome::Masked(mask) => taken.masks.push(*mask),

@@ -241,7 +241,7 @@ pub struct View {
 pub enum Namespace {
     /// A network namespace of its own with nothing but `lo`.
     Own,
-    /// The host's, with the eBPF hooks deciding.
+    /// The host's, with the eBPF hooks deciding, or the filter refusing every socket.
     Host,
 }
 

@@ -19,6 +19,7 @@ use crate::policy::model::{
 /// Names that may be accepted to miss.
 pub const DEGRADABLE: &[&str] = &[
     "landlock",
+    "view",
     "seccomp",
     "processes",
     "unix-sockets",
@@ -145,7 +146,9 @@ pub(super) fn idmap_gap(host: &Host, why: String, info: &RuleInfo) -> Gap {
         why,
         remedy: match host.means {
             Means::Root => "[identity] user = \"caller\" runs the agent as the owner",
-            Means::UserNamespace => "grant what you may use yourself; or start it with sudo",
+            Means::UserNamespace | Means::Alone => {
+                "grant what you may use yourself; or start it with sudo"
+            }
         }
         .to_owned(),
         accepted: false,
@@ -193,6 +196,11 @@ fn socket_gap(rule: &FileRule) -> Option<Gap> {
     })
 }
 
+/// Whether anything is granted to be changed.
+fn writes(policy: &Policy) -> bool {
+    policy.files.iter().any(|rule| rule.verb == Verb::Write)
+}
+
 /// Holds every protection against the host. `gaps` are those of single rules.
 pub(super) fn judge(
     policy: &Policy,
@@ -209,6 +217,7 @@ pub(super) fn judge(
     };
     judge.machine();
     judge.landlock();
+    judge.view(policy);
     judge.seccomp();
     judge.processes();
     judge.identity(policy);
@@ -234,6 +243,8 @@ pub(super) fn judge(
             refuse_unix: policy.unix.is_empty(),
             refuse_memfd: !host.memfd_noexec.yes(),
             refuse_network: host.means != Means::Root,
+            refuse_ipc: host.means == Means::Alone,
+            refuse_metadata: host.means == Means::Alone && !writes(policy),
         },
         protections: judge.protections,
         gaps: judge.gaps,
@@ -306,9 +317,11 @@ impl Judge<'_> {
         }
         match host.means {
             Means::Root => self.require("host", &host.root),
-            Means::UserNamespace => self.require("host", &host.user_namespace),
+            Means::UserNamespace | Means::Alone => {}
         }
-        self.require("host", &host.mounts);
+        if host.means != Means::Alone {
+            self.require("host", &host.mounts);
+        }
         if host.means == Means::Root && host.cgroup.is_none() {
             self.gap(
                 "host",
@@ -343,6 +356,36 @@ impl Judge<'_> {
         self.needed("landlock", &format!("abi {abi}"), &has.join(", "));
     }
 
+    /// The file tree is no row of its own where it stands: every other means has it.
+    fn view(&mut self, policy: &Policy) {
+        if self.host.means != Means::Alone {
+            return;
+        }
+        let Capability::No { why, remedy } = &self.host.user_namespace else {
+            return;
+        };
+        let more = match writes(policy) {
+            true => {
+                ", modes and times of the caller's own changed, and what is written run as code"
+            }
+            false => "",
+        };
+        let why = format!(
+            "Landlock alone would hold files: the host's names and modes can be read{more} ({why})"
+        );
+        self.gap("view", &why, remedy);
+        for needed in ["landlock", "seccomp"] {
+            if self.accepts("view") && self.accepts(needed) {
+                self.gap(
+                    "host",
+                    &format!("without a view {needed} cannot be given up too"),
+                    &format!("take {needed} out of [enforcement] degrade"),
+                );
+            }
+        }
+        self.needed("view", "mount-namespace", "");
+    }
+
     fn seccomp(&mut self) {
         self.require("seccomp", &self.host.seccomp);
         let detail = match &self.host.memfd_noexec {
@@ -353,13 +396,22 @@ impl Judge<'_> {
     }
 
     fn processes(&mut self) {
-        self.require("processes", &self.host.pid_namespace);
+        if self.host.means == Means::Alone {
+            self.gap(
+                "processes",
+                "the run would live among the caller's processes, and one that forks faster than \
+                 it is killed outlives it",
+                "start it with sudo",
+            );
+        } else {
+            self.require("processes", &self.host.pid_namespace);
+        }
         let by = match self.host.means {
             Means::Root => {
                 self.require("processes", &self.host.cgroup_kill);
                 "ends with the run, by cgroup.kill"
             }
-            Means::UserNamespace => "ends with the run, by its first process",
+            Means::UserNamespace | Means::Alone => "ends with the run, by its first process",
         };
         self.needed("processes", "pid-namespace", by);
     }
@@ -394,7 +446,9 @@ impl Judge<'_> {
             UserChoice::Caller => {
                 let detail = match self.host.means {
                     Means::Root => "the caller's uid, without capabilities",
-                    Means::UserNamespace => "the caller's uid and groups, without capabilities",
+                    Means::UserNamespace | Means::Alone => {
+                        "the caller's uid and groups, without capabilities"
+                    }
                 };
                 self.not_needed("identity", detail);
             }
@@ -426,7 +480,10 @@ impl Judge<'_> {
     /// Without root there is no network at all: a namespace with nothing in it, and a filter that
     /// refuses every socket but the Unix ones, so that the answer is EPERM as it is elsewhere.
     fn no_network(&mut self, policy: &Policy) {
-        self.require("network", &self.host.network_namespace);
+        let alone = self.host.means == Means::Alone;
+        if !alone {
+            self.require("network", &self.host.network_namespace);
+        }
         let allows = policy.network.iter().find(|rule| !rule.takes_away);
         let rule = allows.map(|rule| &rule.info);
         if let Some(info) = rule.or(policy.listen.first().map(|rule| &rule.info)) {
@@ -447,8 +504,14 @@ impl Judge<'_> {
                 "take seccomp out of [enforcement] degrade",
             );
         }
-        let detail = "nothing in it, and the filter refuses sockets";
-        self.needed("network", "network-namespace", detail);
+        let (mechanism, detail) = match alone {
+            true => ("seccomp", "the filter refuses sockets"),
+            false => (
+                "network-namespace",
+                "nothing in it, and the filter refuses sockets",
+            ),
+        };
+        self.needed("network", mechanism, detail);
     }
 
     /// Without a rule the filter refuses the whole family. With one, and where there is no
@@ -460,7 +523,7 @@ impl Judge<'_> {
             return;
         }
         let own = network.namespace == Namespace::Own;
-        if policy.identity.view == ViewChoice::Host {
+        if policy.identity.view == ViewChoice::Host || self.host.means == Means::Alone {
             self.gap(
                 "unix-sockets",
                 "in the host's view every socket of the host is in reach",
@@ -826,12 +889,54 @@ mod tests {
             [("network", false)],
             "the filter is the network's"
         );
-        let mut host = Host::emulated_without_root(7);
-        host.user_namespace = NO;
-        host.mounts = NO;
+    }
+
+    #[test]
+    fn without_namespaces_view_and_processes_have_to_be_accepted_by_name() {
+        let host = Host::emulated_alone(7);
         let plan = plan_on(own_work(UserChoice::Caller), &host);
-        assert!(plan.open_gaps().all(|gap| gap.protection == "host"));
-        assert!(plan.open_gaps().next().is_some());
+        assert_eq!(open(&plan), ["view", "processes"]);
+        let accepting = |names: &[&str], mut policy: Policy| {
+            policy.degrade.extend(names.iter().map(|name| Degrade {
+                protection: (*name).to_owned(),
+                because: None,
+            }));
+            plan_on(policy, &host)
+        };
+        let plan = accepting(&["view", "processes"], own_work(UserChoice::Caller));
+        assert_eq!(open(&plan), [""; 0]);
+        assert_eq!(plan.state("network"), Some(State::Enforced));
+        assert_eq!(plan.network.namespace, Namespace::Host);
+        assert!(plan.syscalls.refuse_network && plan.syscalls.refuse_ipc);
+        assert!(
+            !plan.syscalls.refuse_metadata,
+            "a file of its own has a mode"
+        );
+        let mut policy = policy();
+        policy.identity.user = UserChoice::Caller;
+        let plan = accepting(&["view", "processes"], policy);
+        assert!(plan.syscalls.refuse_metadata);
+        // What stands in for the view is not given up with it.
+        for last in ["landlock", "seccomp"] {
+            let names = ["view", "processes", last];
+            let plan = accepting(&names, own_work(UserChoice::Caller));
+            assert!(open(&plan).contains(&"host"), "{last}");
+        }
+        // A mask is a mount.
+        let mut policy = own_work(UserChoice::Caller);
+        add(
+            &mut policy,
+            Verb::Read,
+            Target::Object(directory("/srv/x", 0)),
+        );
+        add(
+            &mut policy,
+            Verb::Deny,
+            Target::Object(file("/srv/x/key", 0)),
+        );
+        let plan = accepting(&["view", "processes"], policy);
+        assert_eq!(open(&plan), [FILE_DENY]);
+        assert!(plan.view.masks.is_empty());
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub fn json(plan: &Plan) -> Value {
             "refuse_unix": plan.syscalls.refuse_unix,
             "refuse_memfd": plan.syscalls.refuse_memfd,
             "refuse_network": plan.syscalls.refuse_network,
+            "refuse_ipc": plan.syscalls.refuse_ipc,
+            "refuse_metadata": plan.syscalls.refuse_metadata,
             "refused": syscalls::refusals(&plan.syscalls),
         },
         "limits": limits(policy),

@@ -37,6 +37,12 @@ pub struct Syscalls {
     /// Every socket but a Unix one is refused: there is no network, and nothing but the filter
     /// that could say EPERM.
     pub refuse_network: bool,
+    /// Shared memory, semaphores and queues with names are refused: the run has no namespace of its
+    /// own for them.
+    pub refuse_ipc: bool,
+    /// Changes of modes, owners, times and attributes are refused: no mount keeps them from files
+    /// outside the grants, and no rule lets anything be written.
+    pub refuse_metadata: bool,
 }
 
 /// A comparison with one argument: `(argument & mask)` is one of `values`, or, with `inside`
@@ -90,6 +96,12 @@ pub fn refusals(syscalls: &Syscalls) -> Vec<Refusal> {
     }
     if syscalls.refuse_network {
         tables.push(NO_NETWORK);
+    }
+    if syscalls.refuse_ipc {
+        tables.push(NO_IPC);
+    }
+    if syscalls.refuse_metadata {
+        tables.push(NO_METADATA);
     }
     tables.push(match syscalls.refuse_memfd {
         true => NO_MEMFD,
@@ -492,6 +504,56 @@ static NO_NETWORK: &[Group] = &[Group {
     why: "without root a run has no network",
 }];
 
+/// Without a namespace of the run's own.
+static NO_IPC: &[Group] = &[always(
+    &[
+        "mq_open",
+        "mq_unlink",
+        "msgctl",
+        "msgget",
+        "msgrcv",
+        "msgsnd",
+        "semctl",
+        "semget",
+        "semop",
+        "semtimedop",
+        "shmat",
+        "shmctl",
+        "shmget",
+    ],
+    libc::EPERM,
+    "without a namespace of its own the run would share it with the caller's other processes",
+)];
+
+/// Without a view; the errno of a change outside every write grant.
+static NO_METADATA: &[Group] = &[always(
+    &[
+        "chmod",
+        "fchmod",
+        "fchmodat",
+        "fchmodat2",
+        "chown",
+        "fchown",
+        "fchownat",
+        "lchown",
+        "utime",
+        "utimes",
+        "futimesat",
+        "utimensat",
+        "setxattr",
+        "lsetxattr",
+        "fsetxattr",
+        "setxattrat",
+        "removexattr",
+        "lremovexattr",
+        "fremovexattr",
+        "removexattrat",
+        "file_setattr",
+    ],
+    libc::EACCES,
+    "nothing is granted to be changed, and no mount keeps the caller's files from it",
+)];
+
 /// Below Linux 6.3 every file in memory can be executed.
 static NO_MEMFD: &[Group] = &[always(
     &["memfd_create"],
@@ -523,6 +585,8 @@ mod tests {
             refuse_unix: false,
             refuse_memfd: false,
             refuse_network: false,
+            refuse_ipc: false,
+            refuse_metadata: false,
         });
         answer(&refusals, syscall_names::number(name).unwrap(), &arguments)
     }
@@ -550,6 +614,8 @@ mod tests {
                 refuse_unix: true,
                 refuse_memfd: false,
                 refuse_network: false,
+                refuse_ipc: false,
+                refuse_metadata: false,
             });
             assert!(all.is_sorted_by_key(|refusal| refusal.number));
             for test in all.iter().flat_map(|refusal| refusal.tests) {
@@ -609,6 +675,8 @@ mod tests {
             refuse_unix: true,
             refuse_memfd: true,
             refuse_network: false,
+            refuse_ipc: false,
+            refuse_metadata: false,
         });
         let socket = syscall_names::number("socket").unwrap();
         assert_eq!(answer(&closed, socket, &[1, 1, 0, 0, 0, 0]), libc::EPERM);
@@ -633,6 +701,8 @@ mod tests {
             refuse_unix: true,
             refuse_memfd: false,
             refuse_network: false,
+            refuse_ipc: false,
+            refuse_metadata: false,
         });
         let pair = syscall_names::number("socketpair").unwrap();
         let flags = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u64;
@@ -672,6 +742,8 @@ mod tests {
             refuse_unix: false,
             refuse_memfd: true,
             refuse_network: false,
+            refuse_ipc: false,
+            refuse_metadata: false,
         });
         let number = syscall_names::number("memfd_create").unwrap();
         assert_eq!(answer(&old, number, &[0; 6]), libc::ENOSYS);
@@ -719,6 +791,8 @@ mod tests {
             refuse_unix: false,
             refuse_memfd: false,
             refuse_network: false,
+            refuse_ipc: false,
+            refuse_metadata: false,
         });
         assert_eq!(
             answer(&refusals, syscall_names::last() + 1, &[0; 6]),

@@ -6,6 +6,7 @@ use thiserror::Error;
 use crate::control::ControlError;
 use crate::enforce::EnforceError;
 use crate::enforce::cgroup::CgroupError;
+use crate::host::Means;
 use crate::launch::{LaunchError, StdioError};
 use crate::plan::{CompileError, CompileErrors, Plan};
 use crate::policy::PolicyErrors;
@@ -168,11 +169,16 @@ fn gaps(plan: &Plan) -> Vec<String> {
             gap.why
         ));
         let remedy = (!gap.remedy.is_empty()).then(|| format!("  close the gap    {}", gap.remedy));
-        let accept = gap.acceptable.then(|| {
-            format!(
+        let accept = gap.acceptable.then(|| match plan.means {
+            Means::Root => format!(
                 "  this run only    lp-run --allow-degraded {} …",
                 gap.protection
-            )
+            ),
+            // The option is root's.
+            Means::UserNamespace | Means::Alone => format!(
+                "  go without       [enforcement] degrade = [\"{}\", …]",
+                gap.protection
+            ),
         });
         // Several rules can have one gap in common.
         for choice in remedy.into_iter().chain(accept) {

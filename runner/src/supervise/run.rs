@@ -165,7 +165,7 @@ fn carry_out(
     // Behind the directory of the run: `gc --all` takes nothing from a run that has one.
     let objects = match plan.means {
         Means::Root => Some(Objects::acquire(&places::runtime(), plan.rules.len())?),
-        Means::UserNamespace => None,
+        Means::UserNamespace | Means::Alone => None,
     };
     dir.record_logs(&plan.policy.name, log_paths(request, plan))?;
     let told = tell_agent(plan, &dir)?;
@@ -268,7 +268,8 @@ fn log_paths(request: &RunRequest, plan: &Plan) -> Vec<PathBuf> {
 
 /// The directory in which the agent reads what it may do and what was denied.
 fn tell_agent(plan: &Plan, dir: &RunDir) -> Result<Option<SelfDir>, RunError> {
-    if !plan.policy.audit.tell_agent {
+    // Without a view there is no place where it would look.
+    if !plan.policy.audit.tell_agent || plan.means == Means::Alone {
         return Ok(None);
     }
     let directory = dir.make_self_dir()?;
@@ -331,6 +332,7 @@ fn start_and_follow(
             shim: cgroup.shim.as_fd(),
             agent: cgroup.agent.as_fd(),
         }),
+        namespaces: plan.means != Means::Alone,
         own_network: plan.network.namespace == Namespace::Own,
         // Where the filter refuses every socket there is nobody to use it.
         loopback: plan.network.namespace == Namespace::Own && !plan.syscalls.refuse_network,

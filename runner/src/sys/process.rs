@@ -148,9 +148,42 @@ pub fn signal_group(leader: i32, signal: i32) -> Result<(), SysError> {
     }
 }
 
+/// Whether the caller is the first process of its pid namespace.
+pub fn is_first() -> bool {
+    nix::unistd::getpid().as_raw() == 1
+}
+
+/// Kills the children of the calling thread, as the kernel lists them (proc_tid_children(5)). Does
+/// not allocate. What does not fit into the list is there the next time.
+pub fn kill_children() -> Result<(), SysError> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: a NUL-terminated path.
+    let fd = unsafe { libc::open(c"/proc/thread-self/children".as_ptr(), flags) };
+    if fd < 0 {
+        return Err(SysError::last("open of the list of children"));
+    }
+    // SAFETY: the kernel has just returned this descriptor, and nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut list = [0_u8; 4096];
+    let length = super::descriptor::read(fd.as_raw_fd(), &mut list)?;
+    // A number that is cut off at the end would be another process's.
+    let whole = list[..length].iter().rposition(|byte| *byte == b' ');
+    for word in list[..whole.unwrap_or(0)].split(|byte| *byte == b' ') {
+        let pid = word.iter().fold(0_i32, |pid, digit| {
+            pid.saturating_mul(10)
+                .saturating_add(i32::from(digit.wrapping_sub(b'0')))
+        });
+        if pid > 1 {
+            // SAFETY: kill(2) touches no memory; the number is a child's until it is waited for.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
+    Ok(())
+}
+
 /// Kills every other process of the pid namespace, of which the caller must be the first.
 pub fn kill_namespace() -> Result<(), SysError> {
-    if nix::unistd::getpid().as_raw() != 1 {
+    if !is_first() {
         return Err(SysError {
             call: "kill",
             source: std::io::Error::from_raw_os_error(libc::EPERM),

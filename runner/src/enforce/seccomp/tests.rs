@@ -11,11 +11,13 @@ const I386: u32 = 0x4000_0003;
 fn all_tables() -> Vec<Syscalls> {
     let profiles = [Profile::Default, Profile::Strict];
     let tables = profiles.into_iter().flat_map(|profile| {
-        (0..8).map(move |bits| Syscalls {
+        (0..16).map(move |bits| Syscalls {
             profile,
             refuse_unix: bits & 1 != 0,
             refuse_memfd: bits & 2 != 0,
             refuse_network: bits & 4 != 0,
+            refuse_ipc: bits & 8 != 0,
+            refuse_metadata: bits & 8 != 0,
         })
     });
     tables.collect()
@@ -147,6 +149,8 @@ fn the_kernel_answers_as_the_table_says() {
         refuse_unix: true,
         refuse_memfd: false,
         refuse_network: false,
+        refuse_ipc: false,
+        refuse_metadata: false,
     });
     in_child(|| {
         assert_eq!(sentinel_errno(), libc::EINVAL);
@@ -288,6 +292,8 @@ fn what_passes_reaches_the_kernel() {
         refuse_unix: false,
         refuse_memfd: false,
         refuse_network: false,
+        refuse_ipc: false,
+        refuse_metadata: false,
     });
     in_child(|| {
         for filtered in [false, true] {

@@ -18,8 +18,9 @@ const OURS: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "
 /// Prefixes that a wildcard never covers: they change what a program is.
 const SPELLED_OUT: [&str; 3] = ["LD_", "GIT_", "BASH_FUNC_"];
 /// Protections that can be missed.
-const ACCEPTABLE: [&str; 8] = [
+const ACCEPTABLE: [&str; 9] = [
     "landlock",
+    "view",
     "seccomp",
     "processes",
     "unix-sockets",
