@@ -104,6 +104,12 @@ impl Stream {
         self.until_readable_here().await?;
         self.fd
             .async_io(Interest::READABLE, |fd| {
+                // A terminal of somebody else's could not be opened again (after su(1), without
+                // root): its description is the caller's, and a read of it would wait.
+                let silent = || self.polled().is_some_and(|flags| flags.is_empty());
+                if self.kind == Kind::Terminal && silent() {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
                 let result = if self.kind == Kind::Socket {
                     message::receive_stream(fd.as_fd(), buffer)
                 } else {
