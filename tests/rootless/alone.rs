@@ -152,7 +152,7 @@ fn a_tree_dies_with_its_lp_run() {
     let place = Place::new();
     let rules = format!("{HEAD}[files]\nwrite = [\"${{WORKDIR}}\"]\n{ACCEPTED}");
     place.jail.file("policy.toml", &rules);
-    let tree = TREE.replace("54321", "54322");
+    let tree = TREE.replace("77001", "77002");
     let mut lp_run = place.as_user(Namespaces::Refused, &place.path("lp-run"));
     lp_run.arg("-p").arg(place.path("policy.toml"));
     lp_run.args(["-C", &place.path("work"), "--", "sh", "-c", &tree]);
@@ -164,7 +164,7 @@ fn a_tree_dies_with_its_lp_run() {
     until("it starts", || {
         fs::exists(place.path("work/started")).unwrap_or(false)
     });
-    let tree = || processes("54322");
+    let tree = || processes("77002");
     let sleeping = || {
         tree()
             .iter()

@@ -124,6 +124,38 @@ fn doctor_shows_what_each_environment_has() {
     assert!(screen.stdout.lines().any(|line| line == row), "{screen:?}");
 }
 
+/// As after su(1): the terminal belongs to who logged in, and cannot be opened by the user.
+#[test]
+fn a_terminal_of_somebody_elses_is_no_obstacle() {
+    needs!(root(), "root");
+    needs!(namespaces(), "user namespaces for users");
+    let place = Place::new();
+    place.jail.file("policy.toml", HEAD);
+    let (lp_run, policy, work) = (
+        place.path("lp-run"),
+        place.path("policy.toml"),
+        place.path("work"),
+    );
+    let (run, state) = (place.path("run"), place.path("state"));
+    let user = super::USER;
+    let line = format!(
+        "setpriv --reuid {user} --regid {user} --clear-groups \
+         env XDG_RUNTIME_DIR={run} XDG_STATE_HOME={state} {lp_run} -p {policy} -C {work} -- \
+         sh -c 'test -t 0 && tty && read -r word && echo got $word; exit 3'"
+    );
+    let mut terminal = std::process::Command::new("sh");
+    terminal.args([
+        "-c",
+        "(while sleep 0.2; do echo typed; done) | script -qec \"$0\" /dev/null",
+        &line,
+    ]);
+    let outcome = place.jail.bare_as(terminal);
+    assert_eq!(outcome.code(), 3, "{outcome:?}");
+    for shown in ["/dev/pts/0", "got typed"] {
+        assert!(outcome.stdout.contains(shown), "{shown}: {outcome:?}");
+    }
+}
+
 #[test]
 fn a_run_says_what_nobody_can_know() {
     needs!(root(), "root");
@@ -200,8 +232,8 @@ fn each_layer_that_is_left_out_refuses_the_run() {
 
 /// A tree that hears no signal and leaves its group and session.
 pub(super) const TREE: &str =
-    "trap '' TERM HUP INT; (setsid sh -c 'sleep 54321 & exec sleep 54321' &)
-                    (setsid setsid sleep 54321 &); echo >started; sleep 54321 & wait";
+    "trap '' TERM HUP INT; (setsid sh -c 'sleep 77001 & exec sleep 77001' &)
+                    (setsid setsid sleep 77001 &); echo >started; sleep 77001 & wait";
 
 #[test]
 fn a_tree_dies_with_its_lp_run_and_at_its_time() {
@@ -272,7 +304,7 @@ pub(super) fn processes(text: &str) -> Vec<(i32, String)> {
 }
 
 fn alive() -> usize {
-    processes("54321").len()
+    processes("77001").len()
 }
 
 pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
