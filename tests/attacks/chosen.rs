@@ -137,6 +137,50 @@ fn a_file_of_roots_that_is_no_policy_is_told_to_nobody() {
 }
 
 #[test]
+fn a_link_in_what_is_kept_leads_nowhere() {
+    needs!(root(), "root");
+    let (jail, secret) = jail();
+    let own = "/var/lib/lp-run/state/@65534/attempts-links";
+    let roots = "/var/lib/lp-run/state/attempts-links";
+    for place in [own, roots] {
+        let _ = fs::remove_dir_all(place);
+        fs::create_dir_all(place).expect("make it");
+    }
+    // As an agent leaves them in a directory of root's that it was lent.
+    let none = format!("{secret}-none");
+    symlink(&secret, format!("{own}/x")).expect("link");
+    symlink(&none, format!("{own}/y")).expect("link");
+    let named = |text: &str| text.replace("attempts-caller", "attempts-links");
+    for rule in ["read = ", "write = ", "deny = ", "protect = "] {
+        let ask = |name: &str| {
+            let more = format!("{rule}[\"${{STATE}}/{name}\"]\n");
+            let text = named(HEAD).replace("read = [\"${BASE}\"]\n", "") + &more;
+            let policy = jail.file(
+                "links.toml",
+                text + "exec = [\"${COMMAND}\", \"/usr/lib\"]\n",
+            );
+            chown(&policy, Some(65534), None).expect("hand it over");
+            let outcome = run(&jail, &SUDO, &policy.to_string_lossy(), &["true"]);
+            (outcome.code(), outcome.said())
+        };
+        let (there, not) = (ask("x"), ask("y"));
+        assert_eq!(there.0, 122, "{rule} {there:?}");
+        assert_eq!(there, (not.0, not.1.replace("/y", "/x")), "{rule}");
+    }
+    // Nothing is made where a link leads, with root's rights and root's policy.
+    let elsewhere = jail.folder("elsewhere");
+    symlink(&elsewhere, format!("{roots}/x")).expect("link");
+    let lines = "exec = [\"${COMMAND}\"]\nwrite = [\"${STATE}/x/new\"]\n";
+    installed(&jail, &(named(HEAD) + lines));
+    let outcome = run(&jail, &SUDO, "p", &["true"]);
+    assert!(!elsewhere.join("new").exists(), "{outcome:?}");
+    assert_eq!(outcome.code(), 122, "{outcome:?}");
+    for place in [own, roots] {
+        fs::remove_dir_all(place).expect("remove it");
+    }
+}
+
+#[test]
 fn a_log_of_the_callers_policy_is_opened_as_the_caller() {
     needs!(root(), "root");
     let (jail, _) = jail();

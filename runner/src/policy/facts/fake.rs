@@ -281,6 +281,11 @@ impl Facts for FakeFacts {
             .collect())
     }
 
+    fn is_link(&self, directory: &Object, name: &OsStr) -> bool {
+        let entry = self.entries.get(&directory.path.join(name));
+        entry.is_some_and(|entry| entry.link.is_some())
+    }
+
     fn user(&self, name: &str) -> Option<User> {
         self.users.iter().find(|user| user.name == name).cloned()
     }

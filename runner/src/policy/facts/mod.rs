@@ -10,6 +10,7 @@ mod remember;
 mod system;
 mod walk;
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -184,6 +185,8 @@ pub trait Facts {
     fn mounts(&self) -> io::Result<Vec<MountPoint>>;
     /// The entries of a directory, by name, sorted.
     fn list(&self, path: &Path) -> Result<Vec<String>, FactError>;
+    /// Whether a directory that was opened has a symbolic link of this name.
+    fn is_link(&self, directory: &Object, name: &OsStr) -> bool;
     /// A user by name.
     fn user(&self, name: &str) -> Option<User>;
     /// A user by uid.

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,10 @@ impl Facts for Remembering<'_> {
 
     fn list(&self, path: &Path) -> Result<Vec<String>, FactError> {
         self.facts.list(path)
+    }
+
+    fn is_link(&self, directory: &Object, name: &OsStr) -> bool {
+        self.facts.is_link(directory, name)
     }
 
     fn user(&self, name: &str) -> Option<User> {

@@ -110,6 +110,13 @@ impl Facts for SystemFacts {
         Ok(names)
     }
 
+    fn is_link(&self, directory: &Object, name: &OsStr) -> bool {
+        let look = |fd: &Arc<OwnedFd>| fcntl::openat(fd, name, flags(), Mode::empty());
+        let child = directory.fd.as_ref().map(look);
+        let child = child.and_then(Result::ok).map(|fd| status(&fd));
+        matches!(child, Some(Ok(status)) if status.link)
+    }
+
     fn user(&self, name: &str) -> Option<User> {
         unistd::User::from_name(name).ok().flatten().map(convert)
     }

@@ -206,6 +206,7 @@ impl Resolver<'_> {
             return Err("fallback is for patterns; remove it".to_owned());
         }
         let path = paths::absolute(value)?;
+        self.check_kept_way(&path)?;
         let held = self.holds(layer, &text.path.value) && !self.is_kept(&path);
         if takes_away {
             return self.taken_away(held, &path);

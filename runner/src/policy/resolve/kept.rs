@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::error::{REFUSED, quote};
 use super::super::facts::{Object, OwnPlaces, mounts};
 use super::super::model::{FileRule, RuleInfo, Target, Verb};
 use super::Resolver;
@@ -39,6 +40,31 @@ impl Resolver<'_> {
         kept.any(|own| path.starts_with(own))
     }
 
+    /// Refuses a path that leads through a symbolic link inside what is kept: an agent of an
+    /// earlier run placed it, and lp-run would follow it as root. It is not followed to see where
+    /// it leads: that is nothing to tell.
+    pub(super) fn check_kept_way(&self, path: &Path) -> Result<(), String> {
+        let kept = [STATE, CACHE].map(|base| self.kept(base));
+        let Some(mut here) = kept.into_iter().find(|own| path.starts_with(own)) else {
+            return Ok(());
+        };
+        let below = path.strip_prefix(&here).unwrap_or(path).to_owned();
+        for name in below.components() {
+            let Ok(directory) = self.facts.open(&here, &self.trusted()) else {
+                return Ok(());
+            };
+            here.push(name);
+            if self.facts.is_link(&directory, name.as_os_str()) {
+                return Err(format!(
+                    "{} is a symbolic link that an agent could have placed; remove it, or write \
+                     the path it leads to",
+                    quote(&here.to_string_lossy())
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// What lp-run keeps for others, and what it writes down, is nobody's to be granted.
     pub(super) fn check_kept(&self, object: &Object, shown: &str) -> Result<(), String> {
         let others = mounts::other_names(&self.mounts, object, &object.path);
@@ -64,6 +90,10 @@ impl Resolver<'_> {
     /// `identity.home = "state"` is a write grant on the kept home.
     pub(super) fn kept_home(&mut self) -> Option<FileRule> {
         let path = self.home.clone();
+        if let Err(what) = self.check_kept_way(&path) {
+            self.errors.add_unplaced("identity.home", what, REFUSED);
+            return None;
+        }
         let target = match self.facts.open(&path, &[]) {
             Ok(object) => Target::Object(object),
             Err(_) => {
