@@ -15,6 +15,8 @@ use anyhow::{Context, Result, bail};
 const HANDLED: u64 = (1 << 13) - 1;
 /// Execute, read a file, read a directory.
 const READ: u64 = 1 | 1 << 2 | 1 << 3;
+/// Write a file, remove one, make one.
+const WRITE: u64 = 1 << 1 | 1 << 5 | 1 << 8;
 
 /// How many rules the ruleset has.
 const RULES: usize = 20;
@@ -31,7 +33,8 @@ const REFUSED: [i64; 8] = [
     libc::SYS_setns,
 ];
 
-/// Confines this process to reading and running programs, and becomes `command`.
+/// Confines this process to reading and running programs and to writing in `folder`, and becomes
+/// `command`.
 pub fn run(folder: &str, command: &[&str]) -> Result<()> {
     let [program, arguments @ ..] = command else {
         bail!("the floor needs a command")
@@ -64,7 +67,7 @@ fn ruleset(folder: &str) -> Result<usize> {
             continue;
         };
         let rule = PathBeneath {
-            allowed: READ,
+            allowed: if *place == folder { READ | WRITE } else { READ },
             parent: file.as_raw_fd(),
         };
         let kind = 1; // LANDLOCK_RULE_PATH_BENEATH
