@@ -42,14 +42,15 @@ pub struct GcReport {
 
 /// Removes what dead runs left. A run that cannot be taken down is a failure in the report and
 /// no error: it does not keep others from starting.
-pub fn sweep() -> Result<GcReport, ControlError> {
-    let placement = host::placement();
-    sweep_in(&places::runtime(), placement.as_deref())
+///
+/// `placement` is where runs have their cgroups, as far as is known.
+pub fn sweep(placement: Option<&Path>) -> Result<GcReport, ControlError> {
+    sweep_in(&places::runtime(), placement)
 }
 
 /// As [`sweep`]. With `all`, and when no run is alive, also what all runs share.
 pub fn gc(all: bool) -> Result<GcReport, ControlError> {
-    let mut report = sweep()?;
+    let mut report = sweep(host::placement().as_deref())?;
     // A start does this by itself.
     if let Err(error) = watch::sweep(&places::runtime()) {
         report.failures.push(in_words(&error));

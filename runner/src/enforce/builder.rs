@@ -13,6 +13,7 @@ use nix::sys::stat::{self, SFlag};
 
 use super::identity::Identity;
 use super::idmap::Namespaces;
+use super::tree::{ExactModes, OwnTree};
 use super::view::{Item, PLACE, PreparedView, Private, Root};
 use super::{EnforceError, disk, tree};
 use crate::host::Means;
@@ -33,20 +34,9 @@ struct Tree {
     at: PathBuf,
     fd: Rc<OwnedFd>,
     /// Made by the run: places are made in it.
-    own: bool,
-    /// Owner of what is made in it.
-    owner: (u32, u32),
+    own: Option<OwnTree>,
     /// Attributes, in force at the end for an own tree.
     attributes: u64,
-}
-
-/// A mount and its place; the first without a descriptor is `/proc`.
-struct Placed {
-    mount: Option<Rc<OwnedFd>>,
-    place: CString,
-    name: String,
-    attributes: u64,
-    bytes: Option<u64>,
 }
 
 /// A view under construction.
@@ -57,12 +47,13 @@ pub(super) struct Builder<'a> {
     namespaces: Namespaces,
     /// The root first; a later one covers an earlier one.
     trees: Vec<Tree>,
-    items: Vec<Placed>,
+    items: Vec<Item>,
     private: Vec<(OwnedFd, Private)>,
     created: Vec<(PathBuf, OwnedFd)>,
     devpts: Option<OwnedFd>,
     /// How many files were written below the run's directory.
     files: usize,
+    _modes: ExactModes,
 }
 
 /// Device nodes of a private `/dev` (`Documentation/admin-guide/devices.txt`).
@@ -103,6 +94,7 @@ impl<'a> Builder<'a> {
             created: Vec::new(),
             devpts: None,
             files: 0,
+            _modes: ExactModes::new(),
         };
         if plan.means == Means::Alone {
             builder.stay()?;
@@ -118,8 +110,7 @@ impl<'a> Builder<'a> {
         builder.trees.push(Tree {
             at,
             fd: Rc::new(root),
-            own,
-            owner: builder.owner(),
+            own: own.then(|| OwnTree::of(builder.owner())),
             attributes,
         });
         builder.create_all()?;
@@ -178,7 +169,7 @@ impl<'a> Builder<'a> {
         let agent = (self.identity.uid, self.identity.gid);
         let (fd, owner) = match &wanted.source {
             Source::Proc => {
-                self.items.push(Placed {
+                self.items.push(Item {
                     mount: None,
                     place,
                     name: name(self.plan, at, wanted.row),
@@ -268,19 +259,16 @@ impl<'a> Builder<'a> {
             ViewChoice::Private => path.to_owned(),
         };
         let tree = self.covering(&path);
-        if tree.own {
-            let fd = Rc::clone(&tree.fd);
+        if let Some(own) = &tree.own {
             let relative = below(tree, &path)?;
             let owner = self.owner();
-            let made = tree::make_parents(
-                &fd,
-                Path::new(as_path(&relative)),
-                tree.owner.0,
-                tree.owner.1,
-            )
-            .and_then(|()| tree::make_file(&fd, &relative, &content, 0o644, owner.0, owner.1))
-            .and_then(|()| open_beneath(&fd, &relative, libc::O_PATH, 0))
-            .map_err(|source| place_error(self.plan, &path, None, source))?;
+            let made = own
+                .make_parents(&tree.fd, &relative)
+                .and_then(|()| {
+                    tree::make_file(&tree.fd, &relative, &content, 0o644, owner.0, owner.1)
+                })
+                .and_then(|()| open_beneath(&tree.fd, &relative, libc::O_PATH, 0))
+                .map_err(|source| place_error(self.plan, &path, None, source))?;
             return self.keep(made, Private::File);
         }
         let place = self.make_place(&path, false, None)?;
@@ -344,63 +332,41 @@ impl<'a> Builder<'a> {
     /// A directory in an own tree that no mount implies.
     pub(super) fn add_directory(&mut self, path: &Path, mode: u32) -> Result<(), EnforceError> {
         let tree = self.covering(path);
-        if !tree.own {
+        let Some(own) = &tree.own else {
             return Ok(());
-        }
+        };
         let relative = below(tree, path)?;
-        let (uid, gid) = tree.owner;
-        tree::make_parents(&tree.fd, Path::new(as_path(&relative)), uid, gid)
-            .and_then(|()| tree::make_directory(&tree.fd, &relative, mode, uid, gid))
+        own.make_parents(&tree.fd, &relative)
+            .and_then(|()| own.make_directory(&tree.fd, &relative, mode))
             .map_err(|source| place_error(self.plan, path, None, source))
     }
 
     /// A symbolic link in an own tree; one in a bound tree is there already.
     pub(super) fn add_link(&mut self, path: &Path, says: &Path) -> Result<(), EnforceError> {
         let tree = self.covering(path);
-        if !tree.own {
+        let Some(own) = &tree.own else {
             return Ok(());
-        }
+        };
         let relative = below(tree, path)?;
-        tree::make_parents(
-            &tree.fd,
-            Path::new(as_path(&relative)),
-            tree.owner.0,
-            tree.owner.1,
-        )
-        .and_then(|()| tree::make_link(&tree.fd, &relative, says))
-        .map_err(|source| place_error(self.plan, path, None, source))
+        own.make_parents(&tree.fd, &relative)
+            .and_then(|()| tree::make_link(&tree.fd, &relative, says))
+            .map_err(|source| place_error(self.plan, path, None, source))
     }
 
     /// Puts the attributes of the own trees in force: nothing more is made in them.
     pub(super) fn finish(self, root_place: CString) -> Result<PreparedView, EnforceError> {
-        for tree in self.trees.iter().filter(|tree| tree.own) {
+        for tree in self.trees.iter().filter(|tree| tree.own.is_some()) {
             mount::set_attributes(&tree.fd, tree.attributes, false)
                 .map_err(|source| mount_error(self.plan, &tree.at, None, source))?;
         }
-        let root = match self.trees.first() {
-            Some(tree) => Some(Root {
-                mount: duplicate(&tree.fd)?,
-                attributes: tree.attributes,
-                place: root_place,
-            }),
-            None => None,
-        };
-        let items = self
-            .items
-            .into_iter()
-            .map(|placed| {
-                Ok(Item {
-                    mount: placed.mount.map(|fd| duplicate(&fd)).transpose()?,
-                    place: placed.place,
-                    name: placed.name,
-                    attributes: placed.attributes,
-                    bytes: placed.bytes,
-                })
-            })
-            .collect::<Result<_, SysError>>()?;
+        let root = self.trees.first().map(|tree| Root {
+            mount: Rc::clone(&tree.fd),
+            attributes: tree.attributes,
+            place: root_place,
+        });
         Ok(PreparedView {
             root,
-            items,
+            items: self.items,
             private: self.private,
             created: self.created,
             devpts: self.devpts,
@@ -558,13 +524,14 @@ impl<'a> Builder<'a> {
     ) -> Result<CString, EnforceError> {
         let tree = self.covering(at);
         let relative = below(tree, at)?;
-        let (uid, gid) = tree.owner;
-        let made = match (tree.own, directory) {
-            (false, _) => open_beneath(&tree.fd, &relative, PLACE, 0).map(drop),
-            (true, true) => tree::make_parents(&tree.fd, Path::new(as_path(&relative)), uid, gid)
-                .and_then(|()| tree::make_directory(&tree.fd, &relative, 0o755, uid, gid)),
-            (true, false) => tree::make_parents(&tree.fd, Path::new(as_path(&relative)), uid, gid)
-                .and_then(|()| tree::make_file(&tree.fd, &relative, b"", 0o644, uid, gid)),
+        let made = match (&tree.own, directory) {
+            (None, _) => open_beneath(&tree.fd, &relative, PLACE, 0).map(drop),
+            (Some(own), true) => own
+                .make_parents(&tree.fd, &relative)
+                .and_then(|()| own.make_directory(&tree.fd, &relative, 0o755)),
+            (Some(own), false) => own
+                .make_parents(&tree.fd, &relative)
+                .and_then(|()| tree::make_place(&tree.fd, &relative)),
         };
         made.map_err(|source| place_error(self.plan, at, row, source))?;
         Ok(tree::relative(at)?)
@@ -580,7 +547,7 @@ impl<'a> Builder<'a> {
         row: Option<Row>,
     ) {
         let fd = Rc::new(fd);
-        self.items.push(Placed {
+        self.items.push(Item {
             mount: Some(Rc::clone(&fd)),
             place,
             name: name(self.plan, at, row),
@@ -590,8 +557,7 @@ impl<'a> Builder<'a> {
         self.trees.push(Tree {
             at: at.to_owned(),
             fd,
-            own: own.is_some(),
-            owner: own.unwrap_or_default(),
+            own: own.map(OwnTree::of),
             attributes,
         });
     }
@@ -691,10 +657,6 @@ fn opened(object: &Object) -> Result<BorrowedFd<'_>, EnforceError> {
     }
 }
 
-fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, SysError> {
-    fd.try_clone().map_err(cloned)
-}
-
 fn cloned(source: std::io::Error) -> SysError {
     SysError {
         call: "fcntl",
@@ -704,10 +666,6 @@ fn cloned(source: std::io::Error) -> SysError {
 
 fn below(tree: &Tree, path: &Path) -> Result<CString, SysError> {
     tree::relative(path.strip_prefix(&tree.at).unwrap_or(path))
-}
-
-fn as_path(relative: &CString) -> &std::ffi::OsStr {
-    std::os::unix::ffi::OsStrExt::from_bytes(relative.as_bytes())
 }
 
 fn rule(plan: &Plan, row: Option<Row>) -> Option<String> {

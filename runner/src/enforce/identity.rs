@@ -92,7 +92,8 @@ impl Identity {
         let failed = StepError::of(Act::ReadBack, 0);
         let sets = credentials::capabilities().map_err(&failed)?;
         let alone = self.means == Means::Alone;
-        let bounded = (0..CAPABILITY_LIMIT).any(|n| credentials::in_bounding(n) == Some(true));
+        let mut known = (0..CAPABILITY_LIMIT).map_while(credentials::in_bounding);
+        let bounded = known.any(|is_there| is_there);
         let secured = credentials::securebits().map_err(&failed)? == SECURE_BITS && !bounded;
         let same = credentials::uids().map_err(&failed)? == [self.uid; 3]
             && credentials::gids().map_err(&failed)? == [self.gid; 3]

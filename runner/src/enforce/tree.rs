@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Making small file systems and what stands in them, through descriptors only.
 
-use std::ffi::{CStr, CString};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{self, Mode, SFlag};
@@ -68,25 +70,84 @@ pub(super) fn relative(path: &Path) -> Result<CString, SysError> {
     }
 }
 
-/// The directories above `path`, made where they are missing: `uid:gid`, 0755.
-pub(super) fn make_parents(
-    root: impl AsFd,
-    path: &Path,
-    uid: u32,
-    gid: u32,
-) -> Result<(), SysError> {
-    let mut above = std::path::PathBuf::new();
-    let parents = path.parent().unwrap_or(Path::new(""));
-    for component in parents.components() {
-        if let Component::Normal(name) = component {
-            above.push(name);
-            make_directory(&root, &text(above.as_os_str().as_bytes())?, 0o755, uid, gid)?;
-        }
+/// While it lives, what is made has the mode that was asked for: the umask takes no bit away. The
+/// umask is the process's, so no thread may exist.
+pub(super) struct ExactModes(Mode);
+
+impl ExactModes {
+    pub(super) fn new() -> Self {
+        Self(stat::umask(Mode::empty()))
     }
-    Ok(())
 }
 
-/// A directory, unless it is there.
+impl Drop for ExactModes {
+    fn drop(&mut self) {
+        stat::umask(self.0);
+    }
+}
+
+/// A tree of the run's own, in which places are made. Nobody else sees it yet.
+pub(super) struct OwnTree {
+    /// Owner of what is made in it, where that is not who makes it.
+    owner: Option<(Uid, Gid)>,
+    /// Directories that are there, so that each is asked for once.
+    made: RefCell<HashSet<PathBuf>>,
+}
+
+impl OwnTree {
+    pub(super) fn of((uid, gid): (u32, u32)) -> Self {
+        let owner = (Uid::from_raw(uid), Gid::from_raw(gid));
+        let maker = (unistd::geteuid(), unistd::getegid());
+        Self {
+            owner: (owner != maker).then_some(owner),
+            made: RefCell::default(),
+        }
+    }
+
+    /// The directories above `path`, made where they are missing: 0755.
+    pub(super) fn make_parents(&self, root: impl AsFd, path: &CStr) -> Result<(), SysError> {
+        let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+        let parents = path.parent().unwrap_or(Path::new(""));
+        let mut missing: Vec<&Path> = parents
+            .ancestors()
+            .take_while(|above| !above.as_os_str().is_empty())
+            .take_while(|above| !self.made.borrow().contains(*above))
+            .collect();
+        while let Some(above) = missing.pop() {
+            self.make_directory(&root, &text(above.as_os_str().as_bytes())?, 0o755)?;
+            self.made.borrow_mut().insert(above.to_owned());
+        }
+        Ok(())
+    }
+
+    /// A directory, unless it is there. Needs [`ExactModes`].
+    pub(super) fn make_directory(
+        &self,
+        root: impl AsFd,
+        path: &CStr,
+        mode: u32,
+    ) -> Result<(), SysError> {
+        match stat::mkdirat(&root, path, Mode::from_bits_truncate(mode)) {
+            Err(nix::errno::Errno::EEXIST) => return Ok(()),
+            other => other.map_err(failed("mkdirat"))?,
+        }
+        let Some((uid, gid)) = self.owner else {
+            return Ok(());
+        };
+        let flag = AtFlags::AT_SYMLINK_NOFOLLOW;
+        unistd::fchownat(&root, path, Some(uid), Some(gid), flag).map_err(failed("fchownat"))
+    }
+}
+
+/// A place for a file to be mounted on, unless it is there. What stands in it is never seen.
+pub(super) fn make_place(root: impl AsFd, path: &CStr) -> Result<(), SysError> {
+    match stat::mknodat(root, path, SFlag::S_IFREG, Mode::S_IRUSR, 0) {
+        Err(nix::errno::Errno::EEXIST) => Ok(()),
+        other => other.map_err(failed("mknodat")),
+    }
+}
+
+/// A directory in a tree of somebody's, unless it is there.
 pub(super) fn make_directory(
     root: impl AsFd,
     path: &CStr,
@@ -134,7 +195,7 @@ pub(super) fn make_link(root: impl AsFd, path: &CStr, says: &Path) -> Result<(),
     }
 }
 
-/// A character device 0666, unless the name is taken.
+/// A character device 0666, unless the name is taken. Needs [`ExactModes`].
 pub(super) fn make_device(
     root: impl AsFd,
     path: &CStr,
@@ -142,13 +203,10 @@ pub(super) fn make_device(
 ) -> Result<(), SysError> {
     let mode = Mode::from_bits_truncate(0o666);
     let device = stat::makedev(major, minor);
-    match stat::mknodat(&root, path, SFlag::S_IFCHR, mode, device) {
-        Err(nix::errno::Errno::EEXIST) => return Ok(()),
-        other => other.map_err(failed("mknodat"))?,
+    match stat::mknodat(root, path, SFlag::S_IFCHR, mode, device) {
+        Err(nix::errno::Errno::EEXIST) => Ok(()),
+        other => other.map_err(failed("mknodat")),
     }
-    // The umask has taken bits away.
-    stat::fchmodat(&root, path, mode, stat::FchmodatFlags::FollowSymlink)
-        .map_err(failed("fchmodat"))
 }
 
 fn own(made: &OwnedFd, mode: u32, uid: u32, gid: u32) -> Result<(), SysError> {

@@ -13,6 +13,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::builder::Builder;
 use super::identity::Identity;
@@ -46,7 +47,7 @@ pub enum Private {
 #[derive(Debug)]
 pub(super) struct Item {
     /// `None`: `/proc`, which is mounted from inside the pid namespace.
-    pub(super) mount: Option<OwnedFd>,
+    pub(super) mount: Option<Rc<OwnedFd>>,
     /// Relative to the root.
     pub(super) place: CString,
     /// For people: path and rule.
@@ -61,7 +62,7 @@ pub(super) struct Item {
 #[derive(Debug)]
 pub(super) struct Root {
     /// Detached.
-    pub(super) mount: OwnedFd,
+    pub(super) mount: Rc<OwnedFd>,
     /// Its attributes.
     pub(super) attributes: u64,
     /// Directory of the old tree on which it is attached.

@@ -320,10 +320,10 @@ impl<C: Confinement> Start<'_, C> {
             source,
         })?;
         reached(Step::Attach);
-        self.until_agent_exists()?;
-        self.open(Gate::Attached)?;
+        // The agent will find the gate open. A shim that has failed says why, and is heard first.
+        let opened = self.open(Gate::Attached);
         match self.next_of_agent(Step::Landlock)? {
-            Some(FromAgent::Confined) => (),
+            Some(FromAgent::Confined) => opened?,
             other => return Err(self.unexpected(other)),
         }
         keeper.canary().map_err(|source| LaunchError::Gate {
@@ -336,6 +336,7 @@ impl<C: Confinement> Start<'_, C> {
             Some(FromAgent::Evidence(evidence)) => evidence,
             other => return Err(self.unexpected(other)),
         };
+        self.until_agent_exists()?;
         let agent = self.agent.as_ref().map(AsFd::as_fd);
         let agent = agent.ok_or(LaunchError::TimedOut(Step::CloneAgent))?;
         let judged = keeper.judge(&evidence, agent);
@@ -374,6 +375,10 @@ impl<C: Confinement> Start<'_, C> {
     /// The agent's next message; `None`: it is the program now, or was.
     fn next_of_agent(&mut self, step: Step) -> Result<Option<FromAgent>, LaunchError> {
         while self.over.is_none() {
+            let step = match self.agent {
+                Some(_) => step,
+                None => Step::CloneAgent,
+            };
             match self.hear(step)? {
                 Heard::Agent(Some(FromAgent::Failed(failure))) => return Err(self.failed(failure)),
                 Heard::Agent(message) => {

@@ -159,7 +159,7 @@ fn carry_out(
     host: &Host,
     inherited: rlimits::Inherited,
 ) -> Result<Finished, RunError> {
-    control::sweep()?;
+    control::sweep(host.cgroup.as_deref())?;
     let mut audit = open_logs(request, desk, plan)?;
     let dir = RunDir::create(&desk.run)?;
     // Behind the directory of the run: `gc --all` takes nothing from a run that has one.
