@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{appears, descendants, detach};
+use super::{appears, descendants, detach, gone};
 use crate::needs;
 use crate::support::{Jail, Outcome, cgroup, lp_run, probe, raises_limits, root};
 
@@ -109,9 +109,8 @@ fn without_descriptors_nothing_starts_and_the_number_is_named() {
     );
 }
 
-#[test]
-fn a_program_that_root_detaches_ends_the_agent() {
-    needs!(root(), "root");
+/// Takes a program off a run that does not listen; how long the agent lives on.
+fn detached() -> Duration {
     let jail = jail();
     let text = policy().replace("@DIR@", &jail.path().to_string_lossy());
     let policy = jail.file("policy.toml", text);
@@ -136,19 +135,26 @@ fn a_program_that_root_detaches_ends_the_agent() {
         .stderr(Stdio::null());
     let mut child = lp_run.spawn().expect("start lp-run");
     appears(&started);
-    let agent = &descendants(child.id())[1];
+    let agent = descendants(child.id()).swap_remove(1);
     let (place, start) = (cgroup(agent.pid), Instant::now());
     detach(&place, "connect6");
-    let status = child.wait().expect("wait for lp-run");
+    gone(&[agent], Duration::from_secs(3)).expect("the agent is ended");
     let took = start.elapsed();
+    let status = child.wait().expect("wait for lp-run");
     assert_eq!(status.code(), Some(121));
-    assert!(
-        took < Duration::from_secs(3),
-        "noticed and ended after {took:?}"
-    );
     let report = std::fs::read(report).expect("a report");
     let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
     assert_eq!(report["exit"]["reason"], "protection-lost");
+    took
+}
+
+#[test]
+fn a_program_that_root_detaches_ends_the_agent_within_a_second() {
+    needs!(root(), "root");
+    // A loaded machine may need more, but not each time.
+    let mut tries = (0..3).map(|_| detached());
+    let second = Duration::from_secs(1);
+    assert!(tries.any(|took| took < second), "none within a second");
 }
 
 #[test]

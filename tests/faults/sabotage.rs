@@ -13,7 +13,10 @@ use crate::support::{Outcome, cgroup, root};
 fn without(act: &str) -> Outcome {
     let jail = jail();
     let act = act.replace("@DIR@", &jail.path().to_string_lossy());
-    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+    let mut lp_run = Command::new("sh");
+    // Something of the caller's that is the program's only if nobody closes it.
+    lp_run.args(["-c", "exec 7<tree/secret; exec \"$@\"", "sh"]);
+    lp_run.arg(env!("CARGO_BIN_EXE_lp-run"));
     lp_run.env("LP_RUN_FAULT", format!("skip={act}"));
     jail.run_as(lp_run, POLICY, &[], &["sh", "-c", "echo it ran"])
 }
@@ -34,6 +37,10 @@ fn each_layer_that_is_left_out_refuses_the_run() {
         ("pid namespace", "`processes` did not hold"),
         ("agent cgroup", "`processes` did not hold"),
         ("network namespace", "`network` did not hold"),
+        (
+            "close descriptors",
+            "the program would hold descriptor 7, `",
+        ),
         ("limits", "`resource-limits` did not hold"),
         ("`@DIR@/tree/secret` (files.deny[0])", "`view` did not hold"),
         ("`@DIR@/work` (files.write[0])", "`view` did not hold"),

@@ -202,7 +202,9 @@ fn each_layer_that_is_left_out_refuses_the_run() {
     let place = Place::new();
     let rules = "[files]\nwrite = [\"${WORKDIR}\"]\n";
     let without = |act: &str| {
-        let mut lp_run = place.as_user(Namespaces::Given, &place.path("lp-run"));
+        let mut lp_run = place.as_user(Namespaces::Given, "sh");
+        lp_run.args(["-c", "exec 7</etc/passwd; exec \"$@\"", "sh"]);
+        lp_run.arg(place.path("lp-run"));
         lp_run.env("LP_RUN_FAULT", format!("skip={act}"));
         place.run_by(lp_run, &format!("{HEAD}{rules}"), &[], &["echo", "it ran"])
     };
@@ -219,6 +221,11 @@ fn each_layer_that_is_left_out_refuses_the_run() {
         ),
         ("network namespace", 123, "`network` did not hold"),
         ("limits", 123, "`resource-limits` did not hold"),
+        (
+            "close descriptors",
+            123,
+            "the program would hold descriptor 7, `/etc/passwd`",
+        ),
         ("`/dev/null`", 123, "`view` did not hold"),
         ("`/tmp`", 123, "`view` did not hold"),
         (&work, 123, "`view` did not hold"),

@@ -5,7 +5,8 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::fstatvfs;
@@ -31,6 +32,8 @@ pub struct Witness {
     shared: Vec<&'static str>,
     /// Whether it is in the agent's cgroup, where the run has one.
     placed: bool,
+    /// What the program would hold, and what it leads to.
+    descriptors: Vec<(RawFd, String)>,
 }
 
 /// Namespaces of a run, as `/proc/PID/ns` names them.
@@ -64,13 +67,16 @@ impl Witness {
             limits: read("limits")?,
             shared,
             placed,
+            descriptors: kept_on_exec(&directory)?,
         })
     }
 
-    /// Holds everything against the plan and what was made for it. The first thing that does
-    /// not hold is the answer.
-    pub fn judge(&self, plan: &Plan, prepared: &Prepared) -> Result<(), Finding> {
+    /// Holds everything against the plan and what was made for it; `keep` are the descriptors
+    /// that the program is to have beside the first three. The first thing that does not hold is
+    /// the answer.
+    pub fn judge(&self, plan: &Plan, prepared: &Prepared, keep: &[RawFd]) -> Result<(), Finding> {
         self.processes(plan)?;
+        self.descriptors(keep)?;
         self.identity(prepared)?;
         self.seccomp(plan)?;
         self.network(plan)?;
@@ -97,6 +103,17 @@ impl Witness {
             return failed("the program is not in the cgroup of its run".to_owned());
         }
         Ok(())
+    }
+
+    fn descriptors(&self, keep: &[RawFd]) -> Result<(), Finding> {
+        let given = |fd| (0..3).contains(fd) || keep.contains(fd);
+        match self.descriptors.iter().find(|(fd, _)| !given(fd)) {
+            None => Ok(()),
+            Some((fd, target)) => Err((
+                "descriptors",
+                format!("the program would hold descriptor {fd}, `{target}`"),
+            )),
+        }
     }
 
     fn identity(&self, prepared: &Prepared) -> Result<(), Finding> {
@@ -214,6 +231,31 @@ impl Witness {
     }
 }
 
+/// Descriptors of a process that live through an exec. See proc_pid_fdinfo(5).
+fn kept_on_exec(process: &Path) -> io::Result<Vec<(RawFd, String)>> {
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(process.join("fdinfo"))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if is_closed_on_exec(&fs::read_to_string(entry.path())?) {
+            continue;
+        }
+        // What cannot be told is one that nobody gave.
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let target = fs::read_link(process.join("fd").join(&name))?;
+        let target = target.as_os_str().as_bytes().escape_ascii().to_string();
+        kept.push((number.unwrap_or(-1), target));
+    }
+    Ok(kept)
+}
+
+/// Whether the flags, in octal digits, say so; without them it is kept.
+fn is_closed_on_exec(fdinfo: &str) -> bool {
+    let flags = fdinfo.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & libc::O_CLOEXEC != 0)
+}
+
 /// A line of mountinfo.
 struct MountLine<'a> {
     id: u64,
@@ -318,7 +360,27 @@ mod tests {
             limits: limits.to_owned(),
             shared: Vec::new(),
             placed: true,
+            descriptors: vec![(0, "/dev/null".to_owned()), (7, "/a".to_owned())],
         }
+    }
+
+    #[test]
+    fn a_descriptor_that_nobody_gave_is_found_and_named() {
+        let witness = witness("", "");
+        assert_eq!(witness.descriptors(&[7]), Ok(()));
+        let (protection, detail) = witness.descriptors(&[8]).unwrap_err();
+        assert_eq!(protection, "descriptors");
+        assert!(detail.contains("descriptor 7, `/a`"), "{detail}");
+    }
+
+    #[test]
+    fn what_says_nothing_of_close_on_exec_is_kept() {
+        assert!(is_closed_on_exec("pos:\t0\nflags:\t02100002\nmnt_id:\t9\n"));
+        for text in ["pos:\t0\nflags:\t0100002\n", "", "flags:\tmany\n"] {
+            assert!(!is_closed_on_exec(text), "{text}");
+        }
+        let own = kept_on_exec(Path::new("/proc/self")).unwrap();
+        assert!(own.iter().any(|(fd, _)| *fd == 2), "{own:?}");
     }
 
     #[test]

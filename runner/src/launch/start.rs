@@ -71,9 +71,14 @@ pub trait GateKeeper {
     fn attach(&mut self) -> Result<(), GateError>;
     /// The agent is confined by Landlock and asks for the self-test: state `canary`.
     fn canary(&mut self) -> Result<(), GateError>;
-    /// The self-test is over and `agent`, a pidfd, waits to execute the program: verify, state
-    /// `live`.
-    fn judge(&mut self, evidence: &CanaryEvidence, agent: BorrowedFd<'_>) -> Result<(), GateError>;
+    /// The self-test is over and `agent`, a pidfd, waits to execute the program, which is to have
+    /// the descriptors `keep` beside the first three: verify, state `live`.
+    fn judge(
+        &mut self,
+        evidence: &CanaryEvidence,
+        agent: BorrowedFd<'_>,
+        keep: &[RawFd],
+    ) -> Result<(), GateError>;
 }
 
 /// Starts the program. On an error nothing of the run is alive when this returns; its cgroup
@@ -339,7 +344,7 @@ impl<C: Confinement> Start<'_, C> {
         self.until_agent_exists()?;
         let agent = self.agent.as_ref().map(AsFd::as_fd);
         let agent = agent.ok_or(LaunchError::TimedOut(Step::CloneAgent))?;
-        let judged = keeper.judge(&evidence, agent);
+        let judged = keeper.judge(&evidence, agent, self.launch.stdio.keep());
         judged.map_err(|source| LaunchError::Gate {
             step: Step::Judge,
             source,

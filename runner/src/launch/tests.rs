@@ -102,6 +102,7 @@ impl GateKeeper for Keeper {
         &mut self,
         evidence: &CanaryEvidence,
         _agent: BorrowedFd<'_>,
+        _keep: &[RawFd],
     ) -> Result<(), GateError> {
         assert_eq!(evidence.seccomp_after, 77, "the agent's evidence arrives");
         self.at(Step::Judge)

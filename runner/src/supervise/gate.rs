@@ -3,7 +3,7 @@
 //! self-test, and opens the gate only on evidence that each layer answered.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,12 +90,12 @@ impl<'a> Keeper<'a> {
     }
 
     /// What the kernel says of the agent's process.
-    fn look_at(&self, agent: BorrowedFd<'_>) -> Result<(), GateError> {
+    fn look_at(&self, agent: BorrowedFd<'_>, keep: &[RawFd]) -> Result<(), GateError> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         let internal = |error| GateError::Internal(Box::new(error));
         let pid = process::pid_of(agent).ok_or_else(|| internal(gone()))?;
         let witness = Witness::of(pid, self.agent).map_err(internal)?;
-        let judged = witness.judge(self.plan, self.prepared);
+        let judged = witness.judge(self.plan, self.prepared, keep);
         judged.map_err(|(protection, detail)| GateError::Unproven { protection, detail })
     }
 
@@ -136,12 +136,17 @@ impl GateKeeper for Keeper<'_> {
             .map_err(internal)
     }
 
-    fn judge(&mut self, evidence: &CanaryEvidence, agent: BorrowedFd<'_>) -> Result<(), GateError> {
+    fn judge(
+        &mut self,
+        evidence: &CanaryEvidence,
+        agent: BorrowedFd<'_>,
+        keep: &[RawFd],
+    ) -> Result<(), GateError> {
         // A test leaves a layer out and lets the run go on, to see an attack succeed.
         let judged = !fault::skips("judge");
         if judged {
             judge_process(self.plan, evidence)?;
-            self.look_at(agent)?;
+            self.look_at(agent, keep)?;
             judge_memfd(self.plan, evidence)?;
         }
         if self.agent.is_none() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 use super::books::Books;
 use super::kernel::Kernel;
@@ -18,8 +18,10 @@ use crate::record::event::Reason;
 use crate::sys::readiness;
 use crate::watch::WatchError;
 
-/// How often repeats are summed up and the programs' attachments looked at.
+/// How often repeats are summed up.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the programs' attachments are looked at: the agent is gone within a second of a loss.
+const PATROL: Duration = Duration::from_millis(500);
 /// Most events taken in one go, so that a flood cannot starve signals and timers.
 const BATCH: usize = 64;
 
@@ -62,8 +64,7 @@ pub async fn follow(
         .map(|ring| readiness::watch(ring, Interest::READABLE))
         .transpose()?;
     // The gate has just looked.
-    let mut tick = interval_at(Instant::now() + TICK, TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut patrol, mut tick) = (every(PATROL), every(TICK));
     let mut watchdog = Watchdog::new(stop);
     let end = loop {
         let checked = tokio::select! {
@@ -78,6 +79,8 @@ pub async fn follow(
                 watchdog.act(&mut running);
                 Ok(())
             }
+            // Before the events: a flood of them must not hide a loss.
+            _ = patrol.tick() => kernel.verify().map_err(Lost::from),
             guard = readable(ring.as_ref()) => {
                 let mut guard = guard?;
                 let (fresh, more) = kernel.drain(BATCH);
@@ -104,6 +107,13 @@ pub async fn follow(
     })
 }
 
+/// Ticks from one period on; late ones are not made up for.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 /// Waits for events; for ever where there are none.
 async fn readable(
     ring: Option<&AsyncFd<OwnedFd>>,
@@ -128,7 +138,6 @@ enum Lost {
 /// Brings the books up to date with the kernel's counts.
 fn look(kernel: &mut Kernel<'_>, books: &mut Books<'_>) -> Result<(), Lost> {
     let now = Timestamp::now();
-    kernel.verify()?;
     let denials = kernel.denials()?;
     books.denied(&denials, now)?;
     let usage = kernel.usage(&denials)?;
