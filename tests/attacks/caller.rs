@@ -106,6 +106,33 @@ fn a_directory_open_to_a_group_of_the_callers_lends_nothing_of_its_owners() {
     assert!(outcome.stderr.contains("Permission denied"), "{outcome:?}");
 }
 
+#[test]
+fn a_group_of_the_callers_own_directory_is_lent_only_to_its_members() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let work = jail.folder("work");
+    let key = jail.file("work/key", "a secret of the group's");
+    rights(&key.to_string_lossy(), 0o640);
+    let sudo = [("SUDO_UID", CALLER)];
+    let key = key.to_string_lossy().into_owned();
+    let head = HEAD.replace("read = [\"${BASE}\"]\n", "exec = [\"${COMMAND}\"]\n");
+    let read = "read = [\"${BASE}\", \"${WORKDIR}\"]\n";
+    let write = "read = [\"${BASE}\"]\nwrite = [\"${WORKDIR}\"]\n";
+    for (mode, line) in [(0o755, write), (0o750, read)] {
+        installed(&jail, &format!("{head}{line}"));
+        rights(&work.to_string_lossy(), mode);
+        for (gid, code) in [(4242, 122), (65534, 0)] {
+            for place in [&work, std::path::Path::new(&key)] {
+                let owner = if place == work { 65534 } else { 0 };
+                chown(place, Some(owner), Some(gid)).expect("hand it over");
+            }
+            let outcome = run(&jail, &sudo, "p", &["cat", &key]);
+            assert_eq!(outcome.code(), code, "{line} {gid} {outcome:?}");
+            assert_eq!(outcome.answer().is_empty(), code != 0, "{outcome:?}");
+        }
+    }
+}
+
 /// Adds to an object's access control list what user `CALLER` may do (acl(5), the kernel's form:
 /// include/uapi/linux/posix_acl_xattr.h).
 fn list(path: &str, rights: u16) {

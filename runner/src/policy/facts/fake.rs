@@ -294,6 +294,10 @@ impl Facts for FakeFacts {
         self.users.iter().find(|user| user.uid == uid).cloned()
     }
 
+    fn in_group(&self, user: &User, gid: u32) -> bool {
+        user.gid == gid
+    }
+
     fn own_program(&self) -> PathBuf {
         PathBuf::from("/usr/bin/lp-run")
     }

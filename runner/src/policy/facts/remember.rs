@@ -67,6 +67,10 @@ impl Facts for Remembering<'_> {
         self.facts.user_by_uid(uid)
     }
 
+    fn in_group(&self, user: &User, gid: u32) -> bool {
+        self.facts.in_group(user, gid)
+    }
+
     fn own_program(&self) -> PathBuf {
         self.facts.own_program()
     }

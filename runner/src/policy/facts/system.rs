@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
@@ -126,6 +126,14 @@ impl Facts for SystemFacts {
             .ok()
             .flatten()
             .map(convert)
+    }
+
+    fn in_group(&self, user: &User, gid: u32) -> bool {
+        let Ok(name) = CString::new(user.name.as_str()) else {
+            return false;
+        };
+        let groups = unistd::getgrouplist(&name, user.gid.into());
+        groups.is_ok_and(|groups| groups.contains(&gid.into()))
     }
 
     fn own_program(&self) -> PathBuf {

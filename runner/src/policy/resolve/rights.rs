@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::super::facts::{FactError, Facts, Kind, Need, Object};
 use super::super::layers::Layer;
-use super::super::model::Verb;
+use super::super::model::{UserChoice, Verb};
 use super::super::schema::FileText;
 use super::Resolver;
 
@@ -74,6 +74,17 @@ impl Resolver<'_> {
             return Err(format!(
                 "{shown} belongs to another user and is not open to all, and the policy cannot lend \
                  its owner's rights to {name}; open it to others, or let root name it in the policy"
+            ));
+        }
+        // It would act with the group too, on what others put there for the group.
+        let himself = matches!(self.identity.user, UserChoice::Caller);
+        let lent = !himself && (verb == Verb::Write || !open);
+        if object.kind == Kind::Directory && lent && !self.facts.in_group(&self.caller, object.gid)
+        {
+            return Err(format!(
+                "{shown} belongs to group {}, in which {name} is not, and the policy cannot lend it; \
+                 chgrp it",
+                object.gid
             ));
         }
         // The agent acts as the owner of what it may write.
