@@ -76,6 +76,12 @@ impl Resolver<'_> {
                  its owner's rights to {name}; open it to others, or let root name it in the policy"
             ));
         }
+        // The agent acts as the owner of what it may write.
+        if verb == Verb::Write && object.uid != self.caller.uid {
+            return Err(format!(
+                "{shown} does not belong to {name}, and the policy cannot lend it; remove it"
+            ));
+        }
         // It would act with the group too, on what others put there for the group.
         let himself = matches!(self.identity.user, UserChoice::Caller);
         let lent = !himself && (verb == Verb::Write || !open);
@@ -85,12 +91,6 @@ impl Resolver<'_> {
                 "{shown} belongs to group {}, in which {name} is not, and the policy cannot lend it; \
                  chgrp it",
                 object.gid
-            ));
-        }
-        // The agent acts as the owner of what it may write.
-        if verb == Verb::Write && object.uid != self.caller.uid {
-            return Err(format!(
-                "{shown} does not belong to {name}, and the policy cannot lend it; remove it"
             ));
         }
         Ok(())
