@@ -229,7 +229,7 @@ pub struct LogArgs {
     #[command(subcommand)]
     pub verb: Option<LogVerb>,
     /// The audit log
-    #[arg(long, value_name = "FILE", default_value = super::log::DEFAULT_LOG)]
+    #[arg(long, value_name = "FILE", default_value = crate::record::log_file::DEFAULT_LOG)]
     pub file: PathBuf,
     /// Only the events of one run
     #[arg(long, value_name = "RUN")]

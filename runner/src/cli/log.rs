@@ -19,8 +19,6 @@ use crate::record::escape::visible;
 use crate::record::run_id;
 use crate::record::summary::plural;
 
-/// The log that is read when none is named.
-pub const DEFAULT_LOG: &str = "/var/log/lp-run/audit.jsonl";
 /// How often a log that is followed is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
 

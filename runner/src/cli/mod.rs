@@ -22,6 +22,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use self::args::{Cli, Verb};
+use crate::record::escape::visible;
 use crate::record::terminal::Terminal;
 
 /// lp-run failed, or what was typed makes no sense: nothing was started.
@@ -43,7 +44,7 @@ pub fn main() -> ExitCode {
         0 | 1 => output::print(FIRST_SCREEN).map(|()| ExitCode::SUCCESS),
         _ => match parse(&words) {
             Ok(cli) => dispatch(cli),
-            Err(error) => return tell_usage(&error),
+            Err(error) => return tell_usage(&in_visible_words(&words).unwrap_or(error)),
         },
     };
     result.unwrap_or_else(|error| {
@@ -98,12 +99,17 @@ fn tell_usage(error: &clap::Error) -> ExitCode {
         };
     }
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    Terminal::default().error(&lines.join("\n"));
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        Terminal::default().error(line);
+    }
     ExitCode::from(FAILED)
+}
+
+/// The mistake once more, with every word made visible: clap echoes what was typed, and a line
+/// break in it would pass for a line of lp-run's.
+fn in_visible_words(words: &[OsString]) -> Option<clap::Error> {
+    let shown = |word: &OsString| visible(&word.to_string_lossy()).into();
+    parse(&words.iter().map(shown).collect::<Vec<_>>()).err()
 }
 
 #[cfg(test)]
@@ -140,6 +146,17 @@ mod tests {
                 .command,
             ["check"]
         );
+    }
+
+    #[test]
+    fn a_line_break_in_a_word_makes_no_line() {
+        for typed in [
+            &["--x\nlp-run: done"][..],
+            &["kits", "a", "b\nlp-run: done"],
+        ] {
+            let error = in_visible_words(&words(typed)).unwrap();
+            assert!(error.to_string().contains(r"\x0alp-run: done"), "{error}");
+        }
     }
 
     #[test]

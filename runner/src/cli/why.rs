@@ -2,7 +2,9 @@
 //! `lp-run why`: the verdict of a policy on one act, the rule that gives it, and the line to
 //! write; `why --last`: the latest denial of the caller's latest run, for root of anybody's.
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,7 +16,7 @@ use super::output::{print, print_json};
 use super::subject::{Subject, tell};
 use crate::host::{Depth, Host, places};
 use crate::plan::explain::{Explanation, Question, Verdict, explain};
-use crate::record::escape::visible;
+use crate::record::escape::{unescape, visible};
 use crate::record::report::DenialRow;
 use crate::record::terminal::Terminal;
 use crate::record::usage::{UsageRecord, latest};
@@ -124,11 +126,12 @@ fn latest_denial(record: &UsageRecord) -> Option<&DenialRow> {
 
 /// What the policy says today, when it can be found where it was.
 fn current_answer(record: &UsageRecord, denial: &DenialRow) -> Option<Explanation> {
-    let path = || PathBuf::from(&denial.target);
+    // Paths stand in a record as text that was escaped.
+    let path = || Some(OsString::from_vec(unescape(&denial.target)?).into());
     let question = match denial.kind.as_str() {
-        "open" => Question::Read(path()),
-        "write" => Question::Write(path()),
-        "exec" => Question::Exec(path()),
+        "open" => Question::Read(path()?),
+        "write" => Question::Write(path()?),
+        "exec" => Question::Exec(path()?),
         "connect" | "sendto" | "egress" => Question::connect(&denial.target)?,
         _ => return None,
     };

@@ -13,7 +13,7 @@ use super::protections::{self, Needs};
 use super::takeaway::{self, Outcome};
 use super::{
     Gap, IdMap, Mask, Namespace, Plan, Rights, Row, Rule, RuleKind, Source, View, env, network,
-    permissions, view, workdir,
+    permissions, places, view, workdir,
 };
 use crate::host::{Host, Means};
 use crate::policy::facts::Object;
@@ -96,6 +96,7 @@ pub fn compile(
     // What becomes of a grant here comes before what the policy leaves out.
     let mut first = covered(&files, &rules, &view);
     first.extend(warnings(&files, &rules, &|row| taken.enforced(row)));
+    first.extend(places::warnings(&policy, &view));
     policy.warnings.splice(0..0, first);
     Ok(Plan {
         workdir: policy.workdir.clone(),

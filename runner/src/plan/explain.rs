@@ -16,6 +16,7 @@ use super::files::FileRules;
 use super::render::printable;
 use super::{Namespace, Plan, Row, State, network, special, syscall_names, syscalls};
 use crate::policy::model::{Endpoint, NetworkRule, Protocol, RuleInfo, Verb, ViewChoice};
+use crate::policy::resolve::guard;
 
 /// One act.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -286,9 +287,45 @@ fn file(plan: &Plan, typed: &Path, verb: Verb) -> Explanation {
     }
     answer.act = format!("{word} {}", path.display());
     if answer.verdict == Verdict::Denied && answer.rule.is_none() {
-        answer.to_allow = Some(format!("[files] {word} = [\"{}\"]", path.display()));
+        let system = (verb == Verb::Write)
+            .then(|| guard::system(&path))
+            .flatten();
+        match (system, toml_string(&path)) {
+            (Some(system), _) => answer.notes.push(format!(
+                "it belongs to the system ({system}), where a policy does not write without a \
+                 dangerous = \"reason\""
+            )),
+            (None, Some(text)) => answer.to_allow = Some(format!("[files] {word} = [{text}]")),
+            (None, None) => answer.notes.push(NOT_A_STRING.to_owned()),
+        }
     }
     answer
+}
+
+const NOT_A_STRING: &str =
+    "a policy is UTF-8, and this name is not: a rule can only grant a directory above it";
+
+/// The path as a basic string of TOML (<https://toml.io/en/v1.0.0#string>), on one line.
+fn toml_string(path: &Path) -> Option<String> {
+    let mut out = String::from("\"");
+    for character in path.to_str()?.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            character
+                if printable(character.encode_utf8(&mut [0; 4]))
+                    .chars()
+                    .count()
+                    == 1 =>
+            {
+                out.push(character);
+            }
+            character => {
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+        }
+    }
+    out.push('"');
+    Some(out)
 }
 
 /// What no grant covers.
@@ -505,7 +542,10 @@ fn unix(plan: &Plan, typed: &Path) -> Explanation {
         answer.errno = Some("ENOENT");
         answer.notes.push("no rule grants it".to_owned());
     }
-    answer.to_allow = Some(format!("[network] unix = [\"{}\"]", path.display()));
+    match toml_string(&path) {
+        Some(text) => answer.to_allow = Some(format!("[network] unix = [{text}]")),
+        None => answer.notes.push(NOT_A_STRING.to_owned()),
+    }
     answer
 }
 
@@ -714,6 +754,27 @@ mod tests {
         assert_eq!(syscall("read").verdict, Verdict::Allowed);
         assert!(!syscall("socket").notes.is_empty());
         assert_eq!(syscall("nonsense").verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn the_line_to_write_is_toml_and_one_that_check_takes() {
+        for name in ["/x\ny", "/x\"y\\z", "/x\u{202e}y", "/x\u{7f}", "/é"] {
+            let line = ask(Question::Read(name.into())).to_allow.unwrap();
+            let text = line.strip_prefix("[files] ").unwrap();
+            assert_eq!(printable(text), text);
+            let table: toml::Table = toml::from_str(text).unwrap();
+            assert_eq!(table["read"][0].as_str(), Some(name), "{line}");
+        }
+        let bytes = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"/x\xff");
+        let strange = ask(Question::Read(bytes.into()));
+        assert_eq!(strange.to_allow, None);
+        assert!(strange.notes.iter().any(|note| note.contains("UTF-8")));
+        for path in ["/usr/bin/x", "/usr", "/etc/cron.d/x"] {
+            let write = ask(Question::Write(path.into()));
+            assert_eq!(write.to_allow, None, "{path}");
+            assert!(write.text().contains("belongs to the system"), "{path}");
+            assert!(ask(Question::Read(path.into())).to_allow.is_some());
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod files;
 pub mod generated;
 pub mod network;
 mod permissions;
+mod places;
 mod protections;
 pub mod render;
 mod render_json;

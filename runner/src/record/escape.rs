@@ -111,7 +111,7 @@ pub fn plain_ascii(bytes: &[u8], limit: usize) -> String {
 
 /// Whether a character stands for itself. `char::escape_debug` knows the printable ones from
 /// the Unicode tables; quotes are the only printable characters that it escapes.
-fn prints(character: char) -> bool {
+pub fn prints(character: char) -> bool {
     matches!(character, '"' | '\'' | '\\') || character.escape_debug().count() == 1
 }
 

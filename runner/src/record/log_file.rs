@@ -19,6 +19,9 @@ use crate::policy::facts::User;
 use crate::sys::SysError;
 use crate::sys::caller::with_rights_of;
 
+/// Where the log is when nobody says otherwise.
+pub const DEFAULT_LOG: &str = "/var/log/lp-run/audit.jsonl";
+
 /// Why a log was not opened.
 #[derive(Debug, Error)]
 pub enum LogFileError {
@@ -30,6 +33,17 @@ pub enum LogFileError {
         /// Why not; `ELOOP` is a symbolic link.
         #[source]
         source: io::Error,
+    },
+    /// The directory that it is to lie in is not there.
+    #[error(
+        "log `{path}`: there is no directory `{directory}`; make it (mode 0700), or name another \
+         place"
+    )]
+    NoDirectory {
+        /// The log.
+        path: PathBuf,
+        /// Its directory.
+        directory: PathBuf,
     },
     /// Not a regular file.
     #[error("log `{path}` is {what}, not a regular file")]
@@ -93,8 +107,8 @@ pub struct LogFile {
 
 impl LogFile {
     /// Opens or creates (mode 0600) the log at `path` for adding. With `caller` it is opened
-    /// with the file system rights of that user. The directory it lies in is made (0700) when
-    /// only that one is missing. Refused: symbolic links anywhere on the path, anything but a
+    /// with the file system rights of that user. The directory of [`DEFAULT_LOG`] is made
+    /// (0700) when it alone is missing, no other. Refused: symbolic links anywhere on the path, anything but a
     /// regular file with one name, and a place where somebody other than root and the caller
     /// could change or replace it.
     pub fn open(path: &Path, caller: Option<&User>) -> Result<Self, LogFileError> {
@@ -178,7 +192,14 @@ fn open_checked(path: &Path, trusted: &[u32]) -> Result<File, LogFileError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(LogFileError::NoName(path.to_owned()));
     };
-    let directory = open_directory(parent).map_err(failed)?;
+    let ours = Path::new(DEFAULT_LOG).parent() == Some(parent);
+    let directory = open_directory(parent, ours).map_err(|errno| match errno {
+        nix::Error::ENOENT => LogFileError::NoDirectory {
+            path: path.to_owned(),
+            directory: parent.to_owned(),
+        },
+        errno => failed(errno),
+    })?;
     check_directories(path, parent, &directory, trusted)?;
     // O_NONBLOCK: a FIFO without a reader answers at once instead of holding the start up.
     let flags = OFlag::O_WRONLY
@@ -209,8 +230,8 @@ fn open_checked(path: &Path, trusted: &[u32]) -> Result<File, LogFileError> {
     Ok(file)
 }
 
-/// The directory, without following a symbolic link anywhere; made when it alone is missing.
-fn open_directory(directory: &Path) -> nix::Result<File> {
+/// The directory, without following a symbolic link anywhere; `make` it when it alone is missing.
+fn open_directory(directory: &Path, make: bool) -> nix::Result<File> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
@@ -219,7 +240,7 @@ fn open_directory(directory: &Path) -> nix::Result<File> {
         directory.parent(),
         directory.file_name(),
     ) {
-        (Err(nix::Error::ENOENT), Some(above), Some(name)) => {
+        (Err(nix::Error::ENOENT), Some(above), Some(name)) if make => {
             let above = openat2(AT_FDCWD, above, how)?;
             mkdirat(&above, name, Mode::from_bits_truncate(0o700))?;
             Ok(File::from(openat2(above.as_fd(), Path::new(name), how)?))
@@ -309,23 +330,27 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_added_and_the_missing_directory_is_made() {
+    fn lines_are_added() {
         let dir = private_dir();
-        let path = dir.path().join("lp-run/audit.jsonl");
-        LogFile::open(&path, None)
-            .unwrap()
-            .append(b"one\n")
-            .unwrap();
-        LogFile::open(&path, None)
-            .unwrap()
-            .append(b"two\n")
-            .unwrap();
+        let path = dir.path().join("audit.jsonl");
+        for line in ["one\n", "two\n"] {
+            let mut log = LogFile::open(&path, None).unwrap();
+            log.append(line.as_bytes()).unwrap();
+        }
         assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\n");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
-        assert_eq!(
-            fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o7777,
-            0o700
-        );
+    }
+
+    #[test]
+    fn only_the_default_directory_is_made_and_not_what_is_above_it() {
+        let dir = private_dir();
+        let below = dir.path().join("lp-run");
+        let error = LogFile::open(&below.join("audit.jsonl"), None).unwrap_err();
+        assert!(error.to_string().contains("there is no directory"));
+        assert!(!below.exists());
+        assert!(open_directory(&below.join("deeper"), true).is_err() && !below.exists());
+        open_directory(&below, true).unwrap();
+        assert_eq!(fs::metadata(&below).unwrap().mode() & 0o7777, 0o700);
     }
 
     #[test]

@@ -120,17 +120,18 @@ impl Terminal {
 }
 
 /// `text` as lines of at most [`COLUMNS`] columns with the prefix, broken at spaces; the
-/// second and later lines of a paragraph are indented by two more. A word that is too long
-/// stays whole: a path that is cut cannot be copied.
+/// second and later lines are indented by two more. A word that is too long stays whole: a path
+/// that is cut cannot be copied. A line break in it is part of a name that somebody typed, and no
+/// line of lp-run's.
 pub fn wrap(text: &str) -> Vec<String> {
     let prefixed = |line: String| format!("{PREFIX}{line}").trim_end().to_owned();
-    wrap_at(text, COLUMNS - PREFIX.len())
+    wrap_paragraph(text, COLUMNS - PREFIX.len())
         .into_iter()
         .map(prefixed)
         .collect()
 }
 
-/// The same without the prefix, at any width.
+/// The same without the prefix, at any width; each line of the text is a paragraph.
 pub fn wrap_at(text: &str, columns: usize) -> Vec<String> {
     text.lines()
         .flat_map(|paragraph| wrap_paragraph(paragraph, columns))
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn control_characters_in_a_message_are_made_visible() {
-        assert_eq!(wrap("a\x1b[2Jb\nc"), [r"lp-run: a\x1b[2Jb", "lp-run: c"]);
+        assert_eq!(wrap("a\x1b[2Jb\nc"), [r"lp-run: a\x1b[2Jb\x0ac"]);
     }
 
     #[test]

@@ -202,10 +202,7 @@ impl Resolver<'_> {
     /// The system directory that the path lies in or holds, by name or, behind a bind mount,
     /// by inode.
     fn system_directory(&self, path: &Path, object: &Object) -> Option<&'static str> {
-        let by_name = SYSTEM
-            .into_iter()
-            .find(|system| overlap(path, Path::new(system)));
-        by_name.or_else(|| {
+        system(path).or_else(|| {
             let above = object
                 .ancestors
                 .iter()
@@ -254,6 +251,13 @@ fn root_in_disguise(socket: &Path) -> bool {
     let name = socket.file_name().unwrap_or_default();
     ROOT_SOCKETS.iter().any(|place| socket.starts_with(place))
         || ROOT_NAMES.iter().any(|known| name == *known)
+}
+
+/// The system directory that a path lies in or holds by its name.
+pub(crate) fn system(path: &Path) -> Option<&'static str> {
+    SYSTEM
+        .into_iter()
+        .find(|system| overlap(path, Path::new(system)))
 }
 
 fn overlap(left: &Path, right: &Path) -> bool {

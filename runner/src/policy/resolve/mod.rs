@@ -7,7 +7,7 @@ mod command;
 mod files;
 mod git;
 mod grant;
-mod guard;
+pub(crate) mod guard;
 mod identity;
 mod kept;
 mod links;

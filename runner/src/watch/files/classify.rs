@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::sight::{Sight, Step};
 use crate::plan::{Anchor, Mask, Plan, Row, Source};
-use crate::policy::model::ViewChoice;
+use crate::policy::model::{Target, Verb, ViewChoice};
 use crate::record::event::Op;
 
 /// Most symbolic links that are followed, as in the kernel (path_resolution(7)).
@@ -58,6 +58,8 @@ pub struct Verdict {
 pub struct Tree<'a> {
     anchors: &'a [Anchor],
     masks: &'a [Mask],
+    /// What `deny` names: outside of every grant there is no mask for it.
+    denied: Vec<(&'a Path, Row)>,
     links: &'a [(PathBuf, PathBuf)],
     /// Where the agent may write because the place is the run's own.
     writable: Vec<&'a Path>,
@@ -79,6 +81,19 @@ impl<'a> Tree<'a> {
         Self {
             anchors: &plan.anchors,
             masks: &plan.view.masks,
+            denied: plan
+                .policy
+                .files
+                .iter()
+                .zip(0..)
+                .filter(|(rule, _)| rule.verb == Verb::Deny)
+                .flat_map(|(rule, row)| rule.targets.iter().map(move |target| (target, row)))
+                .filter_map(|(target, row)| match target {
+                    Target::Object(object) => Some((object.path.as_path(), row)),
+                    Target::Missing(path) => Some((path.as_path(), row)),
+                    _ => None,
+                })
+                .collect(),
             links: &plan.view.links,
             writable: writable
                 .into_iter()
@@ -106,6 +121,7 @@ impl<'a> Tree<'a> {
         Self {
             anchors,
             masks: &[],
+            denied: Vec::new(),
             links: &[],
             writable: Vec::new(),
             own: Vec::new(),
@@ -319,8 +335,10 @@ fn judge(
         };
         return if refused && !absent { by(None) } else { None };
     }
+    let named = tree.denied.iter().find(|named| path.starts_with(named.0));
+    let row = named.map(|named| named.1);
     if !absent {
-        return by(None);
+        return by(row);
     }
     if attempt.op == Op::Open && within(&PROBED.map(Path::new)) {
         return None;
@@ -329,10 +347,7 @@ fn judge(
     let there = (tree.private || covered)
         && (sight.on_host(path)
             || parent.is_some_and(|parent| is_outside(tree, parent) && sight.on_host(parent)));
-    there.then_some(Verdict {
-        row: None,
-        hidden: true,
-    })
+    there.then_some(Verdict { row, hidden: true })
 }
 
 /// Whether a directory that a file was to be created in is hidden from the agent. The parents
@@ -447,6 +462,7 @@ mod tests {
         let tree = Tree {
             anchors: &anchors,
             masks: &masks,
+            denied: vec![(Path::new("/root/.cache"), 9)],
             links: &links,
             writable: vec![Path::new("/tmp")],
             own: vec![Path::new("/proc"), Path::new("/etc/passwd")],
@@ -590,6 +606,16 @@ mod tests {
             ask(true, Op::Open, "/srv/kb/../db", ENOENT, &["/srv/db"]),
             HIDDEN
         );
+    }
+
+    #[test]
+    fn what_a_rule_denies_outside_of_every_grant_is_that_rules() {
+        let path = "/root/.cache/x";
+        assert_eq!(ask(true, Op::Write, path, EROFS, &[]), denied(Some(9)));
+        let hidden = ask(true, Op::Open, path, ENOENT, &[path]).unwrap();
+        assert_eq!((hidden.row, hidden.hidden), (Some(9), true));
+        assert_eq!(ask(true, Op::Open, path, ENOENT, &[]), None);
+        assert_eq!(ask(true, Op::Open, "/root/x", ENOENT, &["/root/x"]), HIDDEN);
     }
 
     #[test]
