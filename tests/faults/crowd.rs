@@ -2,10 +2,12 @@
 //! Many runs of one policy, one after the other and at the same time: each has its own numbers,
 //! and none leaves anything.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{fs, thread};
 
+use lp_run_common::run::FLAG_LEASED;
 use serde_json::Value;
 
 use super::jail;
@@ -131,6 +133,11 @@ fn nothing_is_left(runs: &[(String, u64)]) {
         let left = groups.iter().find(|group| group.contains(id));
         assert_eq!(left, None);
     }
+    for (_, uid) in runs {
+        let lease = Path::new("/run/lp-run/uids").join(uid.to_string());
+        let free = File::open(lease).map_or(true, |file| file.try_lock().is_ok());
+        assert!(free, "{uid} is leased");
+    }
     let living = fs::read_dir("/proc").expect("list").flatten();
     for process in living {
         let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
@@ -231,4 +238,58 @@ fn a_flood_of_one_run_takes_nothing_from_another_of_the_same_policy() {
             assert!(sum > 5_000, "it was a flood: {sum}");
         }
     });
+}
+
+/// Starts 40 runs at once, and says which slots are leased in the kernel after that. What holds the
+/// disks can be unmounted once no loop device lies on a file there; one goes with its last user.
+const CROWD: &str = "mkdir -p /var/lib/lp-run; mount -t tmpfs -o mode=0755 none /var/lib/lp-run; \
+    for n in $(seq 20); do for policy in plain disk; do \
+        $1 -p $2/$policy.toml --report $2/$policy-$n.report -- sh -c 'echo ran' & \
+    done; done; wait; \
+    for n in $(seq 50); do umount /var/lib/lp-run 2>/run/busy && break; sleep 0.1; done; \
+    grep ' /var/lib/lp-run ' /proc/mounts || :; \
+    ls /run/lp-run/uids; \
+    bpftool -j map dump pinned $(ls -d /run/lp-run/bpf/*/RUNS)";
+
+#[test]
+fn a_crowd_in_a_place_of_its_own_gives_back_every_lease() {
+    needs!(root(), "root");
+    let jail = place();
+    let plain = policy(&jail);
+    jail.file("plain.toml", &plain);
+    let disk = match fs::exists("/dev/loop-control") {
+        Ok(true) => "[limits]\ntmp = \"disk:16M\"\n",
+        _ => "",
+    };
+    let other = plain.replace("faults-crowd", "faults-crowd-disk");
+    jail.file("disk.toml", format!("{other}{disk}"));
+    let outcome = jail.cold(CROWD, &[jail.path().to_string_lossy().into_owned()]);
+    // Nothing between the two: no uid is leased.
+    let rows = outcome.stdout.strip_prefix(&"ran\n".repeat(40));
+    let rows = rows.and_then(|rows| serde_json::from_str::<Vec<Value>>(rows).ok());
+    let rows = rows.unwrap_or_else(|| panic!("{outcome:?}"));
+    let byte = |row: &Value, at: usize| {
+        let digits = row["value"][at]
+            .as_str()
+            .and_then(|hex| hex.strip_prefix("0x"));
+        u32::from_str_radix(digits.expect("a byte"), 16).expect("hexadecimal")
+    };
+    // See `RunRow`: the generation stays, the lease goes.
+    let used = |row: &&Value| (4..8).any(|at| byte(row, at) != 0);
+    let used: Vec<&Value> = rows.iter().filter(used).collect();
+    assert!(used.len() > 1, "runs at the same time: {rows:?}");
+    let leased = |row: &&&Value| byte(row, 8) & FLAG_LEASED != 0;
+    assert_eq!(used.iter().find(leased), None);
+    let files = fs::read_dir(jail.path()).expect("list").flatten();
+    let reports = files.filter(|file| file.path().extension().is_some_and(|it| it == "report"));
+    let runs: Vec<_> = reports
+        .map(|file| {
+            let report = fs::read(file.path()).expect("a report");
+            let report: Value = serde_json::from_slice(&report).expect("JSON");
+            let id = report["run"].as_str().expect("an id").to_owned();
+            (id, report["agent"]["uid"].as_u64().expect("a uid"))
+        })
+        .collect();
+    assert_eq!(runs.len(), 40);
+    nothing_is_left(&runs);
 }

@@ -2,7 +2,9 @@
 //! A host that gives less than was asked for: refused before the start, or noticed while the
 //! agent runs; in each case nothing runs without its rules.
 
+use std::fs;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -142,7 +144,7 @@ fn detached() -> Duration {
     let took = start.elapsed();
     let status = child.wait().expect("wait for lp-run");
     assert_eq!(status.code(), Some(121));
-    let report = std::fs::read(report).expect("a report");
+    let report = fs::read(report).expect("a report");
     let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
     assert_eq!(report["exit"]["reason"], "protection-lost");
     took
@@ -158,21 +160,27 @@ fn a_program_that_root_detaches_ends_the_agent_within_a_second() {
 }
 
 #[test]
-fn while_lp_run_stands_still_the_kernel_decides_and_counts() {
+fn while_lp_run_stands_still_for_a_minute_the_kernel_decides_and_counts() {
     needs!(root(), "root");
     let jail = jail();
     let server = TcpListener::bind("127.0.0.1:0").expect("listen");
     let address = server.local_addr().expect("an address").to_string();
-    let text = policy().replace("@DIR@", &jail.path().to_string_lossy());
+    jail.file("tree/secret", "secret");
+    let text = policy().replace(
+        "[files]",
+        "[files]\nread = [\"@DIR@/tree\"]\ndeny = [{ path = \"@DIR@/tree/secret\", id = \"secret\" }]",
+    );
+    let text = text.replace("@DIR@", &jail.path().to_string_lossy());
     let policy = jail.file("policy.toml", text);
-    let [started, done, report] =
-        ["work/started", "work/done", "report.json"].map(|name| jail.path().join(name));
-    let program = &probe(["tcp"])[0];
+    let [started, still, enough, done] =
+        ["started", "still", "enough", "done"].map(|name| jail.path().join("work").join(name));
+    let report = jail.path().join("report.json");
+    let program = &probe([])[0];
     let script = format!(
-        ": > {}; sleep 1; i=0; while [ $i -lt 50 ]; do {program} tcp {address}; \
-         {program} tcp 127.0.0.1:9; i=$((i+1)); done; : > {}",
-        started.display(),
-        done.display()
+        "cd {}; : > started; while [ ! -e still ]; do sleep 0.05; done; \
+         while [ ! -e enough ]; do {program} each tcp {address} -- tcp 127.0.0.1:9 -- \
+         open-read ../tree/secret; sleep 0.2; done; : > done",
+        jail.path().join("work").display()
     );
     let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
     lp_run
@@ -190,34 +198,71 @@ fn while_lp_run_stands_still_the_kernel_decides_and_counts() {
     let child = lp_run.spawn().expect("start lp-run");
     appears(&started);
     let pid = Pid::from_raw(child.id() as i32);
+    let state = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        stat.rsplit_once(") ").expect("a state").1.chars().next()
+    };
     kill(pid, Signal::SIGSTOP).expect("stop lp-run");
+    while state() != Some('T') {
+        thread::sleep(Duration::from_millis(5));
+    }
+    fs::write(still, "").expect("tell the agent");
+    thread::sleep(Duration::from_secs(60));
+    fs::write(enough, "").expect("tell the agent");
     appears(&done);
-    thread::sleep(Duration::from_secs(1));
+    assert_eq!(state(), Some('T'), "it stood still all the time");
     kill(pid, Signal::SIGCONT).expect("continue lp-run");
     let output = child.wait_with_output().expect("wait for lp-run");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
     let answers = String::from_utf8_lossy(&output.stdout).into_owned();
-    let count = |answer| answers.lines().filter(|line| *line == answer).count();
-    assert_eq!(
-        (count("EPERM"), count("ECONNREFUSED")),
-        (50, 50),
-        "{answers}"
-    );
-    let report = std::fs::read(report).expect("a report");
+    let tries = answers.lines().count() / 3;
+    assert_eq!(answers, "EPERM\nECONNREFUSED\nEACCES\n".repeat(tries));
+    assert!(tries > 20, "{tries}");
+    let report = fs::read(report).expect("a report");
     let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
-    let denial = report["denials"].as_array().expect("denials").iter();
-    let denial = denial
-        .filter(|row| row["target"] == address.as_str())
-        .collect::<Vec<_>>();
-    assert_eq!(
-        (denial.len(), &denial[0]["count"]),
-        (1, &50.into()),
-        "{report}"
+    assert_eq!(report["exit"]["reason"], "exited", "{report}");
+    let rows = |table: &str, key: &str, value: &str| {
+        let rows = report[table].as_array().expect("rows").iter();
+        rows.filter(|row| row[key] == value).collect::<Vec<_>>()
+    };
+    let denied = rows("denials", "target", &address);
+    assert_eq!((denied.len(), &denied[0]["count"]), (1, &tries.into()));
+    let secret = rows("rules", "id", "secret");
+    assert_eq!(secret[0]["denied"], tries, "{report}");
+    let network = rows("rules", "kind", "network");
+    assert_eq!(network[0]["allowed"], tries, "{report}");
+}
+
+/// The hierarchy of the pids controller, where it is one of its own: there a limit binds lp-run
+/// and moves nothing of where its cgroups are made.
+fn pids() -> PathBuf {
+    PathBuf::from("/sys/fs/cgroup/pids")
+}
+
+#[test]
+fn without_processes_it_ends_clearly_or_runs_as_ever() {
+    needs!(root(), "root");
+    needs!(
+        pids().join("cgroup.procs").exists(),
+        "the pids controller in a hierarchy of its own"
     );
-    let rules = report["rules"].as_array().expect("rules").iter();
-    let rule = rules
-        .filter(|row| row["kind"] == "network")
-        .collect::<Vec<_>>();
-    assert_eq!(rule[0]["allowed"], 50, "{report}");
+    let place = pids().join(format!("lp-run-test-{}", std::process::id()));
+    fs::create_dir(&place).expect("make a cgroup");
+    let (mut refused, mut ran) = (0, 0);
+    for most in [1, 2, 3, 4, 6, 8, 16] {
+        fs::write(place.join("pids.max"), most.to_string()).expect("set a limit");
+        let outcome = after(&format!("echo $$ >{}/cgroup.procs", place.display()));
+        let whole = outcome.code() == 0 && outcome.answer() == "it ran";
+        let none = outcome.code() > 120 && outcome.stdout.is_empty();
+        assert!(whole || none, "{most}: {outcome:?}");
+        assert!(whole || !outcome.said().is_empty(), "{most}: {outcome:?}");
+        refused += u32::from(none);
+        ran += u32::from(whole);
+    }
+    assert!(refused > 0 && ran > 0, "{refused} refused, {ran} ran");
+    // No process is left in it.
+    fs::remove_dir(&place).expect("remove the cgroup");
+    assert_eq!(lp_run(jail().path(), &["gc"]).code(), 0);
 }
 
 #[test]

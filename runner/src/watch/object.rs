@@ -102,8 +102,11 @@ pub struct Objects {
     pub(super) lease: Lease,
     pub(super) runs: Runs,
     /// The run's entries of the tries.
-    pub(super) prefixes: Vec<(&'static str, Key<PrefixKey>, Candidates)>,
+    pub(super) prefixes: Vec<Entry>,
 }
+
+/// The trie, the prefix and what it holds.
+pub(super) type Entry = (&'static str, Key<PrefixKey>, Candidates);
 
 impl Objects {
     /// Finds the object that runs share below `base` (`/run/lp-run`), or loads it there, and
@@ -166,9 +169,14 @@ impl Objects {
         if tally.map_or(true, |tally| tally.addresses > 0) {
             lease::forget_denials(&self.loaded, self.lease.generation)?;
         }
-        for (map, key, _) in self.prefixes.drain(..) {
+        // Opened once for each trie: a run may have thousands of prefixes.
+        let of_one = |one: &Entry, next: &Entry| one.0 == next.0;
+        for entries in self.prefixes.chunk_by(of_one) {
+            let map = entries[0].0;
             let mut trie: LpmTrie<_, PrefixKey, Candidates> = self.loaded.map(map)?;
-            gone(trie.remove(&key)).map_err(map_failed("clean", map))?;
+            for (_, key, _) in entries {
+                gone(trie.remove(key)).map_err(map_failed("clean", map))?;
+            }
         }
         let _lock = self.place.lock()?;
         self.lease.release(&mut self.runs)
