@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::needs;
 use crate::policies::{Bench, OWNER, assert_refused, exists, prepare};
-use crate::support::root;
+use crate::support::{Jail, root};
 
 fn bench(files: &[(&str, &str)]) -> Bench {
     let bench = Bench::new("coding-agent");
@@ -75,6 +75,54 @@ fn a_coding_agent_builds_and_tests_a_crate_with_a_vendored_dependency() {
         "{outcome:#?}"
     );
     assert_refused(&outcome, "127.0.0.1:9", "EPERM");
+}
+
+#[test]
+fn an_ordinary_build_is_refused_nothing() {
+    needs!(root() && cargo() && exists("cc"), "root, cargo and cc");
+    let bench = bench(&[
+        (
+            "Cargo.toml",
+            "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n",
+        ),
+        ("src/main.rs", "fn main() { println!(\"built\"); }\n"),
+    ]);
+    let outcome = bench.bash(&["--fail-on-denied"], "cargo run -q");
+    assert_eq!(outcome.stdout, "built\n", "{outcome:#?}");
+    assert_eq!(outcome.code(), 0, "{outcome:#?}");
+}
+
+#[test]
+fn python_alone_asks_what_the_system_is() {
+    needs!(root() && exists("python3"), "root and python3");
+    let policy = "version = 1\nname = \"p\"\nextends = [\"@python\"]\n[files]\n\
+                  exec = [\"${COMMAND}\"]\n";
+    let script = "import subprocess\n\
+                  for words in ['lsb_release', '-a'], ['uname', '-rs']:\n \
+                  try: subprocess.run(words, capture_output=True)\n \
+                  except OSError: pass";
+    let command = ["/usr/bin/python3", "-c", script];
+    let outcome = Jail::new().run_with(policy, &["--fail-on-denied"], &command);
+    assert_eq!(outcome.code(), 0, "{outcome:#?}");
+}
+
+#[test]
+fn git_reads_a_repository_of_another_owner() {
+    needs!(root() && exists("git"), "root and git");
+    let jail = Jail::new();
+    let repository = jail.folder("repository");
+    prepare(
+        &repository,
+        &format!(
+            "git init -q . && git config user.name n && git config user.email n@example.com
+             git commit -q --allow-empty -m first && chown -R {OWNER}:{OWNER} ."
+        ),
+    );
+    let policy = "version = 1\nname = \"g\"\nextends = [\"@shell\", \"@git\"]\n[files]\n\
+                  read = [\"@DIR@/repository\"]\n";
+    let path = repository.to_string_lossy().into_owned();
+    let outcome = jail.run(policy, &["git", "-C", &path, "log", "--format=%s"]);
+    assert_eq!(outcome.stdout, "first\n", "{outcome:#?}");
 }
 
 /// Threads, pipes, sockets of its own, who and where it is: each of these has failed somewhere.

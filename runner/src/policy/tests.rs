@@ -697,3 +697,26 @@ fn what_a_users_policy_keeps_is_apart_and_its_log_is_his() {
         assert_eq!(load(&request, &facts).is_ok(), fine, "{log}");
     }
 }
+
+#[test]
+fn a_program_without_its_loader_is_told_with_the_line_to_write() {
+    let mut facts = FakeFacts::usual();
+    let loader = "/usr/lib/ld-test.so";
+    facts.file(loader, 0, "").mode(loader, 0o755);
+    let program = resolve::loader::tests::program(loader);
+    facts.file("/usr/bin/dynamic", 0, &program);
+    facts.mode("/usr/bin/dynamic", 0o755);
+    let told = |files: &str| {
+        let policy = with(&facts, files, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        let mut warnings = policy.warnings.into_iter();
+        warnings.find(|(_, text)| text.contains("cannot start without"))
+    };
+    let (place, text) = told("[files]\nexec = [\"/usr/bin/dynamic\"]").unwrap();
+    assert_eq!(place.line, 4);
+    assert!(text.contains("`/usr/bin/dynamic`") && text.contains(loader));
+    assert!(text.contains("read = [\"${BASE}\"]"));
+    for granted in ["read = [\"/usr/lib\"]", "read = [\"/usr/lib/ld-test.so\"]"] {
+        let files = format!("[files]\nexec = [\"/usr/bin/dynamic\"]\n{granted}");
+        assert_eq!(told(&files), None, "{granted}");
+    }
+}

@@ -11,6 +11,7 @@ pub(crate) mod guard;
 mod identity;
 mod kept;
 mod links;
+pub(super) mod loader;
 mod network;
 pub(crate) mod paths;
 mod python;
@@ -113,6 +114,7 @@ impl Resolver<'_> {
         self.command = self.command(request, &main.schema);
         let files = self.files();
         self.check_program(&files);
+        self.check_loaders(&files);
         let (network, listen, unix) = self.network();
         self.check_ids(&files, &network, &listen, &unix);
         let limits = self.limits();
