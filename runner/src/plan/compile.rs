@@ -15,12 +15,11 @@ use super::{
     Gap, IdMap, Mask, Namespace, Plan, Rights, Row, Rule, RuleKind, Source, View, env, network,
     permissions, places, view, workdir,
 };
+use lp_run_common::counters::MAX_ROWS_PER_RUN;
+
 use crate::host::{Host, Means};
 use crate::policy::facts::Object;
 use crate::policy::model::{Place, Policy, RuleInfo, UserChoice, Verb};
-
-/// Most rules of one run: each has a row of counters.
-pub const MAX_RULES_PER_RUN: usize = 512;
 
 /// What the command line adds to the policy.
 #[derive(Clone, Debug, Default)]
@@ -40,9 +39,9 @@ pub fn compile(
 ) -> Result<Plan, CompileErrors> {
     let rules = rules(&policy);
     let mut errors = Vec::new();
-    if rules.len() > MAX_RULES_PER_RUN {
+    if rules.len() > MAX_ROWS_PER_RUN as usize {
         errors.push(CompileError::TooManyRules {
-            most: MAX_RULES_PER_RUN,
+            most: MAX_ROWS_PER_RUN as usize,
             are: rules.len(),
         });
         return Err(CompileErrors(errors));

@@ -15,15 +15,13 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use lp_run_common::network::{
-    Candidate, MAX_CANDIDATES, PROTOCOL_TCP, PROTOCOL_UDP, VERDICT_ALLOW, VERDICT_DENY,
+    Candidate, MAX_CANDIDATES, MAX_PREFIXES_PER_RUN, PROTOCOL_TCP, PROTOCOL_UDP, VERDICT_ALLOW,
+    VERDICT_DENY,
 };
 
 use super::error::CompileError;
 use super::{Namespace, Network, Prefix, Row, special};
 use crate::policy::model::{Endpoint, ListenRule, NetworkRule, Policy, Protocol};
-
-/// Most prefixes of one run, so that it cannot starve the others of their map entries.
-pub const MAX_PREFIXES_PER_RUN: usize = 4096;
 
 /// The network of a policy. `first` is the row of `network[0]`; listen and unix rules follow
 /// the network rules.
@@ -329,9 +327,9 @@ fn push_down(
             kept.push((span, candidates));
         }
     }
-    if kept.len() > MAX_PREFIXES_PER_RUN {
+    if kept.len() > MAX_PREFIXES_PER_RUN as usize {
         return Err(CompileError::TooManyPrefixes {
-            most: MAX_PREFIXES_PER_RUN,
+            most: MAX_PREFIXES_PER_RUN as usize,
             are: kept.len(),
         });
     }

@@ -84,7 +84,7 @@ impl Facts for Remembering<'_> {
     }
 
     fn with_rights_of(&self, user: &User, act: &mut dyn FnMut()) -> Result<(), FactError> {
-        let before = self.borrowed.replace(Some(user.uid));
+        let before = self.borrowed.replace((user.uid != 0).then_some(user.uid));
         let done = self.facts.with_rights_of(user, act);
         self.borrowed.set(before);
         done

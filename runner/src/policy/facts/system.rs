@@ -158,7 +158,7 @@ impl Facts for SystemFacts {
     }
 
     fn with_rights_of(&self, user: &User, act: &mut dyn FnMut()) -> Result<(), FactError> {
-        let before = self.borrowed.replace(Some(user.uid));
+        let before = self.borrowed.replace((user.uid != 0).then_some(user.uid));
         let taken = crate::sys::caller::with_rights_of(&user.name, user.uid, user.gid, act);
         self.borrowed.set(before);
         taken.map_err(|error| {

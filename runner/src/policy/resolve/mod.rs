@@ -400,7 +400,7 @@ impl Resolver<'_> {
             }
         }
         let rules = files.len() + network.len() + listen.len() + unix.len();
-        let most = lp_run_common::counters::MAX_ROWS as usize / 2;
+        let most = lp_run_common::counters::MAX_ROWS_PER_RUN as usize;
         if rules > most {
             let what =
                 format!("{rules} rules; the kernel maps hold {most} for one run: write fewer");
