@@ -31,13 +31,18 @@ pub struct Bench {
 impl Bench {
     /// An empty work directory for `policies/POLICY.toml`.
     pub fn new(policy: &str) -> Self {
+        Self::edited(policy, |text| text)
+    }
+
+    /// The same for a policy that somebody has changed.
+    pub fn edited(policy: &str, edit: impl FnOnce(String) -> String) -> Self {
         let jail = Jail::new();
         let name = format!("{policy}.toml");
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../policies")
             .join(&name);
-        let text = fs::read(&shipped).expect("read a shipped policy");
-        let policy = jail.file(&format!("policies/{name}"), text);
+        let text = fs::read_to_string(&shipped).expect("read a shipped policy");
+        let policy = jail.file(&format!("policies/{name}"), edit(text));
         let report = jail.path().join("report.json");
         Self {
             policy: policy.to_string_lossy().into_owned(),
@@ -246,6 +251,49 @@ fn a_coding_agent_builds_and_commits_in_another_users_repository() {
         .expect("start find");
     let strangers = String::from_utf8_lossy(&found.stdout);
     assert_eq!(strangers, "", "everything stays its owner's");
+}
+
+#[test]
+fn a_coding_agent_works_beside_what_is_denied_and_protected() {
+    needs!(root() && exists("git"), "root, git");
+    let bench = Bench::edited("coding-agent", |text| {
+        let taken = "deny = [{ path = \"**/.env\", id = \"env\" }]\n\
+                     protect = [{ path = \"**/.git/hooks\", id = \"hooks\" }]\n\n[limits]";
+        text.replacen("[limits]", taken, 1)
+    });
+    fs::write(bench.work.join(".gitignore"), ".env\n").expect("write a file");
+    repository(&bench.work);
+    fs::create_dir(bench.work.join("app")).expect("make a folder");
+    fs::write(bench.work.join("app/.env"), "TOKEN=secret\n").expect("write a file");
+    prepare(
+        &bench.work,
+        &format!("chown -R {OWNER}:{OWNER} . && chmod 666 app/.env"),
+    );
+    let outcome = bench.bash(
+        &[],
+        "git status --short; echo second >> note; git commit -q -a -m second && git log --format=%s
+         cat app/.env; cp app/.env copy; mv app/.env app/env; ln app/.env hard
+         mv app elsewhere && cat elsewhere/.env; echo TOKEN= > .env
+         echo 'touch owned' > .git/hooks/pre-commit; mv .git/hooks .git/old; ls -a elsewhere",
+    );
+    if outcome.code() == 123 && std::env::var_os("LP_RUN_TEST_LSM").is_none() {
+        eprintln!("SKIPPED: this kernel runs no LSM programs, and the policy is refused");
+        return;
+    }
+    assert_eq!(
+        outcome.stdout, "?? .gitignore\nsecond\nfirst\n.\n..\n.env\n",
+        "{outcome:#?}"
+    );
+    assert_eq!(
+        outcome.stderr.matches("Permission denied").count(),
+        8,
+        "{outcome:#?}"
+    );
+    // An open is also a row of its own, with its rule.
+    let rows = outcome.denials("/app/.env");
+    assert!(rows.iter().any(|row| row["rule"] == "env"), "{outcome:#?}");
+    let count = |id: &str| outcome.rule(id)["denied"].as_u64().unwrap_or(0);
+    assert!(count("env") >= 6 && count("hooks") >= 2, "{outcome:#?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 pub mod counters;
 pub mod events;
 pub mod files;
+pub mod lsm;
 pub mod network;
 pub mod run;
 

@@ -29,6 +29,8 @@ pub const FLAG_COUNT_FILES: u32 = 1 << 1;
 /// `RunRow::flags`: the slot is leased. User space looks at it: set on a slot that nobody holds,
 /// it says that the run died and that its entries are still in the maps.
 pub const FLAG_LEASED: u32 = 1 << 2;
+/// `RunRow::flags`: LSM programs take away inside what is granted.
+pub const FLAG_TAKES: u32 = 1 << 3;
 
 /// In place of a counter row: no rule.
 pub const NO_ROW: u32 = u32::MAX;
@@ -59,6 +61,8 @@ pub struct RunRow {
     pub mark: u32,
     /// Id of the run's agent cgroup (its inode number in cgroup v2).
     pub cgroup: u64,
+    /// Bit N: a rule takes away a name of N bytes. Other names need no look.
+    pub lengths: u64,
 }
 
 /// Value of the cgroup storage: which run the attachment belongs to.
@@ -72,4 +76,4 @@ pub struct RunRef {
     pub generation: u32,
 }
 
-plain_data!(RunRow = 40, RunRef = 8);
+plain_data!(RunRow = 48, RunRef = 8);

@@ -13,15 +13,21 @@
 mod counters;
 mod emit;
 mod files;
+mod lsm;
 mod maps;
 mod network;
 mod scope;
 
 use core::ffi::c_void;
 
-use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, tracepoint};
+use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, lsm, tracepoint};
 use aya_ebpf::programs::{
-    RawTracePointContext, SkBuffContext, SockAddrContext, SockContext, TracePointContext,
+    LsmContext, RawTracePointContext, SkBuffContext, SockAddrContext, SockContext,
+    TracePointContext,
+};
+use lp_run_common::lsm::{
+    HOOK_CREATE, HOOK_FOLLOW, HOOK_MKDIR, HOOK_MKNOD, HOOK_READLINK, HOOK_RMDIR, HOOK_SYMLINK,
+    HOOK_UNLINK,
 };
 use lp_run_common::network::{
     HOOK_BIND4, HOOK_BIND6, HOOK_CONNECT4, HOOK_CONNECT6, HOOK_SENDMSG4, HOOK_SENDMSG6,
@@ -124,6 +130,132 @@ pub fn exit_execveat(context: TracePointContext) -> u32 {
 #[tracepoint]
 pub fn executed(_context: TracePointContext) -> u32 {
     files::executed()
+}
+
+/// Every open, also that of a program and of its interpreter.
+#[lsm(hook = "file_open")]
+pub fn lsm_open(context: LsmContext) -> i32 {
+    lsm::open(&context)
+}
+
+/// ioctl(2).
+#[lsm(hook = "file_ioctl")]
+pub fn lsm_ioctl(context: LsmContext) -> i32 {
+    lsm::ioctl(&context)
+}
+
+/// A descriptor that arrives over a socket.
+#[lsm(hook = "file_receive")]
+pub fn lsm_receive(context: LsmContext) -> i32 {
+    lsm::receive(&context)
+}
+
+/// A new file.
+#[lsm(hook = "inode_create")]
+pub fn lsm_create(context: LsmContext) -> i32 {
+    lsm::dentry(&context, HOOK_CREATE, 1, lsm::TO_CHANGE)
+}
+
+/// unlink(2).
+#[lsm(hook = "inode_unlink")]
+pub fn lsm_unlink(context: LsmContext) -> i32 {
+    lsm::dentry(&context, HOOK_UNLINK, 1, lsm::TO_CHANGE)
+}
+
+/// symlink(2).
+#[lsm(hook = "inode_symlink")]
+pub fn lsm_symlink(context: LsmContext) -> i32 {
+    lsm::dentry(&context, HOOK_SYMLINK, 1, lsm::TO_MOVE)
+}
+
+/// mkdir(2).
+#[lsm(hook = "inode_mkdir")]
+pub fn lsm_mkdir(context: LsmContext) -> i32 {
+    lsm::dentry(&context, HOOK_MKDIR, 1, lsm::TO_CHANGE)
+}
+
+/// rmdir(2).
+#[lsm(hook = "inode_rmdir")]
+pub fn lsm_rmdir(context: LsmContext) -> i32 {
+    lsm::dentry(&context, HOOK_RMDIR, 1, lsm::TO_REMOVE)
+}
+
+/// mknod(2), and bind(2) of a Unix socket.
+#[lsm(hook = "inode_mknod")]
+pub fn lsm_mknod(context: LsmContext) -> i32 {
+    lsm::dentry(&context, HOOK_MKNOD, 1, lsm::TO_CHANGE)
+}
+
+/// readlink(2).
+#[lsm(hook = "inode_readlink")]
+pub fn lsm_readlink(context: LsmContext) -> i32 {
+    lsm::dentry(&context, HOOK_READLINK, 0, lsm::TO_READ)
+}
+
+/// A symbolic link on a way.
+#[lsm(hook = "inode_follow_link")]
+pub fn lsm_follow_link(context: LsmContext) -> i32 {
+    lsm::dentry(&context, HOOK_FOLLOW, 0, lsm::TO_READ)
+}
+
+/// link(2).
+#[lsm(hook = "inode_link")]
+pub fn lsm_link(context: LsmContext) -> i32 {
+    lsm::link(&context)
+}
+
+/// rename(2).
+#[lsm(hook = "inode_rename")]
+pub fn lsm_rename(context: LsmContext) -> i32 {
+    lsm::rename(&context)
+}
+
+/// chmod(2), chown(2), utimensat(2), truncate(2).
+#[lsm(hook = "inode_setattr")]
+pub fn lsm_setattr(context: LsmContext) -> i32 {
+    lsm::setattr(&context)
+}
+
+/// setxattr(2).
+#[lsm(hook = "inode_setxattr")]
+pub fn lsm_setxattr(context: LsmContext) -> i32 {
+    lsm::setxattr(&context)
+}
+
+/// getxattr(2).
+#[lsm(hook = "inode_getxattr")]
+pub fn lsm_getxattr(context: LsmContext) -> i32 {
+    lsm::getxattr(&context)
+}
+
+/// removexattr(2).
+#[lsm(hook = "inode_removexattr")]
+pub fn lsm_removexattr(context: LsmContext) -> i32 {
+    lsm::removexattr(&context)
+}
+
+/// A change of an access control list.
+#[lsm(hook = "inode_set_acl")]
+pub fn lsm_set_acl(context: LsmContext) -> i32 {
+    lsm::set_acl(&context)
+}
+
+/// The removal of an access control list.
+#[lsm(hook = "inode_remove_acl")]
+pub fn lsm_remove_acl(context: LsmContext) -> i32 {
+    lsm::remove_acl(&context)
+}
+
+/// connect(2) of a Unix socket.
+#[lsm(hook = "unix_stream_connect")]
+pub fn lsm_unix_stream_connect(context: LsmContext) -> i32 {
+    lsm::unix_connect(&context)
+}
+
+/// A datagram to a Unix socket.
+#[lsm(hook = "unix_may_send")]
+pub fn lsm_unix_may_send(context: LsmContext) -> i32 {
+    lsm::unix_send(&context)
 }
 
 /// Never attached: lp-run runs it to learn the inode objects of its own descriptors. Written

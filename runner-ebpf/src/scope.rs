@@ -4,7 +4,7 @@
 
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use lp_run_common::run::{
-    FLAG_OWN_NETWORK, RunRef, RunRow, STATE_CANARY, STATE_LIVE, STATE_NONE, STATE_SETUP,
+    FLAG_OWN_NETWORK, FLAG_TAKES, RunRef, RunRow, STATE_CANARY, STATE_LIVE, STATE_NONE, STATE_SETUP,
 };
 
 use crate::maps::{LEVELS, RUN, RUNS, SCOPE};
@@ -48,11 +48,45 @@ pub fn attached() -> Stage {
     }
 }
 
+/// What the LSM programs do for the current task.
+pub enum Taking {
+    /// Not a run, or one from which nothing is taken, or which is being built.
+    Nothing,
+    /// A run of which nothing is known: it is over.
+    Refuse,
+    /// Decide by the rules.
+    Run(Scope),
+}
+
+/// The run that the current task belongs to, for programs that refuse.
+#[inline(always)]
+pub fn taking() -> Taking {
+    let Some(run) = reference() else {
+        return Taking::Nothing;
+    };
+    let Some(scope) = leads_to(run) else {
+        return Taking::Refuse;
+    };
+    if scope.row.flags & FLAG_TAKES == 0 {
+        return Taking::Nothing;
+    }
+    match scope.state() {
+        STATE_SETUP => Taking::Nothing,
+        STATE_CANARY | STATE_LIVE => Taking::Run(scope),
+        _ => Taking::Refuse,
+    }
+}
+
 /// The run that the current task belongs to, for programs that see every process, and only in
 /// task context. The levels are few, mostly one: for a process outside of every run this costs
 /// one look at its cgroup.
 #[inline(always)]
 pub fn current() -> Option<Scope> {
+    leads_to(reference()?)
+}
+
+#[inline(always)]
+fn reference() -> Option<&'static RunRef> {
     for level in LEVELS.get(0)? {
         if *level == 0 {
             return None;
@@ -61,7 +95,7 @@ pub fn current() -> Option<Scope> {
         let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(*level as i32) };
         // SAFETY: the value is read at once.
         if let Some(run) = unsafe { SCOPE.get(cgroup) } {
-            return leads_to(run);
+            return Some(run);
         }
     }
     None

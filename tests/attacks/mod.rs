@@ -21,6 +21,7 @@ mod policy;
 mod privilege;
 mod supervisor;
 mod syscalls;
+mod taken;
 
 use std::process::Command;
 

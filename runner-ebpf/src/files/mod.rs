@@ -12,7 +12,7 @@ mod exec;
 mod failure;
 mod hash;
 mod inspect;
-mod layout;
+pub mod layout;
 mod maps;
 mod open;
 mod run;

@@ -62,7 +62,13 @@ impl Subject {
             allow_degraded: self.allow_degraded.clone(),
             environment: std::env::vars_os().collect(),
         };
-        Ok(compile(self.policy()?, host, &options)?)
+        let policy = self.policy()?;
+        let host = host.clone();
+        let host = match policy.takes_files() {
+            true => host.with_lsm_tried(),
+            false => host,
+        };
+        Ok(compile(policy, &host, &options)?)
     }
 }
 

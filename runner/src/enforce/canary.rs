@@ -7,15 +7,18 @@
 //! that no kernel path returns; and an empty file in memory cannot be executed. Network: each hook is asked once by UDP, which Landlock does
 //! not judge; the scratch row of the eBPF programs shows that they were the ones to answer.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use lp_run_common::lsm::HOOK_COUNT;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::identity::Identity;
 use super::{EnforceError, tree};
 use crate::host::Means;
+use crate::sys::SysError;
+use crate::sys::attempt::{Answers, Attempts};
 use crate::sys::beneath::open_beneath;
 use crate::sys::socket::{Address, UdpSocket, make_errno, stream_errno};
 
@@ -76,6 +79,10 @@ pub struct CanaryEvidence {
     /// Errno of each act of [`NETWORK_ACT_NAMES`]; each must be EPERM. [`NOT_POSSIBLE`]: the
     /// host lacks the address family.
     pub network: [i32; NETWORK_ACTS],
+    /// 1 when the attempts of the LSM programs' self-test were made.
+    pub lsm_tried: i32,
+    /// Errno of each attempt, in the order of `watch::lsm::HOOKS`; each must be EACCES.
+    pub lsm: Answers,
 }
 
 /// In place of an errno: the act could not even be tried, for lack of IPv6.
@@ -83,7 +90,7 @@ pub const NOT_POSSIBLE: i32 = -1;
 
 impl CanaryEvidence {
     /// Size in a pipe.
-    pub const BYTES: usize = 4 * (9 + NETWORK_ACTS);
+    pub const BYTES: usize = 4 * (10 + NETWORK_ACTS + HOOK_COUNT as usize);
 
     /// The evidence as bytes, native order.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
@@ -110,6 +117,8 @@ impl CanaryEvidence {
             memfd: std::array::from_fn(|_| next()),
             network_tried: next(),
             network: std::array::from_fn(|_| next()),
+            lsm_tried: next(),
+            lsm: std::array::from_fn(|_| next()),
         }
     }
 
@@ -127,6 +136,8 @@ impl CanaryEvidence {
         ]
         .into_iter()
         .chain(self.network)
+        .chain([self.lsm_tried])
+        .chain(self.lsm)
     }
 
     /// Whether Landlock answered.
@@ -191,6 +202,44 @@ impl LandlockCanary {
         open_beneath(self.root.as_fd(), c"canary", libc::O_RDONLY, 0)
             .err()
             .map_or(0, |error| error.errno())
+    }
+}
+
+/// The place of the LSM programs' self-test: a file system that is attached nowhere, in which
+/// the agent may do everything but for them.
+#[derive(Debug)]
+pub struct LsmCanary {
+    root: OwnedFd,
+}
+
+impl LsmCanary {
+    /// Makes it, empty.
+    pub(super) fn prepare(identity: &Identity) -> Result<Self, EnforceError> {
+        let root = tree::tmpfs(64 << 10, 0o700, identity.uid, identity.gid, 0)?;
+        Ok(Self { root })
+    }
+
+    /// Lays it out, while the run's state is `setup`. System calls only. The working directory
+    /// is another one afterwards.
+    pub(super) fn open(&self) -> Result<Attempts, SysError> {
+        Attempts::prepare(self.root.as_fd())
+    }
+
+    /// Makes each attempt, in state `canary`, as [`LsmCanary::open`].
+    pub(super) fn apply(
+        &self,
+        attempts: &Attempts,
+        evidence: &mut CanaryEvidence,
+    ) -> Result<(), SysError> {
+        evidence.lsm = attempts.make(self.root.as_fd())?;
+        evidence.lsm_tried = 1;
+        Ok(())
+    }
+}
+
+impl AsFd for LsmCanary {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 }
 
@@ -271,6 +320,8 @@ mod tests {
             memfd: [libc::EACCES, libc::EPERM],
             network_tried: 1,
             network: [libc::EPERM, NOT_POSSIBLE, 1, 1, 1, 1, 1, 1],
+            lsm_tried: 1,
+            lsm: std::array::from_fn(|index| index as i32),
         };
         assert_eq!(CanaryEvidence::from_bytes(&evidence.to_bytes()), evidence);
         assert!(evidence.landlock_holds() && evidence.seccomp_holds());

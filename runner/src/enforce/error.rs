@@ -190,6 +190,8 @@ pub enum Act {
     NoNewPrivs,
     /// Restricting by Landlock.
     Landlock,
+    /// The place of the LSM programs' self-test.
+    LsmCanary,
     /// Installing the system call filter.
     Seccomp,
     /// Setting `vm.memfd_noexec`.
@@ -222,13 +224,14 @@ impl Act {
             Self::Keyring => "join a session keyring",
             Self::NoNewPrivs => "set no_new_privs",
             Self::Landlock => "restrict by Landlock",
+            Self::LsmCanary => "lay out the self-test of the LSM programs",
             Self::Seccomp => "install the system call filter",
             Self::Memfd => "set vm.memfd_noexec = 1",
         }
     }
 }
 
-const ALL: [Act; 20] = [
+const ALL: [Act; 21] = [
     Act::Propagation,
     Act::Root,
     Act::Mountpoint,
@@ -247,6 +250,7 @@ const ALL: [Act; 20] = [
     Act::Keyring,
     Act::NoNewPrivs,
     Act::Landlock,
+    Act::LsmCanary,
     Act::Seccomp,
     Act::Memfd,
 ];

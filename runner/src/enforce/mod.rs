@@ -22,11 +22,12 @@ mod tree;
 pub mod view;
 pub mod witness;
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use crate::host::{Host, Means};
 use crate::plan::{Plan, State};
+use crate::sys::attempt::Attempts;
 use crate::sys::{memfd, userns};
 
 pub use canary::CanaryEvidence;
@@ -65,6 +66,8 @@ pub struct Prepared {
     pub rlimits: rlimits::Limits,
     /// The file with which Landlock proves itself.
     canary: canary::LandlockCanary,
+    /// Where the LSM programs prove themselves, if something is taken away by them.
+    lsm_canary: Option<canary::LsmCanary>,
 }
 
 /// Makes everything ready. Without root this process moves into a user namespace of its own, in
@@ -83,7 +86,16 @@ pub fn prepare(
     if plan.means == Means::UserNamespace {
         userns::enter().map_err(EnforceError::UserNamespace)?;
     }
-    let view = view::prepare(plan, &identity, options)?;
+    let mut view = view::prepare(plan, &identity, options)?;
+    let lsm_canary = match plan.taken.is_empty() {
+        true => None,
+        false => {
+            let canary = canary::LsmCanary::prepare(&identity)?;
+            // Nothing but the programs may refuse there.
+            view.allow(canary.as_fd())?;
+            Some(canary)
+        }
+    };
     let landlock = match wanted(plan, "landlock") {
         true => Some(landlock::prepare(plan, host, &view)?),
         false => None,
@@ -100,6 +112,7 @@ pub fn prepare(
         no_sockets: plan.syscalls.refuse_network,
         rlimits,
         canary,
+        lsm_canary,
     })
 }
 
@@ -155,6 +168,30 @@ impl Prepared {
         evidence.landlock_after = self.canary.open_errno();
         evidence.landlock_tried = 1;
         Ok(())
+    }
+
+    /// The place of the LSM programs' self-test.
+    pub fn lsm_canary(&self) -> Option<&canary::LsmCanary> {
+        self.lsm_canary.as_ref()
+    }
+
+    /// Agent, state `setup`: lays out the place of the LSM programs' self-test.
+    pub fn open_lsm_canary(&self) -> Result<Option<Attempts>, StepError> {
+        let opened = self.lsm_canary.as_ref().map(canary::LsmCanary::open);
+        opened.transpose().map_err(StepError::of(Act::LsmCanary, 0))
+    }
+
+    /// Agent, state `canary`: one attempt for each hook.
+    pub fn try_lsm(
+        &self,
+        attempts: &Attempts,
+        evidence: &mut CanaryEvidence,
+    ) -> Result<(), StepError> {
+        let Some(canary) = &self.lsm_canary else {
+            return Ok(());
+        };
+        let tried = canary.apply(attempts, evidence);
+        tried.map_err(StepError::of(Act::LsmCanary, 1))
     }
 
     /// Agent: the sockets with which eBPF proves itself; `None` where the filter refuses all

@@ -22,7 +22,7 @@ use super::{Act, EnforceError, PrepareOptions, StepError, tree};
 use crate::host::Means;
 use crate::plan::{Plan, Rights};
 use crate::sys::beneath::open_beneath;
-use crate::sys::{fault, mount};
+use crate::sys::{SysError, fault, mount};
 
 /// How the place of a mount is opened. A link in a granted tree (`/etc/resolv.conf` of many hosts) is
 /// no way to somewhere: the mount lies over the link itself.
@@ -162,6 +162,22 @@ impl PreparedView {
     /// The devpts instance of the run.
     pub fn devpts(&self) -> Option<BorrowedFd<'_>> {
         self.devpts.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Lets Landlock allow everything but execution in a place that no path leads to.
+    pub(super) fn allow(&mut self, place: BorrowedFd<'_>) -> Result<(), EnforceError> {
+        let fd = place.try_clone_to_owned();
+        let fd = fd.map_err(|source| SysError {
+            call: "fcntl",
+            source,
+        })?;
+        let rights = Rights {
+            read: true,
+            write: true,
+            exec: false,
+        };
+        self.private.push((fd, Private::Tree(rights)));
+        Ok(())
     }
 
     /// The mount with this number, for people.

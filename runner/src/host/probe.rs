@@ -80,6 +80,16 @@ impl Host {
     }
 }
 
+impl Host {
+    /// With a trial of LSM programs, for a policy that they may have to hold: unlike the rest,
+    /// what cannot be used there has another way, which the plan must choose before.
+    pub fn with_lsm_tried(mut self) -> Self {
+        self.lsm_list = lsm_list(true);
+        self.bpf_lsm = trial::bpf_lsm(&self.lsm_list, true);
+        self
+    }
+}
+
 /// The first two numbers of `6.1.0-28-amd64`.
 fn version(release: &str) -> (u32, u32) {
     let mut numbers = release

@@ -9,7 +9,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, chdir, setpgid};
 
-use super::confinement::Confinement;
+use super::confinement::{Confinement, pack};
 use super::done::{applied, at, call, reached};
 use super::handshake::{self, Failure, Gate};
 use super::step::Step;
@@ -67,13 +67,20 @@ impl<C: Confinement> Agent<'_, C> {
         at(Step::OomScore, self.oom_score())?;
         applied(Step::Identity, confinement.identity())?;
         // With the agent's own rights: a directory that it could not enter is no start.
-        at(Step::WorkingDirectory, chdir(self.workdir))?;
+        self.come_back()?;
         applied(Step::Landlock, confinement.landlock(&mut evidence))?;
         let network = confinement.open_network_canary();
+        let in_canary = |error| pack(Step::GateCanary, error);
+        let files = confinement.open_lsm_canary().map_err(in_canary)?;
         call(Step::GateCanary, handshake::agent_confined(self.status))?;
         self.wait(Step::GateCanary, Gate::Canary)?;
         if let Some(network) = &network {
             network.apply(&mut evidence);
+        }
+        if let Some(files) = &files {
+            let tried = confinement.try_lsm(files, &mut evidence);
+            tried.map_err(in_canary)?;
+            self.come_back()?;
         }
         confinement.try_memfd(&mut evidence);
         // Before the filter, which may refuse close_range.
@@ -104,6 +111,10 @@ impl<C: Confinement> Agent<'_, C> {
             detail: 0,
         };
         waited.map_err(failed).inspect(|()| reached(step))
+    }
+
+    fn come_back(&self) -> Result<(), Failure> {
+        at(Step::WorkingDirectory, chdir(self.workdir))
     }
 
     fn standard_descriptors(&self) -> Result<(), Failure> {

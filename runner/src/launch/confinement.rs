@@ -9,6 +9,7 @@ use super::handshake::Failure;
 use super::step::Step;
 use crate::enforce::canary::NetworkCanary;
 use crate::enforce::{Act, CanaryEvidence, Prepared, StepError};
+use crate::sys::attempt::Attempts;
 use crate::sys::fault;
 
 /// The prepared mechanisms of one run.
@@ -26,6 +27,10 @@ pub trait Confinement {
     fn landlock(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError>;
     /// Agent, kernel state `setup`: the sockets of the network's self-test.
     fn open_network_canary(&self) -> Option<NetworkCanary>;
+    /// Agent, kernel state `setup`: the place of the LSM programs' self-test.
+    fn open_lsm_canary(&self) -> Result<Option<Attempts>, StepError>;
+    /// Agent, kernel state `canary`: whether the LSM programs answer.
+    fn try_lsm(&self, attempts: &Attempts, evidence: &mut CanaryEvidence) -> Result<(), StepError>;
     /// Agent, kernel state `canary`: whether files in memory can be executed.
     fn try_memfd(&self, evidence: &mut CanaryEvidence);
     /// Agent: the system call filter, and whether it answers.
@@ -59,6 +64,14 @@ impl Confinement for Prepared {
 
     fn open_network_canary(&self) -> Option<NetworkCanary> {
         self.network_canary()
+    }
+
+    fn open_lsm_canary(&self) -> Result<Option<Attempts>, StepError> {
+        Self::open_lsm_canary(self)
+    }
+
+    fn try_lsm(&self, attempts: &Attempts, evidence: &mut CanaryEvidence) -> Result<(), StepError> {
+        Self::try_lsm(self, attempts, evidence)
     }
 
     fn try_memfd(&self, evidence: &mut CanaryEvidence) {

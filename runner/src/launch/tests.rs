@@ -20,6 +20,7 @@ use super::*;
 use crate::enforce::canary::NetworkCanary;
 use crate::enforce::cgroup::RunCgroup;
 use crate::enforce::{Act, CanaryEvidence, StepError};
+use crate::sys::attempt::Attempts;
 use crate::sys::mount;
 use crate::sys::process::{Ended, ExecArguments};
 
@@ -60,6 +61,12 @@ impl Confinement for Bare {
     }
     fn open_network_canary(&self) -> Option<NetworkCanary> {
         None
+    }
+    fn open_lsm_canary(&self) -> Result<Option<Attempts>, StepError> {
+        Ok(None)
+    }
+    fn try_lsm(&self, _: &Attempts, _: &mut CanaryEvidence) -> Result<(), StepError> {
+        Ok(())
     }
     fn try_memfd(&self, _: &mut CanaryEvidence) {}
     fn seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {

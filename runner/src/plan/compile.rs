@@ -12,8 +12,8 @@ use super::generated::Account;
 use super::protections::{self, Needs};
 use super::takeaway::{self, Outcome};
 use super::{
-    Gap, IdMap, Mask, Namespace, Plan, Rights, Row, Rule, RuleKind, Source, View, env, network,
-    permissions, places, view, workdir,
+    Gap, IdMap, Mask, Namespace, Plan, Rights, Row, Rule, RuleKind, Source, Taken, View, env,
+    network, permissions, places, view, workdir,
 };
 use lp_run_common::counters::MAX_ROWS_PER_RUN;
 
@@ -53,8 +53,7 @@ pub fn compile(
     let network = network::compile(&policy, policy.files.len() as Row);
     let files = FileRules::collect(&policy);
     let mut gaps = Vec::new();
-    let masks = host.means != Means::Alone;
-    let taken = TakenAway::judge(&files, &rules, &accepted, masks, &mut gaps);
+    let taken = TakenAway::judge(&files, host, &rules, &accepted, &mut gaps);
     let spots = files.flatten(&|row| taken.enforced(row));
     let lent = Lent::check(
         &policy,
@@ -90,6 +89,7 @@ pub fn compile(
         network: &network,
         masks: !taken.masks.is_empty(),
         names_taken: taken.held,
+        by_kernel: &taken.by_kernel,
     };
     let verdict = protections::judge(&policy, host, &needs, accepted, gaps);
     // What becomes of a grant here comes before what the policy leaves out.
@@ -104,6 +104,7 @@ pub fn compile(
         anchors: spots.into_iter().map(|spot| spot.anchor).collect(),
         rules,
         view,
+        taken: taken.kernel,
         network,
         means: host.means,
         syscalls: verdict.syscalls,
@@ -161,6 +162,9 @@ pub(super) fn place_text(place: &Place) -> Option<String> {
 /// What `deny` and `protect` come to.
 struct TakenAway {
     masks: Vec<Mask>,
+    kernel: Vec<Taken>,
+    /// Which protections `kernel` belongs to.
+    by_kernel: Vec<&'static str>,
     /// Rows that nothing holds and somebody accepted.
     off: Vec<Row>,
     /// Whether a name or pattern is taken away that nothing gives.
@@ -168,20 +172,25 @@ struct TakenAway {
 }
 
 impl TakenAway {
-    /// `masks`: the run has mounts, and so can hide something behind one.
+    /// What holds on `host`: without root there are no programs, and alone there are no mounts.
     fn judge(
         files: &FileRules,
+        host: &Host,
         rules: &[Rule],
         accepted: &[String],
-        masks: bool,
         gaps: &mut Vec<Gap>,
     ) -> Self {
         let mut taken = Self {
             masks: Vec::new(),
+            kernel: Vec::new(),
+            by_kernel: Vec::new(),
             off: Vec::new(),
             held: false,
         };
-        for (row, outcome) in takeaway::judge(files) {
+        let masks = host.means != Means::Alone;
+        let lsm = host.means == Means::Root && host.bpf_lsm.yes();
+        for (takes, outcome) in takeaway::judge(files, lsm) {
+            let row = takes.row;
             let outcome = match outcome {
                 Outcome::Masked(_) if !masks => Outcome::Missing {
                     protection: takeaway::FILE_DENY,
@@ -192,6 +201,14 @@ impl TakenAway {
             match outcome {
                 Outcome::Holds => taken.held = true,
                 Outcome::Masked(mask) => taken.masks.push(*mask),
+                Outcome::Kernel { protection, target } => {
+                    taken.by_kernel.push(protection);
+                    taken.kernel.push(Taken {
+                        row,
+                        read: takes.verb == Verb::Deny,
+                        target,
+                    });
+                }
                 Outcome::Missing { protection, why } => {
                     if accepted.iter().any(|name| name == protection) {
                         taken.off.push(row);
@@ -207,6 +224,7 @@ impl TakenAway {
         // A rule with several targets is off as a whole, so that its row means one thing.
         let off = &taken.off;
         taken.masks.retain(|mask| !off.contains(&mask.row));
+        taken.kernel.retain(|taken| !off.contains(&taken.row));
         taken
     }
 

@@ -349,6 +349,11 @@ fn granted(plan: &Plan, rules: &FileRules, path: &Path, own: bool, verb: Verb) -
     };
     let (has, owner) = right(rules.rights(path, own, &|row| plan.enforces(row)));
     let (would, loser) = right(rules.rights(path, own, &|_| false));
+    let by_kernel = plan
+        .taken
+        .iter()
+        .find(|taken| (taken.read || verb == Verb::Write) && taken.covers(path, &plan.anchors));
+    let has = has && by_kernel.is_none();
     let verdict = if has {
         Verdict::Allowed
     } else {
@@ -357,7 +362,8 @@ fn granted(plan: &Plan, rules: &FileRules, path: &Path, own: bool, verb: Verb) -
     let mut answer = Explanation::new(String::new(), verdict);
     // The rule that takes it away, or would if it were enforced.
     let taker = rules.taken.iter().find(|taken| {
-        taken.what.path().is_some_and(|at| path.starts_with(at))
+        let by_path = taken.what.path().is_some_and(|at| path.starts_with(at));
+        (by_path || by_kernel.is_some_and(|by| by.row == taken.row))
             && (taken.verb == Verb::Deny || verb == Verb::Write)
             && plan.enforces(taken.row) != has
     });

@@ -23,6 +23,7 @@ pub mod special;
 pub mod syscall_names;
 pub mod syscalls;
 mod takeaway;
+mod taken;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod view;
@@ -30,6 +31,7 @@ mod workdir;
 
 pub use compile::{CompileOptions, compile};
 pub use error::{CompileError, CompileErrors};
+pub use taken::{Taken, TakenTarget};
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -337,6 +339,8 @@ pub struct Plan {
     pub anchors: Vec<Anchor>,
     /// The tree that the agent sees.
     pub view: View,
+    /// What LSM programs take away.
+    pub taken: Vec<Taken>,
     /// The network.
     pub network: Network,
     /// Where the program starts: the work directory, which exists in the view.

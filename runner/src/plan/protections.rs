@@ -46,6 +46,8 @@ pub(super) struct Needs<'a> {
     pub masks: bool,
     /// Something is taken away that nothing gives.
     pub names_taken: bool,
+    /// Which of them LSM programs hold.
+    pub by_kernel: &'a [&'static str],
 }
 
 /// The outcome.
@@ -546,12 +548,16 @@ impl Judge<'_> {
     }
 
     fn taken_away(&mut self, policy: &Policy, needs: &Needs) {
-        let written = policy.files.iter().any(|rule| rule.verb >= Verb::Protect);
+        let written = policy.takes_files();
         for name in [FILE_DENY, FILE_DENY_PATTERN] {
             let gap = self.gaps.iter().any(|gap| gap.protection == name);
-            if gap || (name == FILE_DENY && needs.masks) {
+            let masked = name == FILE_DENY && needs.masks;
+            if needs.by_kernel.contains(&name) {
+                let mechanism = if masked { "bpf-lsm, mask" } else { "bpf-lsm" };
+                self.needed(name, mechanism, "asked at every hook that reaches a file");
+            } else if gap || masked {
                 self.needed(name, "mask", "only root can change the directories above");
-            } else if written && needs.names_taken && !(name == FILE_DENY && needs.masks) {
+            } else if written && needs.names_taken {
                 self.not_needed(name, "nothing gives what is taken away");
             } else {
                 self.not_needed(name, "nothing is taken away");

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{Namespace, Plan, Rights, Rule, RuleKind, State, syscalls};
+use super::{Namespace, Plan, Rights, Rule, RuleKind, State, TakenTarget, syscalls};
 use crate::policy::model::{HomeChoice, Store, Target, UserChoice, ViewChoice};
 
 pub use super::render_json::json;
@@ -377,6 +377,15 @@ fn mounts(plan: &Plan, page: &mut Page) {
             .get(mask.row as usize)
             .map_or("", |rule| rule.info.key.as_str());
         page.row("mask", &mask.path.display().to_string(), key);
+    }
+    for taken in &plan.taken {
+        let rule = plan.rules.get(taken.row as usize);
+        let word = if taken.read { "deny" } else { "protect" };
+        let text = match &taken.target {
+            TakenTarget::Below { root, path } => root.path.join(path).display().to_string(),
+            TakenTarget::Pattern(parts) => format!("**/{}", parts.join("/")),
+        };
+        page.row(word, &text, rule.map_or("", |rule| rule.info.key.as_str()));
     }
     for (at, to) in &plan.view.links {
         page.row(

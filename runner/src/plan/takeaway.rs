@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `deny` and `protect` take away, and whether it holds: because nothing gives it, by a
-//! mask, or not at all on this host (a gap).
+//! mask, by LSM programs, or not at all on this host (a gap).
 //!
 //! A mask is a mount over the object. It goes away when the object is renamed over and it
 //! moves with its directory, so it is a protection only where nobody but root can change the
 //! directories from the granted root down to the object, where the object has no second name,
 //! and where the agent may not write.
 
-use super::files::{FileRules, TakeAway, Taken};
-use super::{Mask, Row};
+use std::path::Path;
+
+use lp_run_common::lsm::LONGEST_NAME;
+
+use super::files::{FileRules, Grant, Origin, TakeAway, Taken};
+use super::{Mask, TakenTarget};
 use crate::policy::facts::{Kind, Object, mounts};
 use crate::policy::model::Verb;
 
@@ -24,6 +28,11 @@ pub(super) enum Outcome {
     Holds,
     /// The mask holds it.
     Masked(Box<Mask>),
+    /// LSM programs hold it.
+    Kernel {
+        protection: &'static str,
+        target: TakenTarget,
+    },
     /// Nothing on this host holds it.
     Missing {
         protection: &'static str,
@@ -31,13 +40,113 @@ pub(super) enum Outcome {
     },
 }
 
-/// How each take-away of the policy comes out, with its row.
-pub(super) fn judge(rules: &FileRules) -> Vec<(Row, Outcome)> {
-    rules
-        .taken
-        .iter()
-        .map(|taken| (taken.row, judge_one(rules, taken)))
-        .collect()
+/// How each take-away of the policy comes out, with its row. `lsm`: the host runs LSM programs.
+pub(super) fn judge(rules: &FileRules, lsm: bool) -> Vec<(&TakeAway, Outcome)> {
+    let judge_one = |taken| match judge_one(rules, taken) {
+        Outcome::Missing { protection, why } if lsm => match in_kernel(rules, taken) {
+            Ok(target) => Outcome::Kernel { protection, target },
+            Err(None) => Outcome::Missing { protection, why },
+            Err(Some(why)) => Outcome::Missing { protection, why },
+        },
+        other => other,
+    };
+    let taken = rules.taken.iter();
+    taken.map(|taken| (taken, judge_one(taken))).collect()
+}
+
+/// File systems that keep one inode object for a file as long as somebody holds it: what is in
+/// them can be known again.
+const STEADY: [&str; 4] = ["btrfs", "ext4", "tmpfs", "xfs"];
+
+/// How LSM programs hold it, or why they cannot; `None`: for the reason that a mask cannot.
+fn in_kernel(rules: &FileRules, taken: &TakeAway) -> Result<TakenTarget, Option<String>> {
+    let protect = taken.verb == Verb::Protect;
+    match &taken.what {
+        Taken::Pattern(pattern) => in_kernel_pattern(rules, pattern),
+        Taken::Object(object) => {
+            if alias(rules, object, protect).is_some() {
+                return Err(None);
+            }
+            in_kernel_path(rules, &object.path, protect)
+        }
+        Taken::Name(path) => in_kernel_path(rules, path, protect),
+    }
+}
+
+fn in_kernel_path(
+    rules: &FileRules,
+    path: &Path,
+    protect: bool,
+) -> Result<TakenTarget, Option<String>> {
+    let above = rules.covering(path).filter(|grant| grant.path != *path);
+    let root = above.min_by_key(|grant| grant.path.as_os_str().len());
+    let Some(Grant {
+        origin: Origin::Host(root),
+        ..
+    }) = root
+    else {
+        return Err(Some(format!(
+            "`{}` lies in a directory that is made at the start",
+            path.display()
+        )));
+    };
+    if !STEADY.contains(&root.filesystem.as_str()) {
+        return Err(Some(format!(
+            "`{}` is on {}, and LSM programs hold files of {} only",
+            root.path.display(),
+            root.filesystem,
+            STEADY.join(", ")
+        )));
+    }
+    // Moved through another way, the directories above the root would take its path along.
+    if alias(rules, root, protect).is_some() {
+        return Err(None);
+    }
+    let below = path.strip_prefix(&root.path).unwrap_or(path);
+    match below.file_name() {
+        Some(name) if name.len() <= LONGEST_NAME => Ok(TakenTarget::Below {
+            root: root.clone(),
+            path: below.to_owned(),
+        }),
+        _ => Err(Some(format!(
+            "the name of `{}` is too long",
+            path.display()
+        ))),
+    }
+}
+
+/// A pattern of plain names, one or two.
+fn in_kernel_pattern(rules: &FileRules, pattern: &str) -> Result<TakenTarget, Option<String>> {
+    let parts: Vec<String> = pattern
+        .strip_prefix("**/")
+        .unwrap_or_default()
+        .split('/')
+        .map(str::to_owned)
+        .collect();
+    let plain = |part: &String| {
+        !["", ".", ".."].contains(&part.as_str())
+            && !part.contains('*')
+            && part.len() <= LONGEST_NAME
+    };
+    if parts.len() > 2 || !parts.iter().all(plain) {
+        return Err(Some(format!(
+            "LSM programs hold plain names of one or two parts, such as `**/NAME` or \
+             `**/NAME/NAME`, and `{pattern}` is another"
+        )));
+    }
+    let own = rules.grants.iter().find(|grant| {
+        let apart = ["/proc", "/dev/pts"]
+            .iter()
+            .any(|at| grant.path.starts_with(at));
+        grant.row.is_some() && grant.origin.own() && grant.directory && !apart
+    });
+    match own {
+        Some(own) => Err(Some(format!(
+            "`{}` is the run's own, and LSM programs hold names in what is the host's only",
+            own.path.display()
+        ))),
+        None => Ok(TakenTarget::Pattern(parts)),
+    }
 }
 
 fn judge_one(rules: &FileRules, taken: &TakeAway) -> Outcome {
@@ -190,11 +299,27 @@ fn missing(why: String) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use crate::host::Capability;
     use crate::host::Host;
-    use crate::plan::testing::{add, directory, file, plan, plan_on, policy};
-    use crate::plan::{CompileOptions, Plan, State, compile};
+    use crate::plan::testing::{add, directory, file, plan as plan_with_lsm, plan_on, policy};
+    use crate::plan::{CompileOptions, Plan, State, TakenTarget, compile};
     use crate::policy::facts::Object;
     use crate::policy::model::{Policy, Target, Verb};
+
+    /// A host that runs no LSM programs.
+    fn without_lsm() -> Host {
+        Host {
+            bpf_lsm: Capability::No {
+                why: String::new(),
+                remedy: String::new(),
+            },
+            ..Host::emulated(7)
+        }
+    }
+
+    fn plan(policy: Policy) -> Plan {
+        plan_on(policy, &without_lsm())
+    }
 
     fn ticket(denied: Object) -> Policy {
         let mut policy = policy();
@@ -327,7 +452,7 @@ mod tests {
             ..CompileOptions::default()
         };
         policy.caller.uid = 0;
-        let accepted = compile(policy, &Host::emulated(7), &options).unwrap();
+        let accepted = compile(policy, &without_lsm(), &options).unwrap();
         assert_eq!(accepted.open_gaps().count(), 0);
         assert_eq!(accepted.state("file-deny-pattern"), Some(State::Degraded));
         assert!(!accepted.enforces(1) && accepted.enforces(0));
@@ -350,5 +475,85 @@ mod tests {
         let plan = plan_on(policy, &Host::emulated(2));
         assert_eq!(gaps(&plan), [""; 0]);
         assert!(plan.view.masks.is_empty());
+    }
+
+    /// What LSM programs hold of a policy that lets `/home/anna/work` be written.
+    fn held(verb: Verb, target: Target) -> Plan {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Object(directory("/home/anna/work", 1000)),
+        );
+        add(&mut policy, verb, target);
+        plan_with_lsm(policy)
+    }
+
+    #[test]
+    fn lsm_programs_hold_objects_names_and_plain_patterns() {
+        let hooks = directory("/home/anna/work/.git/hooks", 1000);
+        let plan = held(Verb::Protect, Target::Object(hooks));
+        assert_eq!(gaps(&plan), [""; 0]);
+        assert_eq!(plan.state("file-deny"), Some(State::Enforced));
+        assert_eq!((plan.taken[0].row, plan.taken[0].read), (1, false));
+        assert!(matches!(
+            &plan.taken[0].target,
+            TakenTarget::Below { path, .. } if path.as_os_str() == ".git/hooks"
+        ));
+        let plan = held(Verb::Deny, Target::Missing("/home/anna/work/.npmrc".into()));
+        assert_eq!(plan.state("file-deny-pattern"), Some(State::Enforced));
+        assert!(plan.taken[0].read);
+        for pattern in ["**/.env", "**/.git/hooks"] {
+            let plan = held(Verb::Deny, Target::Pattern(pattern.to_owned()));
+            assert_eq!(gaps(&plan), [""; 0], "{pattern}");
+            assert_eq!(plan.taken.len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_lsm_programs_cannot_hold_stays_a_gap() {
+        for pattern in ["**/*.pem", "**/a/b/c", "**/."] {
+            let plan = held(Verb::Deny, Target::Pattern(pattern.to_owned()));
+            assert_eq!(gaps(&plan), ["file-deny-pattern"], "{pattern}");
+            assert!(plan.taken.is_empty());
+        }
+        let long = format!("**/{}", "n".repeat(64));
+        let plan = held(Verb::Deny, Target::Pattern(long));
+        assert_eq!(gaps(&plan), ["file-deny-pattern"]);
+        let mut policy = policy();
+        let mut work = directory("/home/anna/work", 1000);
+        "nfs".clone_into(&mut work.filesystem);
+        add(&mut policy, Verb::Write, Target::Object(work));
+        let hooks = directory("/home/anna/work/.git/hooks", 1000);
+        add(&mut policy, Verb::Protect, Target::Object(hooks));
+        let plan = plan_with_lsm(policy);
+        assert_eq!(gaps(&plan), ["file-deny"]);
+        assert!(plan.gaps[0].why.contains("nfs"), "{}", plan.gaps[0].why);
+    }
+
+    #[test]
+    fn another_way_to_a_directory_above_stays_a_gap() {
+        let mut policy = policy();
+        add(
+            &mut policy,
+            Verb::Write,
+            Target::Object(directory("/home/anna/work", 1000)),
+        );
+        let mut elsewhere = directory("/mnt/anna", 0);
+        elsewhere.ino = directory("/home/anna", 0).ino;
+        add(&mut policy, Verb::Write, Target::Object(elsewhere));
+        add(
+            &mut policy,
+            Verb::Protect,
+            Target::Missing("/home/anna/work/.npmrc".into()),
+        );
+        assert_eq!(gaps(&plan_with_lsm(policy)), ["file-deny-pattern"]);
+    }
+
+    #[test]
+    fn a_mask_that_holds_is_kept() {
+        let plan = plan_with_lsm(ticket(file("/srv/tickets/42/payment.json", 0)));
+        assert_eq!(plan.view.masks.len(), 1);
+        assert!(plan.taken.is_empty());
     }
 }

@@ -358,3 +358,10 @@ pub struct Policy {
     /// Scalars that a file under `extends` wrote and that do not hold.
     pub overridden: Vec<Overridden>,
 }
+
+impl Policy {
+    /// Whether a rule takes files away (`deny`, `protect`).
+    pub fn takes_files(&self) -> bool {
+        self.files.iter().any(|rule| rule.verb >= Verb::Protect)
+    }
+}

@@ -3,7 +3,7 @@
 //! self-test, and opens the gate only on evidence that each layer answered.
 
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,9 @@ use crate::enforce::witness::Witness;
 use crate::enforce::{CanaryEvidence, Prepared};
 use crate::launch::{GateError, GateKeeper};
 use crate::plan::{Plan, State};
-use crate::sys::{fault, process};
+use crate::sys::{fault, message, process};
 use crate::watch::files::{Files, FilesError, HostAndView};
+use crate::watch::lsm::{self, Lsm, LsmError};
 use crate::watch::{self, Objects, Rules, WatchError};
 
 /// Holds the gates of one run.
@@ -27,7 +28,10 @@ pub struct Keeper<'a> {
     objects: Option<Objects>,
     /// In front of the run, so that it goes first: the run gives back the slot of both.
     files: Result<Files, Option<String>>,
+    lsm: Option<Lsm>,
     run: Option<watch::Run>,
+    /// Takes descriptors that must outlive lp-run.
+    parking: BorrowedFd<'a>,
 }
 
 impl<'a> Keeper<'a> {
@@ -38,6 +42,7 @@ impl<'a> Keeper<'a> {
         prepared: &'a Prepared,
         agent: Option<&'a Leaf>,
         objects: Option<Objects>,
+        parking: BorrowedFd<'a>,
     ) -> Self {
         Self {
             plan,
@@ -46,6 +51,8 @@ impl<'a> Keeper<'a> {
             objects,
             run: None,
             files: Err(None),
+            lsm: None,
+            parking,
         }
     }
 
@@ -54,7 +61,7 @@ impl<'a> Keeper<'a> {
     pub fn into_kernel(self, shim: i32) -> Option<Kernel<'a>> {
         let watched = match self.agent {
             None => None,
-            Some(_) => Some((self.run?, self.files, HostAndView::of(shim))),
+            Some(_) => Some((self.run?, self.files, self.lsm, HostAndView::of(shim))),
         };
         Some(Kernel::new(self.plan, watched))
     }
@@ -89,6 +96,19 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Has LSM programs take away what the plan says; the agent is not there before.
+    fn take_away(&self, mut lsm: Lsm, run: &mut watch::Run) -> Result<Lsm, LsmError> {
+        let anchors = self.plan.anchors.iter();
+        let made: Vec<BorrowedFd<'_>> = anchors
+            .filter_map(|anchor| self.prepared.view.created(&anchor.path))
+            .collect();
+        if let Some(canary) = self.prepared.lsm_canary() {
+            let held = lsm.start(self.plan, &made, canary.as_fd(), run)?;
+            message::park(self.parking, &held).map_err(LsmError::Park)?;
+        }
+        Ok(lsm)
+    }
+
     /// What the kernel says of the agent's process.
     fn look_at(&self, agent: BorrowedFd<'_>, keep: &[RawFd]) -> Result<(), GateError> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
@@ -117,12 +137,21 @@ impl GateKeeper for Keeper<'_> {
             .ok_or_else(|| internal(WatchError::Missing("an object")))?;
         let cgroup = watch::open_cgroup(agent.path()).map_err(internal)?;
         let files = self.plan.count_files.then(|| objects.files());
+        let lsm = match self.plan.taken.is_empty() {
+            true => None,
+            false => Some(objects.lsm().map_err(not_taken)?),
+        };
         let mut run = objects
             .start(Rules::from(self.plan), cgroup, agent.level())
             .map_err(internal)?;
         if let Some(files) = files {
             self.files = self.count_files(files, &mut run)?;
         }
+        // After the counting, which leaves the run when it fails.
+        self.lsm = lsm
+            .map(|lsm| self.take_away(lsm, &mut run))
+            .transpose()
+            .map_err(not_taken)?;
         self.run = Some(run);
         Ok(())
     }
@@ -153,6 +182,9 @@ impl GateKeeper for Keeper<'_> {
             return judge_sockets(evidence);
         }
         if judged {
+            if let Some(lsm) = &self.lsm {
+                judge_lsm(lsm, evidence)?;
+            }
             judge_network(self.run()?, evidence)?;
         }
         self.run()?.set_state(watch::State::Live).map_err(internal)
@@ -210,6 +242,46 @@ fn judge_memfd(plan: &Plan, evidence: &CanaryEvidence) -> Result<(), GateError> 
             evidence.memfd[0], evidence.memfd[1]
         ),
     })
+}
+
+/// The protection that LSM programs are for.
+const TAKEN: &str = "file-deny";
+
+/// What is to be taken away cannot be.
+fn not_taken(error: LsmError) -> GateError {
+    GateError::Unproven {
+        protection: TAKEN,
+        detail: with_causes(&error),
+    }
+}
+
+/// Each hook was refused in the place of the self-test, by its own program.
+fn judge_lsm(lsm: &Lsm, evidence: &CanaryEvidence) -> Result<(), GateError> {
+    let unproven = |detail| GateError::Unproven {
+        protection: TAKEN,
+        detail,
+    };
+    let passed: Vec<String> = lsm::HOOKS
+        .iter()
+        .zip(evidence.lsm)
+        .filter(|(_, errno)| *errno != libc::EACCES)
+        .map(|(hook, errno)| format!("{} {errno}", hook.name))
+        .collect();
+    if evidence.lsm_tried != 1 || !passed.is_empty() {
+        let detail = format!("errno of what was not refused: {}", passed.join(", "));
+        return Err(unproven(detail));
+    }
+    lsm.verify()
+        .and_then(|()| lsm.verify_maps())
+        .map_err(not_taken)?;
+    let silent = lsm.silent().map_err(not_taken)?;
+    match silent.is_empty() {
+        true => Ok(()),
+        false => Err(unproven(format!(
+            "nothing reached the programs {}",
+            silent.join(", ")
+        ))),
+    }
 }
 
 /// No socket of a network could be made, where nothing but the filter refuses them.

@@ -6,22 +6,26 @@ use std::os::fd::OwnedFd;
 use crate::plan::{Plan, RuleKind};
 use crate::record::event::{Denial, Usage};
 use crate::watch::files::{Files, HostAndView, Tree, add_denied};
+use crate::watch::lsm::Lsm;
 use crate::watch::{Decoded, Run, Tallies, WatchError};
 
 /// The programs of a run, those that count its files, or why there are none, and what looks at the
 /// paths that the agent tried.
-pub type Watched = (Run, Result<Files, Option<String>>, HostAndView);
+pub type Watched = (Run, Result<Files, Option<String>>, Option<Lsm>, HostAndView);
 
 /// The kernel side of a run that lives. One without programs knows nothing of what its agent did,
 /// and says so.
 pub struct Kernel<'a> {
     /// In front of the run, so that it goes first: the run gives back the slot of both.
     files: Option<Files>,
+    lsm: Option<Lsm>,
     run: Option<Run>,
     tree: Tree<'a>,
     sight: Option<HostAndView>,
     /// By counter row: whether the rule takes access to files away.
     takes_away: Vec<bool>,
+    /// By counter row: whether LSM programs count the rule's refusals.
+    by_kernel: Vec<bool>,
     /// By counter row: whether the rule's refusals are counted and not shown.
     quiet: Vec<bool>,
     /// Why files are not counted, when they are not.
@@ -31,9 +35,9 @@ pub struct Kernel<'a> {
 impl<'a> Kernel<'a> {
     /// That of a plan's run.
     pub fn new(plan: &'a Plan, watched: Option<Watched>) -> Self {
-        let (run, files, sight) = match watched {
-            Some((run, files, sight)) => (Some(run), files, Some(sight)),
-            None => (None, Err(None), None),
+        let (run, files, lsm, sight) = match watched {
+            Some((run, files, lsm, sight)) => (Some(run), files, lsm, Some(sight)),
+            None => (None, Err(None), None, None),
         };
         let (files, uncounted) = match files {
             Ok(files) => (Some(files), None),
@@ -42,9 +46,13 @@ impl<'a> Kernel<'a> {
         Self {
             run,
             files,
+            lsm,
             tree: Tree::of(plan),
             sight,
             quiet: plan.rules.iter().map(|rule| rule.info.quiet).collect(),
+            by_kernel: (0..plan.rules.len())
+                .map(|row| plan.taken.iter().any(|taken| taken.row as usize == row))
+                .collect(),
             takes_away: plan
                 .rules
                 .iter()
@@ -103,6 +111,11 @@ impl<'a> Kernel<'a> {
         let of_files: Vec<Denial> = denials
             .iter()
             .filter(|denial| denial.op.is_of_files())
+            // Those of LSM programs are counted where they refuse.
+            .filter(|denial| {
+                let row = denial.row.and_then(|row| self.by_kernel.get(row as usize));
+                row != Some(&true)
+            })
             .cloned()
             .collect();
         add_denied(&mut usage, &of_files);
@@ -161,6 +174,9 @@ impl<'a> Kernel<'a> {
     /// counts makes the counts unknown.
     pub fn verify(&mut self) -> Result<(), WatchError> {
         self.verify_counting();
+        if let Some(lsm) = &self.lsm {
+            lsm.verify().map_err(Box::new)?;
+        }
         self.run.as_ref().map_or(Ok(()), Run::verify)
     }
 

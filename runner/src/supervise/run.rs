@@ -5,6 +5,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -67,6 +68,10 @@ fn attempt(
     let inherited = rlimits::lift()?;
     let policy = policy::load(&load_request(request, true), &Remembering::new(facts))?;
     let host = Host::probe(Depth::Run);
+    let host = match policy.takes_files() {
+        true => host.with_lsm_tried(),
+        false => host,
+    };
     let options = CompileOptions {
         allow_degraded: request.allow_degraded.clone(),
         environment: request.environment.clone(),
@@ -316,6 +321,9 @@ fn start_and_follow(
     books: &mut Books<'_>,
 ) -> Result<Finished, RunError> {
     let exec = exec_arguments(plan)?;
+    // What is put in on one side lives as long as the other side, which the shim has too.
+    let (parking, parked) =
+        UnixStream::pair().map_err(RunError::internal("make a pair of sockets"))?;
     let launch = Launch {
         confinement: prepared,
         exec: &exec,
@@ -342,11 +350,12 @@ fn start_and_follow(
             .iter()
             .map(|lease| lease.as_fd())
             .chain(objects.iter().map(Objects::lease))
+            .chain([parked.as_fd()])
             .map(|lease| lease.as_raw_fd())
             .collect(),
     };
     let agent = cgroup.map(|cgroup| &cgroup.agent);
-    let mut keeper = Keeper::new(plan, prepared, agent, objects);
+    let mut keeper = Keeper::new(plan, prepared, agent, objects, parking.as_fd());
     let launched = launch::start(launch, &mut keeper)?;
     let kernel = keeper.into_kernel(launched.shim_pid()).ok_or_else(|| {
         RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())

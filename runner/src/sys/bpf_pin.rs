@@ -18,6 +18,7 @@ const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LSM_MAC: u32 = 27;
 const BPF_PERF_EVENT: u32 = 41;
 
 /// The first members of `struct bpf_prog_info`, `bpf_map_info` and `bpf_link_info`: type and id
@@ -148,6 +149,19 @@ pub fn values<T: aya::Pod + Default>(map: BorrowedFd<'_>, count: u32) -> Result<
 /// Links a tracepoint program to the perf event of its tracepoint. The event lives as long as
 /// the link, which lives as long as a descriptor or a name of it.
 pub fn link(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
+    create_link(program, event.as_raw_fd(), BPF_PERF_EVENT)
+}
+
+/// Links an LSM program to the hook that it was loaded for: it then runs for the whole machine.
+pub fn link_lsm(program: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
+    create_link(program, 0, BPF_LSM_MAC)
+}
+
+fn create_link(
+    program: BorrowedFd<'_>,
+    target: i32,
+    attach_type: u32,
+) -> Result<OwnedFd, SysError> {
     #[repr(C)]
     struct Link {
         program: u32,
@@ -158,8 +172,8 @@ pub fn link(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> Result<OwnedFd, S
     }
     let mut attributes = Link {
         program: program.as_raw_fd().cast_unsigned(),
-        target: event.as_raw_fd().cast_unsigned(),
-        attach_type: BPF_PERF_EVENT,
+        target: target.cast_unsigned(),
+        attach_type,
         flags: 0,
         cookie: 0,
     };

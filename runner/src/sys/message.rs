@@ -51,6 +51,28 @@ pub fn send(
     }
 }
 
+/// Most descriptors that one message takes (`SCM_MAX_FD`).
+const MOST: usize = 253;
+
+/// Sends copies of descriptors, which live from then on as long as `socket`'s other end, whether
+/// or not anybody receives them.
+pub fn park(socket: BorrowedFd<'_>, descriptors: &[OwnedFd]) -> Result<(), SysError> {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    for some in descriptors.chunks(MOST) {
+        let raw: Vec<i32> = some.iter().map(AsRawFd::as_raw_fd).collect();
+        let part = [std::io::IoSlice::new(b"x")];
+        let control = [ControlMessage::ScmRights(&raw)];
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        sendmsg::<()>(socket.as_raw_fd(), &part, &control, flags, None).map_err(|errno| {
+            SysError {
+                call: "sendmsg",
+                source: errno.into(),
+            }
+        })?;
+    }
+    Ok(())
+}
+
 /// Sends `bytes` as one message, or fails with `EAGAIN` where that would wait for room.
 pub fn send_at_once(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), SysError> {
     send_stream(socket, bytes).map(drop)

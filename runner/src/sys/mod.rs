@@ -3,6 +3,7 @@
 //! descriptors, errors that name the call.
 
 pub mod access;
+pub mod attempt;
 pub mod attribute;
 pub mod beneath;
 pub mod bpf;

@@ -23,6 +23,8 @@ const MAX_MEMBERS: u32 = 1 << 16;
 const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_FUNCTION: u32 = 12;
+const KIND_PROTOTYPE: u32 = 13;
 
 /// Why an offset cannot be had.
 #[derive(Debug, Error)]
@@ -134,6 +136,30 @@ impl Btf {
     pub fn offset(&self, path: &str) -> Result<u32, BtfError> {
         self.find(path)
             .ok_or_else(|| BtfError::Missing(path.to_owned()))
+    }
+
+    /// Type id of the function `name`, if this kernel has it.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        let found = self.types.iter().skip(1).position(|at| {
+            self.record(*at)
+                .is_some_and(|it| it.kind == KIND_FUNCTION && self.is_named(it.name, name))
+        })?;
+        u32::try_from(found + 1).ok()
+    }
+
+    /// Which parameter of a function is called so, from 0; written as `function.parameter`.
+    pub fn parameter(&self, path: &str) -> Result<u32, BtfError> {
+        let find = || {
+            let (function, parameter) = path.split_once('.')?;
+            let function = self.record(*self.types.get(self.function(function)? as usize)?)?;
+            let prototype = self.record(*self.types.get(function.target as usize)?)?;
+            (prototype.kind == KIND_PROTOTYPE).then_some(())?;
+            (0..prototype.members).find(|index| {
+                let name = word(&self.bytes, prototype.rest + 8 * *index as usize);
+                name.is_some_and(|name| self.is_named(name, parameter))
+            })
+        };
+        find().ok_or_else(|| BtfError::Missing(path.to_owned()))
     }
 
     fn find(&self, path: &str) -> Option<u32> {
@@ -293,6 +319,9 @@ impl Btf {
                 4,
                 96,
             ],
+            // 9: prototype (int a, int b), 10: function inner
+            vec![0, KIND_PROTOTYPE << 24 | 2, 1, name("a"), 1, name("b"), 1],
+            vec![name("inner"), KIND_FUNCTION << 24, 9],
         ]
         .concat();
         let length = types.len() as u32 * 4;
@@ -346,6 +375,16 @@ mod tests {
     }
 
     #[test]
+    fn parameters_of_a_function_are_found_by_name() {
+        let btf = Btf::parse(Btf::sample()).unwrap();
+        assert_eq!(btf.function("inner"), Some(10));
+        assert_eq!(btf.function("outer"), None, "a structure");
+        assert_eq!(btf.parameter("inner.b").unwrap(), 1);
+        assert!(btf.parameter("inner.x").is_err());
+        assert!(btf.parameter("none.a").is_err());
+    }
+
+    #[test]
     fn what_is_not_there_or_is_a_bit_field_is_an_error_that_names_it() {
         let btf = Btf::parse(Btf::sample()).unwrap();
         for path in [
@@ -380,6 +419,7 @@ mod tests {
                 if let Ok(btf) = Btf::parse(bytes) {
                     let _ = btf.offset("outer.in.y");
                     let _ = btf.offset("outer.b");
+                    let _ = btf.parameter("inner.b");
                 }
             }
         }

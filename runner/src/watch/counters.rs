@@ -13,6 +13,8 @@ pub enum Counted {
     Network,
     /// Successful opens and execs.
     Files,
+    /// Refusals alone: it lets nothing pass.
+    Refusals,
     /// Nothing: the numbers are unknown.
     Nothing,
 }
@@ -33,6 +35,11 @@ pub(super) fn usage(counted: Counted, cpus: &[CounterRow], clock: &Clock) -> Usa
     };
     match counted {
         Counted::Nothing => Usage::default(),
+        Counted::Refusals => Usage {
+            allowed: Some(0),
+            denied: Some(sum(|cpu| cpu.denied)),
+            ..stamps
+        },
         Counted::Files => Usage {
             allowed: Some(sum(|cpu| cpu.allowed)),
             denied: Some(sum(|cpu| cpu.denied)),

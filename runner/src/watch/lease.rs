@@ -23,7 +23,7 @@ use lp_run_common::files::FileTotals;
 use lp_run_common::network::{
     Candidates, DeniedAddress, HOOK_COUNT, HOOKS, MAX_UDP_PEERS, PrefixKey, UdpPeer,
 };
-use lp_run_common::run::{FLAG_COUNT_FILES, FLAG_LEASED, MAX_RUNS, RunRow};
+use lp_run_common::run::{FLAG_COUNT_FILES, FLAG_LEASED, FLAG_TAKES, MAX_RUNS, RunRow};
 
 use super::WatchError;
 use super::files::{gone, remove};
@@ -130,6 +130,7 @@ impl Lease {
         for hook in 0..HOOK_COUNT {
             fill("CANARIES", || canaries.set(self.slot * HOOKS + hook, 0, 0))?;
         }
+        super::lsm::clear(loaded, self.slot)?;
         Ok(())
     }
 }
@@ -156,10 +157,19 @@ pub(super) fn sweep(
         // First of all nothing counts for it any more.
         runs.set(*slot, RunRow { state: 0, ..*row })?;
         forget(loaded, row.generation)?;
+        super::members::forget(loaded, row.generation)?;
         super::files::forget(loaded, row.generation)?;
+        super::lsm::forget(loaded, row.generation)?;
     }
-    if !dead.is_empty() && !counting(busy.iter().map(|(_, row)| row)) {
-        super::files::detach(loaded, place)?;
+    if !dead.is_empty() {
+        let living = || busy.iter().map(|(_, row)| row);
+        if !counting(living()) {
+            super::files::unlink(&place.pins)?;
+        }
+        if !taking(living()) {
+            super::lsm::unlink(&place.pins)?;
+        }
+        super::members::close(loaded, living())?;
     }
     for (slot, row, _) in dead {
         runs.set(slot, released(row.generation))?;
@@ -170,6 +180,11 @@ pub(super) fn sweep(
 /// Whether any of these runs has its files counted.
 pub(super) fn counting<'a>(mut rows: impl Iterator<Item = &'a RunRow>) -> bool {
     rows.any(|row| row.flags & FLAG_COUNT_FILES != 0)
+}
+
+/// Whether LSM programs take something from any of these runs.
+pub(super) fn taking<'a>(mut rows: impl Iterator<Item = &'a RunRow>) -> bool {
+    rows.any(|row| row.flags & FLAG_TAKES != 0)
 }
 
 /// The map `RUNS`.

@@ -16,6 +16,7 @@ use aya::{Ebpf, EbpfLoader};
 
 use super::WatchError;
 use super::files::{self, Globals};
+use super::lsm;
 use super::object::{HOOKS, refused};
 use super::pins::failed;
 use crate::sys::bpf_pin::{Identity, identity};
@@ -25,7 +26,7 @@ pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lp-run.bpf.o"));
 
 /// Every map that user space fills or reads.
-pub(super) const MAPS: [&str; 17] = [
+pub(super) const MAPS: [&str; 20] = [
     "ANCHORS",
     "CANARIES",
     "COUNTERS",
@@ -37,10 +38,13 @@ pub(super) const MAPS: [&str; 17] = [
     "FORGOTTEN",
     "LEVELS",
     "LISTENERS",
+    "LSM_CANARIES",
     "MISSING_PATHS",
     "RUN",
     "RUNS",
     "SCOPE",
+    "TAKEN",
+    "TAKEN_NAMES",
     "TALLIES",
     "UDP_PEERS",
 ];
@@ -57,6 +61,8 @@ pub(super) struct Loaded {
     pub tracepoints: BTreeMap<String, u64>,
     /// Why the programs that count files are not among them, if they are not.
     pub no_files: Option<String>,
+    /// Why the LSM programs are not among them, if they are not.
+    pub no_lsm: Option<String>,
 }
 
 /// A map or program.
@@ -82,10 +88,14 @@ pub(super) fn load() -> Result<Loaded, WatchError> {
     if let Ok(globals) = &globals {
         globals.set(&mut loader);
     }
+    let kernel = lsm::Kernel::running();
+    if let Ok(kernel) = &kernel {
+        kernel.set(&mut loader);
+    }
     let mut ebpf = loader
         .load(OBJECT)
         .map_err(|source| WatchError::Load(Box::new(source)))?;
-    let mut verified = verify_all(&mut ebpf);
+    let mut verified = verify_all(&mut ebpf, kernel.as_ref().ok());
     let mut programs = BTreeMap::new();
     let mut program = |name| match verified.remove(name) {
         Some(program) => Ok((name, Object::of(name, program?)?)),
@@ -94,7 +104,8 @@ pub(super) fn load() -> Result<Loaded, WatchError> {
     for hook in &HOOKS {
         programs.extend([program(hook.program)?]);
     }
-    let files: Result<Vec<_>, WatchError> = files::PROGRAM_NAMES.into_iter().map(program).collect();
+    let files: Result<Vec<_>, WatchError> =
+        files::PROGRAM_NAMES.into_iter().map(&mut program).collect();
     let (tracepoints, no_files) = match (globals, files, files::ids()) {
         (Ok(_), Ok(files), Ok(tracepoints)) => {
             programs.extend(files);
@@ -103,6 +114,14 @@ pub(super) fn load() -> Result<Loaded, WatchError> {
         (Err(error), ..) => (BTreeMap::new(), Some(chain(&error))),
         (_, Err(error), _) => (BTreeMap::new(), Some(chain(&error))),
         (.., Err(error)) => (BTreeMap::new(), Some(chain(&error))),
+    };
+    let no_lsm = match kernel.map(|kernel| kernel.programs().map(&mut program).collect()) {
+        Ok(Ok::<Vec<_>, WatchError>(lsm)) => {
+            programs.extend(lsm);
+            no_files.clone()
+        }
+        Ok(Err(error)) => Some(chain(&error)),
+        Err(error) => Some(chain(&error)),
     };
     let mut maps = BTreeMap::new();
     for name in MAPS {
@@ -113,14 +132,21 @@ pub(super) fn load() -> Result<Loaded, WatchError> {
         programs,
         tracepoints,
         no_files,
+        no_lsm,
     })
 }
 
 /// Lets the kernel verify every program. That is nearly all of what loading takes, and what a
 /// second processor can do at the same time. No thread is left when this returns.
-fn verify_all(ebpf: &mut Ebpf) -> BTreeMap<&'static str, Result<OwnedFd, WatchError>> {
+fn verify_all(
+    ebpf: &mut Ebpf,
+    kernel: Option<&lsm::Kernel>,
+) -> BTreeMap<&'static str, Result<OwnedFd, WatchError>> {
     let names = HOOKS.iter().map(|hook| hook.program);
-    let names: Vec<&'static str> = names.chain(files::PROGRAM_NAMES).collect();
+    let names: Vec<&'static str> = names
+        .chain(files::PROGRAM_NAMES)
+        .chain(kernel.into_iter().flat_map(lsm::Kernel::programs))
+        .collect();
     let programs = ebpf.programs_mut().filter_map(|(found, program)| {
         let name = names.iter().find(|name| **name == found)?;
         Some((*name, program))
@@ -133,7 +159,7 @@ fn verify_all(ebpf: &mut Ebpf) -> BTreeMap<&'static str, Result<OwnedFd, WatchEr
     let work = || {
         let mut done = Vec::new();
         while let Some((name, program)) = next() {
-            done.push((name, verify(name, program)));
+            done.push((name, verify(name, program, kernel)));
         }
         done
     };
@@ -152,7 +178,11 @@ fn verify_all(ebpf: &mut Ebpf) -> BTreeMap<&'static str, Result<OwnedFd, WatchEr
 }
 
 /// Lets the kernel verify the program.
-fn verify(name: &'static str, program: &mut Program) -> Result<OwnedFd, WatchError> {
+fn verify(
+    name: &'static str,
+    program: &mut Program,
+    kernel: Option<&lsm::Kernel>,
+) -> Result<OwnedFd, WatchError> {
     let failed = |source| WatchError::Program {
         program: name,
         source: Box::new(source),
@@ -166,6 +196,7 @@ fn verify(name: &'static str, program: &mut Program) -> Result<OwnedFd, WatchErr
         Program::CgroupSkb(program) => CgroupSkb::load(program),
         Program::TracePoint(program) => TracePoint::load(program),
         Program::RawTracePoint(program) => RawTracePoint::load(program),
+        Program::Lsm(program) if let Some(kernel) = kernel => kernel.load(name, program),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
     .map_err(failed)?;

@@ -17,6 +17,8 @@ mod entries;
 pub mod files;
 mod lease;
 mod load;
+pub mod lsm;
+mod members;
 mod object;
 mod pins;
 mod readback;
@@ -93,6 +95,9 @@ pub enum WatchError {
     /// What the file programs counted could not be read.
     #[error(transparent)]
     Files(#[from] files::FilesError),
+    /// LSM programs do not take away what they should.
+    #[error(transparent)]
+    Lsm(#[from] Box<lsm::LsmError>),
     /// What runs share could not be kept, found or locked.
     #[error("{act} {}", path.display())]
     Pins {

@@ -19,6 +19,7 @@ use super::WatchError;
 use super::files::{Files, FilesError, gone};
 use super::lease::{self, Lease, Runs};
 use super::load::Loaded;
+use super::lsm::{Lsm, LsmError};
 use super::pins::Place;
 use crate::sys::bpf::{self, attach_type};
 use crate::sys::bpf_pin::Identity;
@@ -136,6 +137,11 @@ impl Objects {
             Some(why) => Err(FilesError::Unusable(why.clone())),
             None => Files::open(self),
         }
+    }
+
+    /// The LSM programs, for a run from which something is taken away.
+    pub fn lsm(&self) -> Result<Lsm, LsmError> {
+        Lsm::open(self)
     }
 
     /// What leads a program to the run.

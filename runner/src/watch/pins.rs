@@ -33,6 +33,7 @@ use super::WatchError;
 use super::files::{self, PROGRAM_NAMES};
 use super::lease::{self, Runs};
 use super::load::{Loaded, MAPS, Object, load};
+use super::lsm;
 use super::object::HOOKS;
 use crate::sys::bpf_pin::{Identity, identity, map_exists, open, pin};
 use crate::sys::lock_file;
@@ -81,6 +82,7 @@ struct Manifest {
     programs: BTreeMap<String, Identity>,
     tracepoints: BTreeMap<String, u64>,
     no_files: Option<String>,
+    no_lsm: Option<String>,
 }
 
 impl Place {
@@ -171,7 +173,10 @@ fn idle(slots: &Path) -> Result<bool, WatchError> {
 /// Takes programs of another release off tracepoints when none of its runs is left.
 fn detach_if_idle(slots: &Path, pins: &Path) -> Result<(), WatchError> {
     match Pins::open(pins) {
-        Ok(pins) if idle(slots)? => Ok(files::unlink(&pins)?),
+        Ok(pins) if idle(slots)? => {
+            files::unlink(&pins)?;
+            lsm::unlink(&pins)
+        }
         _ => Ok(()),
     }
 }
@@ -227,6 +232,9 @@ fn find(bpf: &Path, manifest: Manifest) -> Option<(Pins, Loaded)> {
     };
     let files = PROGRAM_NAMES.iter().filter(|_| manifest.no_files.is_none());
     let programs = HOOKS.iter().map(|hook| &hook.program).chain(files);
+    // Those that this kernel has: a hook may be missing.
+    let lsm = lsm::HOOKS.iter().map(|hook| &hook.program);
+    let programs = programs.chain(lsm.filter(|name| manifest.programs.contains_key(**name)));
     let loaded = Loaded {
         maps: MAPS
             .into_iter()
@@ -237,6 +245,7 @@ fn find(bpf: &Path, manifest: Manifest) -> Option<(Pins, Loaded)> {
             .collect::<Option<_>>()?,
         tracepoints: manifest.tracepoints,
         no_files: manifest.no_files,
+        no_lsm: manifest.no_lsm,
     };
     Some((pins, loaded))
 }
@@ -279,6 +288,7 @@ fn describe(loaded: &Loaded, directory: &str) -> Manifest {
         programs: identities(&loaded.programs),
         tracepoints: loaded.tracepoints.clone(),
         no_files: loaded.no_files.clone(),
+        no_lsm: loaded.no_lsm.clone(),
     }
 }
 

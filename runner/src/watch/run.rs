@@ -23,8 +23,8 @@ use lp_run_common::network::{
     MAX_PREFIXES_PER_RUN, PROTOCOL_UDP, PrefixKey,
 };
 use lp_run_common::run::{
-    FLAG_COUNT_FILES, FLAG_OWN_NETWORK, NO_ROW, RunRef, RunRow, STATE_CANARY, STATE_LIVE,
-    STATE_NONE, STATE_SETUP,
+    FLAG_COUNT_FILES, FLAG_OWN_NETWORK, FLAG_TAKES, NO_ROW, RunRef, RunRow, STATE_CANARY,
+    STATE_LIVE, STATE_NONE, STATE_SETUP,
 };
 
 use super::counters::{Counted, usage};
@@ -53,7 +53,9 @@ pub struct Rules {
 
 impl From<&Plan> for Rules {
     fn from(plan: &Plan) -> Self {
-        let counted = |kind| match kind {
+        let taken = |row| plan.taken.iter().any(|taken| taken.row as usize == row);
+        let counted = |row, kind| match kind {
+            _ if taken(row) => Counted::Refusals,
             RuleKind::Network | RuleKind::NetworkDeny | RuleKind::Listen => Counted::Network,
             RuleKind::Read | RuleKind::Exec | RuleKind::Write if plan.count_files => Counted::Files,
             _ => Counted::Nothing,
@@ -63,7 +65,12 @@ impl From<&Plan> for Rules {
             destinations: plan.network.destinations.clone(),
             listeners: plan.network.listeners.clone(),
             self_row: plan.network.itself,
-            counted: plan.rules.iter().map(|rule| counted(rule.kind)).collect(),
+            counted: plan
+                .rules
+                .iter()
+                .enumerate()
+                .map(|(row, rule)| counted(row, rule.kind))
+                .collect(),
         }
     }
 }
@@ -217,6 +224,14 @@ impl Run {
     /// As soon as the run is live, its files are counted.
     pub(super) fn count_files(&mut self) -> Result<(), WatchError> {
         self.row.flags |= FLAG_COUNT_FILES;
+        self.objects.set_row(&self.row)
+    }
+
+    /// As soon as the self-test begins, LSM programs take away from it; `lengths` are those of
+    /// the names (`RunRow::lengths`).
+    pub(super) fn take_away(&mut self, lengths: u64) -> Result<(), WatchError> {
+        self.row.flags |= FLAG_TAKES;
+        self.row.lengths = lengths;
         self.objects.set_row(&self.row)
     }
 

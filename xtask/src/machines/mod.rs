@@ -39,6 +39,7 @@ export TMPDIR=/run/smoke/scratch LP_RUN_TEST_STRICT=1 RUST_BACKTRACE=0
 set +e
 mount -t securityfs securityfs /sys/kernel/security 2>/dev/null
 echo "security-modules: $(cat /sys/kernel/security/lsm)"
+grep -qw bpf /sys/kernel/security/lsm && export LP_RUN_TEST_LSM=1
 cd "$3"
 "$1" --color=never --test-threads=2 $4
 echo "mechanisms-ended: $?"

@@ -6,7 +6,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::sight::{Sight, Step};
-use crate::plan::{Anchor, Mask, Plan, Row, Source};
+use crate::plan::{Anchor, Mask, Plan, Row, Source, Taken};
 use crate::policy::model::{Target, Verb, ViewChoice};
 use crate::record::event::Op;
 
@@ -60,6 +60,7 @@ pub struct Tree<'a> {
     masks: &'a [Mask],
     /// What `deny` names: outside of every grant there is no mask for it.
     denied: Vec<(&'a Path, Row)>,
+    taken: &'a [Taken],
     links: &'a [(PathBuf, PathBuf)],
     /// Where the agent may write because the place is the run's own.
     writable: Vec<&'a Path>,
@@ -94,6 +95,7 @@ impl<'a> Tree<'a> {
                     _ => None,
                 })
                 .collect(),
+            taken: &plan.taken,
             links: &plan.view.links,
             writable: writable
                 .into_iter()
@@ -122,6 +124,7 @@ impl<'a> Tree<'a> {
             anchors,
             masks: &[],
             denied: Vec::new(),
+            taken: &[],
             links: &[],
             writable: Vec::new(),
             own: Vec::new(),
@@ -315,6 +318,13 @@ fn judge(
         };
         return if taken { by(Some(mask.row)) } else { None };
     }
+    let taken = tree
+        .taken
+        .iter()
+        .find(|taken| (taken.read || attempt.op == Op::Write) && taken.covers(path, tree.anchors));
+    if let Some(taken) = taken.filter(|_| !absent) {
+        return by(Some(taken.row));
+    }
     if let Some(anchor) = tree.anchor(path) {
         let granted = match attempt.op {
             Op::Write => anchor.rights.write,
@@ -463,6 +473,7 @@ mod tests {
             anchors: &anchors,
             masks: &masks,
             denied: vec![(Path::new("/root/.cache"), 9)],
+            taken: &[],
             links: &links,
             writable: vec![Path::new("/tmp")],
             own: vec![Path::new("/proc"), Path::new("/etc/passwd")],

@@ -91,9 +91,15 @@ impl Bench {
         };
         bench.state(STATE_LIVE);
         let cgroup = File::open(&bench.cgroup).unwrap();
-        bench.files.enter(cgroup.as_fd()).unwrap();
+        bench.enter(&cgroup);
         bench.files.links.make().unwrap();
         Some(bench)
+    }
+
+    fn enter(&mut self, cgroup: &File) {
+        let files = &mut self.files;
+        let entered = files.members.enter(&files.inspect, cgroup.as_fd());
+        entered.unwrap();
     }
 
     fn state(&mut self, state: u32) {
@@ -515,7 +521,7 @@ fn a_detached_program_is_noticed() {
     };
     bench.store("r");
     bench.files.check_attached().unwrap();
-    detach(&bench.objects.loaded, &bench.objects.place).unwrap();
+    unlink(&bench.objects.place.pins).unwrap();
     // The kernel takes the program off in its own time.
     let mut worker = bench.worker();
     let off = (0..100).any(|_| {
@@ -538,9 +544,9 @@ fn a_program_that_is_just_being_taken_off_is_attached_again() {
     };
     bench.store("r");
     for _ in 0..100 {
-        detach(&bench.objects.loaded, &bench.objects.place).unwrap();
+        unlink(&bench.objects.place.pins).unwrap();
         let cgroup = File::open(&bench.cgroup).unwrap();
-        bench.files.enter(cgroup.as_fd()).unwrap();
+        bench.enter(&cgroup);
         bench.files.links.make().unwrap();
         bench.files.check_attached().unwrap();
     }

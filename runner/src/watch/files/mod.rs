@@ -8,7 +8,7 @@
 
 mod classify;
 pub(super) mod failures;
-mod inspect;
+pub(super) mod inspect;
 mod layout;
 mod links;
 mod sight;
@@ -20,15 +20,16 @@ use std::collections::HashMap as Collected;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use aya::Pod;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use lp_run_common::counters::DenialRow;
 use lp_run_common::files::{AnchorKey, AnchorRow, DeniedPath, FileTotals, MAX_ANCHORS_PER_RUN};
-use lp_run_common::run::{FLAG_COUNT_FILES, MAX_LEVELS, NO_ROW, RunRef};
+use lp_run_common::run::{FLAG_COUNT_FILES, NO_ROW};
 use thiserror::Error;
 
 use super::btf::BtfError;
 use super::lease::{Runs, counting};
 use super::load::Loaded;
+use super::members::Members;
 use super::object::{Objects, filled, map_failed};
 use super::pins::Place;
 use super::readback::present;
@@ -120,16 +121,13 @@ pub struct Files {
     inspect: Inspect,
     anchors: HashMap<MapData, AnchorKey, AnchorRow>,
     totals: PerCpuArray<MapData, FileTotals>,
-    scope: HashMap<MapData, u64, RunRef>,
-    levels: Array<MapData, [u32; MAX_LEVELS]>,
+    members: Members,
     runs: Runs,
     place: Place,
     slot: u32,
     generation: u32,
     /// The run's entries in `ANCHORS`.
     objects: Collected<AnchorKey, AnchorRow>,
-    /// Its keys in `SCOPE`, with their levels.
-    cgroups: Vec<(u64, u32)>,
     /// What failed, and what it means.
     pub failures: Failures,
 }
@@ -144,14 +142,12 @@ impl Files {
             inspect: Inspect::new(owned(loaded.program(inspect::NAME).map_err(Box::new)?.0)?),
             anchors: map(loaded, "ANCHORS")?,
             totals: map(loaded, "FILE_TOTALS")?,
-            scope: map(loaded, "SCOPE")?,
-            levels: map(loaded, "LEVELS")?,
+            members: Members::open(objects).map_err(Box::new)?,
             runs: Runs::open(loaded).map_err(Box::new)?,
             place: objects.place.clone(),
             slot: objects.lease.slot,
             generation: objects.lease.generation,
             objects: Collected::new(),
-            cgroups: Vec::new(),
             failures: Failures::open(loaded, &objects.lease)?,
         };
         files.inspect.check()?;
@@ -174,7 +170,7 @@ impl Files {
         // Under the lock, so that no run that ends just now takes the programs off.
         let _lock = self.place.lock().map_err(Box::new)?;
         run.count_files().map_err(Box::new)?;
-        self.enter(run.cgroup())?;
+        self.members.enter(&self.inspect, run.cgroup())?;
         self.links.make()
     }
 
@@ -207,24 +203,6 @@ impl Files {
                 elsewhere: sum.elsewhere + cpu.elsewhere,
                 unfinished: sum.unfinished + cpu.unfinished,
             }))
-    }
-
-    /// Tasks in `cgroup` (a directory of cgroup v2) and below belong to the run. Only under the
-    /// lock.
-    fn enter(&mut self, cgroup: BorrowedFd<'_>) -> Result<(), FilesError> {
-        let (id, level) = self.inspect.cgroup(cgroup)?;
-        let mut levels = self.levels.get(&0, 0).map_err(used("LEVELS"))?;
-        if !levels.contains(&level) {
-            let free = levels
-                .iter_mut()
-                .find(|known| **known == 0)
-                .ok_or(FilesError::Levels)?;
-            *free = level;
-            filled("LEVELS", || self.levels.set(0, levels, 0)).map_err(used("LEVELS"))?;
-        }
-        self.cgroups.push((id, level));
-        let run = self.reference();
-        filled("SCOPE", || self.scope.insert(id, run, 0)).map_err(used("SCOPE"))
     }
 
     /// The object behind `object` (`O_PATH` will do) is an anchor of the run: one of its plan, or
@@ -263,12 +241,7 @@ impl Files {
                 Err(FilesError::NotHeld(map))
             }
         };
-        let levels = self.levels.get(&0, 0).map_err(used("LEVELS"))?;
-        for (id, level) in &self.cgroups {
-            let found = present(self.scope.get(id, 0)).map_err(used("SCOPE"))?;
-            held("SCOPE", found == Some(self.reference()))?;
-            held("LEVELS", levels.contains(level))?;
-        }
+        self.members.verify()?;
         for (key, wanted) in &self.objects {
             let found = present(self.anchors.get(key, 0)).map_err(used("ANCHORS"))?;
             held("ANCHORS", found.as_ref() == Some(wanted))?;
@@ -276,20 +249,10 @@ impl Files {
         Ok(())
     }
 
-    /// What leads a program to the run.
-    fn reference(&self) -> RunRef {
-        RunRef {
-            slot_plus_one: self.slot + 1,
-            generation: self.generation,
-        }
-    }
-
     /// Forgets the run: its tasks are nobody's any more, its anchors and failures go, and the
     /// programs leave their tracepoints if it was the last that counted.
     fn leave(&mut self) -> Result<(), FilesError> {
-        for (id, _) in self.cgroups.drain(..) {
-            gone(self.scope.remove(&id)).map_err(used("SCOPE"))?;
-        }
+        self.members.leave()?;
         for (key, _) in self.objects.drain() {
             gone(self.anchors.remove(&key)).map_err(used("ANCHORS"))?;
         }
@@ -301,10 +264,10 @@ impl Files {
             own.flags &= !FLAG_COUNT_FILES;
             self.runs.set(self.slot, *own).map_err(Box::new)?;
         }
-        if counting(all.iter()) {
-            return Ok(());
+        if !counting(all.iter()) {
+            unlink(&self.place.pins)?;
         }
-        take_off(&mut self.levels, &self.place)
+        self.members.close(&all)
     }
 }
 
@@ -317,8 +280,6 @@ impl Drop for Files {
 
 /// Removes what a dead run left in the maps of this layer. Only under the lock.
 pub(super) fn forget(loaded: &Loaded, generation: u32) -> Result<(), WatchError> {
-    let mut scope: HashMap<_, u64, RunRef> = loaded.map("SCOPE")?;
-    remove(&mut scope, "SCOPE", |_, run| run.generation == generation)?;
     let mut anchors: HashMap<_, AnchorKey, AnchorRow> = loaded.map("ANCHORS")?;
     remove(&mut anchors, "ANCHORS", |key, _| {
         key.generation == generation
@@ -356,20 +317,6 @@ pub(super) fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
         }
         other => other,
     }
-}
-
-/// Takes every program off, when no run is left that counts. Only under the lock.
-pub(super) fn detach(loaded: &Loaded, place: &Place) -> Result<(), WatchError> {
-    let mut levels = loaded.map("LEVELS")?;
-    take_off(&mut levels, place).map_err(WatchError::from)
-}
-
-fn take_off(
-    levels: &mut Array<MapData, [u32; MAX_LEVELS]>,
-    place: &Place,
-) -> Result<(), FilesError> {
-    unlink(&place.pins)?;
-    levels.set(0, [0; MAX_LEVELS], 0).map_err(used("LEVELS"))
 }
 
 /// Adds refusals to the rules that refused. The kernel cannot: a refused open leaves no object
