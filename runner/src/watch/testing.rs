@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, umount2};
 
@@ -28,4 +28,11 @@ impl Drop for Base {
     fn drop(&mut self) {
         let _ = umount2(&self.0.path().join("bpf"), MntFlags::MNT_DETACH);
     }
+}
+
+/// Where cgroup v2 is mounted.
+pub fn unified() -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let line = text.lines().find(|line| line.contains(" - cgroup2 "))?;
+    line.split(' ').nth(4).map(PathBuf::from)
 }

@@ -2,7 +2,7 @@
 //! The file programs on the running kernel: real processes in a cgroup of the test's own.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use lp_run_common::run::{FLAG_COUNT_FILES, NO_ROW, RunRow, STATE_LIVE, STATE_SET
 use super::*;
 use crate::plan::{Anchor, Rights};
 use crate::record::event::{Denial, Op};
-use crate::watch::testing::Base;
+use crate::watch::testing::{Base, unified};
 
 const READ: u32 = 0;
 const WRITE: u32 = 1;
@@ -256,17 +256,6 @@ impl Drop for Worker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Where cgroup v2 is mounted.
-fn unified() -> Option<PathBuf> {
-    let mut text = String::new();
-    File::open("/proc/self/mountinfo")
-        .ok()?
-        .read_to_string(&mut text)
-        .ok()?;
-    let line = text.lines().find(|line| line.contains(" - cgroup2 "))?;
-    line.split(' ').nth(4).map(PathBuf::from)
 }
 
 /// Everything that one denial says, but time and process.

@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
-use crate::host::Host;
-use crate::plan::testing::{add, plan_on, policy};
+use crate::plan::testing::{add, plan, policy};
 use crate::policy::facts::{Facts as _, Object, SystemFacts};
 use crate::policy::model::{Policy, Target, Verb};
 use crate::sys::attempt::Attempts;
 use crate::testing::in_child;
-use crate::watch::testing::Base;
+use crate::watch::testing::{Base, unified};
 use crate::watch::{Rules, State};
 
 /// One at a time: the hooks are the machine's.
@@ -51,7 +50,7 @@ impl Bench {
     /// `None`, said aloud, where the kernel takes no LSM programs.
     fn new(policy: Policy, canary: &Path) -> Option<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(unified) = crate::host::placement() else {
+        let Some(unified) = unified() else {
             eprintln!("skipped: cgroup v2 is not mounted");
             return None;
         };
@@ -69,12 +68,9 @@ impl Bench {
             }
             Err(error) => panic!("{error:?}"),
         };
-        let plan = plan_on(policy, &Host::emulated(7));
+        let plan = plan(policy);
         assert_eq!(plan.open_gaps().count(), 0, "{:?}", plan.gaps);
-        let cgroup = unified
-            .parent()
-            .unwrap()
-            .join(format!("lp-run-lsm-{}", std::process::id()));
+        let cgroup = unified.join(format!("lp-run-lsm-{}", std::process::id()));
         fs::create_dir(&cgroup).unwrap();
         let directory = super::super::open_cgroup(&cgroup).unwrap();
         let (_, level) = lsm.inspect.cgroup(directory.as_fd()).unwrap();
