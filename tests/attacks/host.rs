@@ -70,6 +70,23 @@ const PLACES: &[Row] = &[
         "",
     ),
     ("SV-10m", "mkdir @CGROUP@/lp-run-attack", "", "ENOENT", ""),
+    // clone3, the way into a cgroup of one's own choice; a manager that would move the agent.
+    ("SV-11", "syscall 435 0 0", "*", "ENOSYS", ""),
+    ("SV-11f", "fsopen cgroup2", "ok", "EPERM", ""),
+    (
+        "SV-11s",
+        "unix-connect /run/systemd/private",
+        "",
+        "EPERM",
+        "",
+    ),
+    (
+        "SV-11b",
+        "unix-connect /run/dbus/system_bus_socket",
+        "",
+        "EPERM",
+        "",
+    ),
     ("SV-13", "read-dir /run/lp-run/uids", "", "ENOENT", ""),
     ("SV-13c", "create /run/lp-run/made", "", "EROFS", ""),
     ("IPC-04", "unix-connect @DIR@/agent.sock", "ok", "EPERM", ""),
@@ -129,6 +146,58 @@ fn the_callers_groups_are_not_the_agents() {
     let outcome = jail.run_as(caller, SHELL, &[], &["id", "-G"]);
     let uid = &outcome.report.as_ref().expect("a report")["agent"]["uid"];
     assert_eq!(outcome.answer(), uid.to_string(), "{outcome:?}");
+    // Nor where the agent is the caller: a group of his may lead to root (sudo, docker, wheel).
+    let mut caller = Command::new(groups[0]);
+    caller.args(&groups[1..]).arg(env!("CARGO_BIN_EXE_lp-run"));
+    caller.env("SUDO_UID", "65534");
+    let policy = format!("{SHELL}[identity]\nuser = \"caller\"\n");
+    caller.arg("--policy").arg(jail.file("own.toml", policy));
+    caller.args(["--", "sh", "-c", "id -u; id -G"]);
+    let own = jail.bare_as(caller);
+    let gid = own.stdout.lines().nth(1);
+    let gid = gid.unwrap_or_else(|| panic!("{own:?}"));
+    assert_eq!(own.stdout, format!("65534\n{gid}\n"), "{own:?}");
+    assert!(!gid.contains(' ') && !["0", "4", "6", "42"].contains(&gid));
+}
+
+/// PR-04: the agent's uid is none where lp-run runs.
+#[test]
+fn where_the_agents_uid_is_none_nothing_runs() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let inside = ["unshare", "--user", "--map-root-user", "--mount"];
+    let act = ["id", "-u"];
+    let bare = jail.bare(&[&inside[..], &act].concat());
+    needs!(bare.answer() == "0", "user namespaces");
+    let mut lp_run = Command::new(inside[0]);
+    lp_run.args(&inside[1..]).arg(env!("CARGO_BIN_EXE_lp-run"));
+    let outcome = jail.run_as(lp_run, SHELL, &[], &act);
+    assert!((122..=125).contains(&outcome.code()), "{outcome:?}");
+    assert_eq!(outcome.stdout, "", "{outcome:?}");
+    assert!(!outcome.said().is_empty(), "{outcome:?}");
+}
+
+/// AU-17: what the environment holds is in no record.
+#[test]
+fn a_secret_of_the_environment_is_in_no_record() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let policy =
+        format!("{SHELL}[env]\npass = [\"A_TOKEN\"]\n[env.set]\nB_TOKEN = \"verysecret-b\"\n");
+    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+    lp_run
+        .env("A_TOKEN", "verysecret-a")
+        .env("C_TOKEN", "verysecret-c");
+    let script = "echo $A_TOKEN $B_TOKEN $C_TOKEN; cat /etc/shadow";
+    let options = ["--audit", "audit.jsonl", "--summary", "always"];
+    let outcome = jail.run_as(lp_run, &policy, &options, &["sh", "-c", script]);
+    assert_eq!(outcome.answer(), "verysecret-a verysecret-b", "{outcome:?}");
+    let log = fs::read_to_string(jail.path().join("audit.jsonl")).expect("a log");
+    assert!(log.contains("run.start"), "{log}");
+    let report = outcome.report.as_ref().expect("a report").to_string();
+    for record in [&log, &report, &outcome.stderr] {
+        assert!(!record.contains("verysecret"), "{record}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! programs by themselves are tried under `network`.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, UdpSocket};
 
 use super::{Arm, Row, bare, confined, lp_run_without};
@@ -269,4 +270,48 @@ fn a_kernel_without_bpf_refuses_a_rule_with_an_address() {
             "{refused:?}"
         );
     }
+}
+
+/// NET-41: no variable and no option of a tool decides.
+#[test]
+fn tools_that_ignore_proxies_meet_the_kernel() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let server = TcpListener::bind("127.0.0.1:4041").expect("listen");
+    std::thread::spawn(move || {
+        for client in server.incoming().flatten() {
+            let mut line = String::new();
+            let mut client = BufReader::new(client);
+            let _ = client.read_line(&mut line);
+            let _ = client.get_mut().write_all(b"HTTP/1.0 200 OK\r\n\r\nhi\n");
+        }
+    });
+    let script = "unset HTTP_PROXY http_proxy ALL_PROXY all_proxy
+        curl -s --noproxy '*' http://127.0.0.1:4041/ >/dev/null; echo curl $?
+        wget -q --no-proxy --tries=1 -O /dev/null http://127.0.0.1:4041/; echo wget $?
+        (exec 3<>/dev/tcp/127.0.0.1/4041 && echo >&3) 2>/dev/null; echo bash $?";
+    let has = |tool: &str| std::path::Path::new("/usr/bin").join(tool).exists();
+    needs!(
+        has("curl") && has("wget") && has("bash"),
+        "curl, wget and bash"
+    );
+    let command = ["bash", "-c", script];
+    assert_eq!(jail.bare(&command).stdout, "curl 0\nwget 0\nbash 0\n");
+    let policy = |rule: &str| {
+        format!(
+            "version = 1\nname = \"attacks-tools\"\nextends = [\"@shell\"]\n\
+             [files]\nexec = [\"/usr/bin/curl\", \"/usr/bin/wget\", \"/usr/bin/bash\"]\n\
+             [network]\nallow = [\"127.0.0.1:{rule}\"]\n"
+        )
+    };
+    let denied = jail.run(&policy("4042"), &command);
+    assert_eq!(denied.stdout, "curl 7\nwget 4\nbash 1\n", "{denied:?}");
+    let rows = denied.denials("127.0.0.1:4041");
+    assert_eq!(
+        (rows.len(), &rows[0]["count"]),
+        (1, &3.into()),
+        "{denied:?}"
+    );
+    let granted = jail.run(&policy("4041"), &command);
+    assert_eq!(granted.stdout, "curl 0\nwget 0\nbash 0\n", "{granted:?}");
 }

@@ -5,6 +5,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use lp_run_common::counters::MAX_ROWS_PER_RUN;
+
 use crate::needs;
 use crate::support::{Jail, root};
 
@@ -169,4 +171,33 @@ fn an_empty_list_and_a_missing_section_grant_nothing() {
         let outcome = jail.run(&policy, &command);
         assert_eq!(outcome.stdout, "EPERM\nENOENT\nENOENT\n", "{outcome:?}");
     }
+}
+
+/// PO-14: what does not fit is refused, and nothing of it is left out.
+#[test]
+fn more_rules_than_a_run_can_have_are_refused() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let policy = |many: usize| {
+        let one = |n: usize| format!("\"10.1.{}.{}:1\"", n / 250, n % 250 + 1);
+        let all: Vec<String> = (0..many).map(one).collect();
+        format!(
+            "version = 1\nname = \"attacks-many\"\nextends = [\"@shell\"]\n\
+             [network]\nallow = [{}]\n",
+            all.join(", ")
+        )
+    };
+    let started = jail.run(&policy(4000), &["sh", "-c", "echo started"]);
+    assert_eq!((started.code(), started.answer()), (0, "started"));
+    let rules = started.report.as_ref().expect("a report")["rules"].as_array();
+    let network = rules
+        .expect("rules")
+        .iter()
+        .filter(|row| row["kind"] == "network");
+    assert_eq!(network.count(), 4000);
+    let most = MAX_ROWS_PER_RUN as usize;
+    let refused = jail.run(&policy(most + 1), &["sh", "-c", "echo started"]);
+    assert_eq!((refused.code(), refused.answer()), (122, ""), "{refused:?}");
+    let said = format!("maps hold {most} for one run");
+    assert!(refused.said().contains(&said), "{refused:?}");
 }

@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use super::{Arm, Row, bare, confined};
 use crate::needs;
-use crate::support::{Jail, lp_run, root};
+use crate::support::{Jail, lp_run, probe, root};
 
 const POLICY: &str = r#"
 version = 1
@@ -111,6 +112,73 @@ fn a_set_user_id_program_gives_nothing() {
         report["agent"]["uid"].to_string(),
         "{outcome:?}"
     );
+}
+
+/// EX-15.
+#[test]
+fn a_program_with_file_capabilities_gives_none() {
+    needs!(root(), "root");
+    let jail = jail();
+    let copy = jail.path().join("rw/capable");
+    fs::copy(&probe([])[0], &copy).expect("copy a program");
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("set a mode");
+    let program = copy.to_str().expect("UTF-8");
+    let given = Command::new("setcap")
+        .args(["cap_setuid+ep", program])
+        .status();
+    needs!(given.is_ok_and(|status| status.success()), "setcap(8)");
+    let act = [program, "setuid", "0"];
+    let as_nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    assert_eq!(jail.bare(&[&as_nobody[..], &act].concat()).answer(), "ok");
+    assert_eq!(jail.run(POLICY, &act).answer(), "EPERM");
+}
+
+/// PR-06: lp-run itself as such a program.
+#[test]
+fn lp_run_lends_nobody_its_rights() {
+    needs!(root(), "root");
+    let jail = jail();
+    let copy = jail.path().join("rw/lp-run");
+    fs::copy(env!("CARGO_BIN_EXE_lp-run"), &copy).expect("copy lp-run");
+    let program = copy.to_str().expect("UTF-8");
+    let version = |mode: u32, id: &str| {
+        fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).expect("set the mode");
+        let (user, group) = (format!("--reuid={id}"), format!("--regid={id}"));
+        let words = [
+            "setpriv",
+            &user,
+            &group,
+            "--clear-groups",
+            program,
+            "--version",
+        ];
+        jail.bare(&words)
+    };
+    for mode in [0o4755, 0o2755, 0o6755] {
+        let lent = version(mode, "65534");
+        assert_eq!((lent.code(), lent.answer()), (125, ""), "{mode:o} {lent:?}");
+        assert!(lent.said().contains("lends rights"), "{lent:?}");
+        assert_eq!(version(mode, "0").code(), 0, "root has them already");
+    }
+    assert_eq!(version(0o755, "65534").code(), 0);
+    let given = Command::new("setcap")
+        .args(["cap_sys_admin+ep", program])
+        .status();
+    needs!(given.is_ok_and(|status| status.success()), "setcap(8)");
+    let words = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        program,
+        "--version",
+    ];
+    assert_eq!(jail.bare(&words).code(), 125);
 }
 
 #[test]

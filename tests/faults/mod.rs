@@ -18,6 +18,9 @@ mod ring;
 // lp-run, the shim or both killed at each step of the set-up, and while the agent works.
 mod death;
 
+// Names that are swapped between the look and the start.
+mod swap;
+
 // A log that cannot be written.
 mod log;
 

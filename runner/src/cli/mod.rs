@@ -24,6 +24,7 @@ use clap::error::ErrorKind;
 use self::args::{Cli, Verb};
 use crate::record::escape::visible;
 use crate::record::terminal::Terminal;
+use crate::sys::credentials;
 
 /// lp-run failed, or what was typed makes no sense: nothing was started.
 const FAILED: u8 = 125;
@@ -37,8 +38,16 @@ lp-run runs a program with exactly the access its policy grants.
   lp-run doctor                   what this machine can enforce
 ";
 
+const LENT: &str = "this file lends rights to whoever starts it (set-user-ID, set-group-ID or \
+    capabilities); take them off (chmod ug-s, setcap -r) and start it with sudo";
+
 /// Parses the command line, runs the verb and gives the exit status.
 pub fn main() -> ExitCode {
+    // Before anything is read: not one line here is written for a caller whom it must not trust.
+    if credentials::lent_by_the_file() {
+        Terminal::default().error(LENT);
+        return ExitCode::from(FAILED);
+    }
     let words: Vec<OsString> = std::env::args_os().collect();
     let result = match words.len() {
         0 | 1 => output::print(FIRST_SCREEN).map(|()| ExitCode::SUCCESS),

@@ -81,6 +81,14 @@ pub fn set_uid(uid: u32) -> Result<(), SysError> {
     .map(drop)
 }
 
+/// Whether the file of the program lends somebody else than root rights that are not his: a
+/// set-user-ID or set-group-ID bit, or capabilities. See getauxval(3), `AT_SECURE`.
+pub fn lent_by_the_file() -> bool {
+    // SAFETY: it reads what the kernel left on the stack at the start.
+    let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    secure && uids().map_or(true, |[real, ..]| real != 0)
+}
+
 /// Real, effective and saved user id.
 pub fn uids() -> Result<[u32; 3], SysError> {
     let mut ids = [0u32; 3];
