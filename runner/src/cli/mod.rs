@@ -22,9 +22,9 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use self::args::{Cli, Verb};
+use crate::host::lent_by_the_file;
 use crate::record::escape::visible;
 use crate::record::terminal::Terminal;
-use crate::sys::credentials;
 
 /// lp-run failed, or what was typed makes no sense: nothing was started.
 const FAILED: u8 = 125;
@@ -44,7 +44,7 @@ const LENT: &str = "this file lends rights to whoever starts it (set-user-ID, se
 /// Parses the command line, runs the verb and gives the exit status.
 pub fn main() -> ExitCode {
     // Before anything is read: not one line here is written for a caller whom it must not trust.
-    if credentials::lent_by_the_file() {
+    if lent_by_the_file() {
         Terminal::default().error(LENT);
         return ExitCode::from(FAILED);
     }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sys::SysError;
 
+pub use crate::sys::credentials::lent_by_the_file;
 pub use crate::sys::places;
 pub use cgroup::placement;
 pub use environments::{Environment, Seen, tried};

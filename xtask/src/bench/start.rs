@@ -141,8 +141,10 @@ pub(super) fn spawn(arms: &Arms, runs: usize, work: &[String]) -> Result<Vec<Chi
 
 /// Ends a run by the signal that an operator would send.
 pub(super) fn end(run: &mut Child) -> Result<()> {
-    // SAFETY: the child is not waited for yet, so that the id is its own.
-    unsafe { libc::kill(run.id() as i32, libc::SIGTERM) };
+    // The child is not waited for yet, so that the id is its own.
+    let mut kill = Command::new("kill");
+    kill.args(["-TERM", &run.id().to_string()]);
+    kill.status().context("start kill(1)")?;
     run.wait().context("wait for a run").map(drop)
 }
 
