@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nix::mount::{MntFlags, umount2};
 
@@ -16,6 +17,18 @@ impl Base {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
         Self(directory)
+    }
+
+    /// The one that tests of runs have in common, as runs have: loading an object takes seconds
+    /// on an emulated machine. It goes with the last test that holds it or waits for its turn.
+    pub fn shared() -> Arc<Self> {
+        static LAST: Mutex<Weak<Base>> = Mutex::new(Weak::new());
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        last.upgrade().unwrap_or_else(|| {
+            let fresh = Arc::new(Self::new());
+            *last = Arc::downgrade(&fresh);
+            fresh
+        })
     }
 
     /// Where it is.

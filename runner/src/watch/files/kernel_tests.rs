@@ -8,7 +8,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, RingBuf};
 use lp_run_common::counters::{CounterRow, MAX_DENIED_PER_RUN, Tally};
@@ -40,14 +40,15 @@ struct Bench {
     directory: tempfile::TempDir,
     held: Vec<OwnedFd>,
     anchors: Vec<Anchor>,
-    /// Of its own: other runs of the machine do not notice what happens to it.
-    _base: Base,
+    /// Of the tests' own: other runs of the machine do not notice what happens to it.
+    _base: Arc<Base>,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Bench {
     /// `None`, said aloud, where the machine cannot: no root, no cgroup v2, no BTF.
     fn new() -> Option<Self> {
+        let base = Base::shared();
         let turn = TURN
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -59,7 +60,6 @@ impl Bench {
             eprintln!("skipped: cgroup v2 is not mounted");
             return None;
         };
-        let base = Base::new();
         let objects = Objects::acquire(base.path(), ROWS as usize).unwrap();
         let files = objects.files().unwrap_or_else(|error| panic!("{error:?}"));
         let loaded = &objects.loaded;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::*;
 use crate::plan::testing::{add, plan, policy};
@@ -25,7 +25,7 @@ struct Bench {
     run: Run,
     cgroup: PathBuf,
     _held: Vec<OwnedFd>,
-    _base: Base,
+    _base: Arc<Base>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -49,6 +49,7 @@ fn granted(tree: &Path) -> Policy {
 impl Bench {
     /// `None`, said aloud, where the kernel takes no LSM programs.
     fn new(policy: Policy, canary: &Path) -> Option<Self> {
+        let base = Base::shared();
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(unified) = unified() else {
             eprintln!("skipped: cgroup v2 is not mounted");
@@ -58,7 +59,6 @@ impl Bench {
             eprintln!("skipped: needs root");
             return None;
         }
-        let base = Base::new();
         let objects = Objects::acquire(base.path(), 16).unwrap();
         let mut lsm = match objects.lsm() {
             Ok(lsm) => lsm,
