@@ -111,7 +111,7 @@ fn table(report: &Value) -> String {
     text
 }
 
-/// A temporary folder that the agent works in, and `/srv` with the tickets. The folder goes with
+/// A folder that the agent works in, and `/srv` with the tickets. The folder goes with
 /// this value; `/srv` goes with the mount namespace.
 struct Workplace {
     folder: PathBuf,
@@ -124,7 +124,7 @@ impl Workplace {
             Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "demo", "/srv"]),
         )?;
         copy_tree(&demo.join("tickets"), Path::new("/srv/tickets"))?;
-        let folder = env::temp_dir().join(format!("lp-run-demo-{}", process::id()));
+        let folder = package::target(root).join(format!("demo-{}", process::id()));
         fs::create_dir(&folder).context("make the agent's folder")?;
         let place = Self { folder };
         let agent = place.folder.join("agent.sh");
