@@ -277,7 +277,10 @@ fn a_coding_agent_works_beside_what_is_denied_and_protected() {
          echo 'touch owned' > .git/hooks/pre-commit; mv .git/hooks .git/old; ls -a elsewhere",
     );
     if outcome.code() == 123 && std::env::var_os("LP_RUN_TEST_LSM").is_none() {
-        eprintln!("SKIPPED: this kernel runs no LSM programs, and the policy is refused");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: this kernel runs no LSM programs, and the policy is refused"
+        );
         return;
     }
     assert_eq!(

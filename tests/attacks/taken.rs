@@ -3,6 +3,7 @@
 //! only LSM programs hold. Modes are wide open, so that the sandbox alone refuses.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
@@ -364,7 +365,10 @@ fn held(jail: &Jail) -> bool {
         assert_eq!(outcome.code(), 0, "{outcome:#?}");
     } else if !held {
         assert!(outcome.said().contains("file-deny"), "{outcome:#?}");
-        eprintln!("SKIPPED: this kernel runs no LSM programs, and the policy is refused");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: this kernel runs no LSM programs, and the policy is refused"
+        );
     }
     held
 }
