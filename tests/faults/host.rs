@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{appears, descendants, detach, gone};
+use super::{appears, descendants, detach, gone, spawn};
 use crate::needs;
 use crate::support::{Jail, Outcome, cgroup, lp_run, probe, raises_limits, root};
 
@@ -182,20 +182,11 @@ fn while_lp_run_stands_still_for_a_minute_the_kernel_decides_and_counts() {
          open-read ../tree/secret; sleep 0.2; done; : > done",
         jail.path().join("work").display()
     );
-    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
-    lp_run
-        .arg("--policy")
-        .arg(policy)
-        .arg("--report")
-        .arg(&report);
-    lp_run
-        .args(["--", "sh", "-c", &script])
-        .current_dir(jail.path());
-    lp_run
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let child = lp_run.spawn().expect("start lp-run");
+    let child = spawn(
+        &jail,
+        &[("--policy", &policy), ("--report", &report)],
+        &script,
+    );
     appears(&started);
     let pid = Pid::from_raw(child.id() as i32);
     let state = || {

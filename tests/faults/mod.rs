@@ -36,7 +36,7 @@ mod host;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -140,6 +140,21 @@ impl Halted {
     fn descendants(&self) -> Vec<Process> {
         descendants(self.lp_run.id())
     }
+}
+
+/// Starts `sh -c SCRIPT` under lp-run with these options, and hears what it says.
+fn spawn(jail: &Jail, options: &[(&str, &PathBuf)], script: &str) -> Child {
+    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+    for (option, path) in options {
+        lp_run.arg(option).arg(path);
+    }
+    lp_run
+        .args(["--", "sh", "-c", script])
+        .current_dir(jail.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    lp_run.spawn().expect("start lp-run")
 }
 
 /// Every process below another.

@@ -3,13 +3,12 @@
 //! and report and log say exactly how many events are lost.
 
 use std::fs;
-use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{appears, jail};
+use super::{appears, jail, spawn};
 use crate::needs;
 use crate::support::{probe, root};
 
@@ -49,21 +48,12 @@ fn run(times: u64) -> (String, Value, u64) {
         go.display(),
         done.display()
     );
-    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
-    lp_run
-        .arg("--policy")
-        .arg(policy)
-        .arg("--report")
-        .arg(&report);
-    lp_run.arg("--audit").arg(&log);
-    lp_run
-        .args(["--", "sh", "-c", &script])
-        .current_dir(jail.path());
-    lp_run
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let child = lp_run.spawn().expect("start lp-run");
+    let options = [
+        ("--policy", &policy),
+        ("--report", &report),
+        ("--audit", &log),
+    ];
+    let child = spawn(&jail, &options, &script);
     appears(&started);
     let pid = Pid::from_raw(child.id() as i32);
     kill(pid, Signal::SIGSTOP).expect("stop lp-run");

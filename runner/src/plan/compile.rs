@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::error::{CompileError, CompileErrors};
 use super::files::{FileRules, Grant};
+use super::gaps;
 use super::generated::Account;
 use super::protections::{self, Needs};
 use super::takeaway::{self, Outcome};
@@ -213,11 +214,7 @@ impl TakenAway {
                     if accepted.iter().any(|name| name == protection) {
                         taken.off.push(row);
                     }
-                    gaps.push(protections::file_gap(
-                        protection,
-                        why,
-                        &rules[row as usize].info,
-                    ));
+                    gaps.push(gaps::file_gap(protection, why, &rules[row as usize].info));
                 }
             }
         }
@@ -264,7 +261,7 @@ impl Lent {
             match permissions::check(policy, host, grant, info) {
                 Ok(needs) => {
                     let gap = needs.gap.filter(|_| lends);
-                    gaps.extend(gap.map(|why| protections::idmap_gap(host, why, info)));
+                    gaps.extend(gap.map(|why| gaps::idmap_gap(host, why, info)));
                     if let Some(idmap) = needs.idmap {
                         lent.files.insert(grant.path.clone(), idmap);
                     }
@@ -281,11 +278,7 @@ impl Lent {
             };
             match permissions::object_needs(policy, host, socket, rights, &rule.info) {
                 Ok(needs) => {
-                    gaps.extend(
-                        needs
-                            .gap
-                            .map(|why| protections::idmap_gap(host, why, &rule.info)),
-                    );
+                    gaps.extend(needs.gap.map(|why| gaps::idmap_gap(host, why, &rule.info)));
                     lent.unix.push((socket.clone(), row, needs.idmap));
                 }
                 Err(error) => errors.push(error),
@@ -317,7 +310,7 @@ fn mounted_below(files: &FileRules, rules: &[Rule]) -> Vec<Gap> {
     let ends = files.ends();
     let gaps = ends.iter().filter_map(|(at, grant)| {
         let info = &rules[grant.row? as usize].info;
-        Some(protections::mount_gap(at, &grant.path, info))
+        Some(gaps::mount_gap(at, &grant.path, info))
     });
     gaps.collect()
 }

@@ -12,6 +12,7 @@ pub mod env;
 pub mod error;
 pub mod explain;
 mod files;
+mod gaps;
 pub mod generated;
 pub mod network;
 mod permissions;

@@ -73,8 +73,8 @@ fn own<'v>(view: &'v View, path: &Path) -> Option<&'v Mount> {
 mod tests {
     use std::path::PathBuf;
 
-    use crate::plan::testing::{add, directory, plan, policy};
-    use crate::policy::model::{Command, Policy, Target, Verb};
+    use crate::plan::testing::{add, directory, plan, policy, typed};
+    use crate::policy::model::{Policy, Target, Verb};
 
     fn said(policy: Policy) -> Vec<String> {
         let warnings = plan(policy).policy.warnings;
@@ -83,12 +83,7 @@ mod tests {
 
     fn in_tmp() -> Policy {
         let mut policy = policy();
-        policy.command = Some(Command {
-            argv: vec!["true".to_owned()],
-            program: None,
-            path: PathBuf::from("/usr/bin/true"),
-            interpreters: Vec::new(),
-        });
+        policy.command = Some(typed());
         policy.workdir = PathBuf::from("/tmp/work");
         policy
     }

@@ -3,32 +3,14 @@
 //! or which gap is left and what closes it. Nothing is weakened here: a gap refuses the run
 //! unless somebody accepted it by name.
 
-use std::path::Path;
-
 use super::compile::{CompileOptions, place_text};
 use super::error::CompileError;
+use super::gaps::socket_gap;
 use super::syscalls::{Profile, Syscalls};
 use super::takeaway::{FILE_DENY, FILE_DENY_PATTERN};
 use super::{Gap, Namespace, Network, Protection, State};
 use crate::host::{Capability, Host, Means};
-use crate::policy::facts::Kind;
-use crate::policy::model::{
-    FileRule, Policy, RuleInfo, Store, Target, UserChoice, Verb, ViewChoice,
-};
-
-/// Names that may be accepted to miss.
-pub const DEGRADABLE: &[&str] = &[
-    "landlock",
-    "view",
-    "seccomp",
-    "processes",
-    "unix-sockets",
-    FILE_DENY,
-    FILE_DENY_PATTERN,
-    "resource-limits",
-    "audit",
-    "file-count",
-];
+use crate::policy::model::{DEGRADABLE, Policy, Store, UserChoice, Verb, ViewChoice};
 
 /// Names that are never given up.
 pub const NEVER: &[&str] = &["identity", "network", "host"];
@@ -100,102 +82,6 @@ pub(super) fn accepted(
     } else {
         Err(errors)
     }
-}
-
-/// The gap of a rule that takes away.
-pub(super) fn file_gap(protection: &'static str, why: String, info: &RuleInfo) -> Gap {
-    let remedy = if protection == FILE_DENY {
-        "narrow the grant around it, or let only root write the directories above it"
-    } else {
-        "name the files that exist, in a tree that the agent may only read"
-    };
-    Gap {
-        protection,
-        rule: Some(info.key.clone()),
-        place: place_text(&info.place),
-        why,
-        remedy: remedy.to_owned(),
-        accepted: false,
-        acceptable: true,
-    }
-}
-
-/// The gap of a grant with something mounted below it: an ordinary user cannot leave that out,
-/// since the kernel shows nobody what a mount of another's hides.
-pub(super) fn mount_gap(at: &Path, grant: &Path, info: &RuleInfo) -> Gap {
-    Gap {
-        protection: "host",
-        rule: Some(info.key.clone()),
-        place: place_text(&info.place),
-        why: format!(
-            "`{}` is a mount of its own below `{}`, and without root it cannot be left out",
-            at.display(),
-            grant.display()
-        ),
-        remedy: "grant what lies beside it; or start it with sudo".to_owned(),
-        accepted: false,
-        acceptable: false,
-    }
-}
-
-/// The gap of a grant that needs an id map which the file system, or whoever is not root, does
-/// not get.
-pub(super) fn idmap_gap(host: &Host, why: String, info: &RuleInfo) -> Gap {
-    Gap {
-        protection: "identity",
-        rule: Some(info.key.clone()),
-        place: place_text(&info.place),
-        why,
-        remedy: match host.means {
-            Means::Root => "[identity] user = \"caller\" runs the agent as the owner",
-            Means::UserNamespace | Means::Alone => {
-                "grant what you may use yourself; or start it with sudo"
-            }
-        }
-        .to_owned(),
-        accepted: false,
-        acceptable: false,
-    }
-}
-
-/// Trees of programs, libraries and settings: in what only root changes there, no service
-/// keeps a socket.
-const WITHOUT_SOCKETS: [&str; 9] = [
-    "/bin", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/sbin", "/usr",
-];
-
-/// The gap of a rule that grants a directory in which others may keep sockets: another run of the
-/// same policy too, in what is kept for it. A hook that sees names could not close it, since what
-/// is connected to is found through links.
-fn socket_gap(rule: &FileRule) -> Option<Gap> {
-    if rule.verb > Verb::Write {
-        return None;
-    }
-    let below = |path: &Path, trees: &[&str]| trees.iter().any(|tree| path.starts_with(tree));
-    let path = rule.targets.iter().find_map(|target| match target {
-        Target::Object(object) if object.kind == Kind::Directory => {
-            let held = rule.verb != Verb::Write
-                && object.uid == 0
-                && below(&object.path, &WITHOUT_SOCKETS);
-            (!held).then_some(&object.path)
-        }
-        Target::Create { path, .. } => Some(path),
-        _ => None,
-    })?;
-    Some(Gap {
-        protection: "unix-sockets",
-        rule: Some(rule.info.key.clone()),
-        place: place_text(&rule.info.place),
-        why: format!(
-            "others may have sockets in `{}`, and this run may connect to what its permissions let it",
-            path.display()
-        ),
-        remedy: "grant the files in it, not the directory; or leave network.unix out; or accept \
-                 it with [enforcement] degrade = [\"unix-sockets\"]"
-            .to_owned(),
-        accepted: false,
-        acceptable: true,
-    })
 }
 
 /// Whether anything is granted to be changed.
@@ -631,6 +517,7 @@ mod tests {
         add, directory, file, net, object, own_sockets, plan_on, policy, unix,
     };
     use crate::plan::{Plan, compile};
+    use crate::policy::facts::Kind;
     use crate::policy::model::{Degrade, Target};
 
     const NO: Capability = Capability::No {

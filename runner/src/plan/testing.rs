@@ -9,8 +9,8 @@ use super::{CompileOptions, Plan, compile};
 use crate::host::Host;
 use crate::policy::facts::{Ancestor, Kind, Object, User};
 use crate::policy::model::{
-    Audit, Endpoint, FileRule, HomeChoice, Identity, Limits, ListenRule, NetworkRule, Place,
-    Policy, Protocol, RuleInfo, Store, Target, Task, UnixRule, UserChoice, Verb, ViewChoice,
+    Audit, Command, Endpoint, FileRule, HomeChoice, Identity, Limits, ListenRule, NetworkRule,
+    Place, Policy, Protocol, RuleInfo, Store, Target, Task, UnixRule, UserChoice, Verb, ViewChoice,
 };
 
 /// The caller of every test policy.
@@ -243,4 +243,14 @@ pub fn errors(policy: Policy) -> Vec<CompileError> {
     compile(policy, &Host::emulated(7), &CompileOptions::default())
         .expect_err("it does not compile")
         .0
+}
+
+/// A command that was typed.
+pub fn typed() -> Command {
+    Command {
+        argv: vec!["true".to_owned()],
+        program: None,
+        path: PathBuf::from("/usr/bin/true"),
+        interpreters: Vec::new(),
+    }
 }

@@ -84,19 +84,14 @@ mod tests {
     use std::path::PathBuf;
 
     use crate::plan::error::CompileError;
-    use crate::plan::testing::{add, directory, errors, object, plan, policy};
+    use crate::plan::testing::{add, directory, errors, object, plan, policy, typed};
     use crate::policy::facts::{Ancestor, Kind};
-    use crate::policy::model::{Command, Policy, Target, Verb, ViewChoice};
+    use crate::policy::model::{Policy, Target, Verb, ViewChoice};
 
     /// A run in `/srv/shop/work`, whose directory `shop` has this mode.
     fn in_shop(mode: u32) -> Policy {
         let mut policy = policy();
-        policy.command = Some(Command {
-            argv: vec!["true".to_owned()],
-            program: None,
-            path: PathBuf::from("/usr/bin/true"),
-            interpreters: Vec::new(),
-        });
+        policy.command = Some(typed());
         policy.workdir = PathBuf::from("/srv/shop/work");
         let way = [
             ("/", 0o755),

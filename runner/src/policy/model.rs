@@ -12,6 +12,20 @@ use jiff::civil::Date;
 
 use super::facts::Object;
 
+/// Protections that a policy, or root on the command line, may accept to miss.
+pub const DEGRADABLE: [&str; 10] = [
+    "landlock",
+    "view",
+    "seccomp",
+    "processes",
+    "unix-sockets",
+    "file-deny",
+    "file-deny-pattern",
+    "resource-limits",
+    "audit",
+    "file-count",
+];
+
 /// Where a rule or key was written.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Place {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::error::{nearest, quote};
-use super::super::model::{Audit, Degrade, FileRule, Limits, Store, Verb};
+use super::super::model::{Audit, DEGRADABLE, Degrade, FileRule, Limits, Store, Verb};
 use super::super::quantity;
 use super::super::tree::At;
 use super::{Resolver, paths};
@@ -17,18 +17,6 @@ const PASS: [&str; 6] = ["LANG", "LC_*", "TERM", "COLORTERM", "TZ", "NO_COLOR"];
 const OURS: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "PWD"];
 /// Prefixes that a wildcard never covers: they change what a program is.
 const SPELLED_OUT: [&str; 3] = ["LD_", "GIT_", "BASH_FUNC_"];
-/// Protections that can be missed.
-const ACCEPTABLE: [&str; 9] = [
-    "landlock",
-    "view",
-    "seccomp",
-    "processes",
-    "unix-sockets",
-    "file-deny",
-    "file-deny-pattern",
-    "resource-limits",
-    "audit",
-];
 /// Bytes of the private `/tmp`.
 const TMP: Store = Store::Tmpfs(512 << 20);
 /// The smallest ext4 that is of any use.
@@ -284,10 +272,10 @@ impl Resolver<'_> {
         for layer in self.layers {
             for entry in &layer.schema.degrade {
                 let name = entry.protection.value.as_str();
-                if !ACCEPTABLE.contains(&name) {
+                if !DEGRADABLE.contains(&name) {
                     let what = match name {
                         "network" | "identity" => format!("{name} is never missed; remove it"),
-                        _ => match nearest(name, ACCEPTABLE) {
+                        _ => match nearest(name, DEGRADABLE) {
                             Some(near) => format!(
                                 "{} is no protection; did you mean \"{near}\"?",
                                 quote(name)
@@ -295,7 +283,7 @@ impl Resolver<'_> {
                             None => format!(
                                 "{} is no protection; write one of {}",
                                 quote(name),
-                                ACCEPTABLE.join(" ")
+                                DEGRADABLE.join(" ")
                             ),
                         },
                     };
