@@ -208,6 +208,15 @@ fn a_hundred_at_once_count_their_own_and_leave_nothing() {
 const FLOOD: &str = "i=0; while :; do i=$((i+1)); : < /nowhere/$i; : < /root/$i; \
     : <> /dev/tcp/127.0.0.1/$((i % 60000 + 100)); done 2>/dev/null";
 
+/// Says that a flood is over, however it ends.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_flood_of_one_run_takes_nothing_from_another_of_the_same_policy() {
     needs!(root(), "root");
@@ -219,9 +228,9 @@ fn a_flood_of_one_run_takes_nothing_from_another_of_the_same_policy() {
                     let jail = place();
                     let options = ["--timeout", "8s"];
                     let policy = policy(&jail, "crowd-flood");
-                    let outcome = jail.run_with(&policy, &options, &["bash", "-c", FLOOD]);
-                    over.store(true, Ordering::Relaxed);
-                    outcome
+                    // Also when it panics.
+                    let _over = Over(&over);
+                    jail.run_with(&policy, &options, &["bash", "-c", FLOOD])
                 })
             })
             .collect();

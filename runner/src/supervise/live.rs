@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 use super::books::Books;
@@ -87,7 +88,11 @@ pub async fn follow(
                 if !more {
                     guard.clear_ready();
                 }
-                books.first_denials(&fresh, Timestamp::now()).map_err(Lost::from)
+                let noted = books.first_denials(&fresh, Timestamp::now());
+                // A ring that is never empty is ready without waiting and without a price in
+                // tokio's budget, and signals and timers come only to a task that gives way.
+                yield_now().await;
+                noted.map_err(Lost::from)
             }
             _ = tick.tick() => {
                 watchdog.look_at_terminal(&mut running);
