@@ -196,20 +196,14 @@ impl<'a> Desk<'a> {
         })
     }
 
-    /// The record for the usage store. A host that cannot keep it says so, and the run counts.
+    /// The record for the usage store. A host that cannot keep it says so, and the run counts. How
+    /// many old ones made room stands in the record itself: it is the store's to tell.
     fn spool(&self, report: &Report) {
         let mut record = UsageRecord::of(report);
-        let spool = places::spool();
-        let said = match record.write(&spool, BOUNDS) {
-            Ok(_) if record.dropped == 0 => return,
-            Ok(_) => format!(
-                "{} is full: the oldest {} went",
-                spool.display(),
-                plural(record.dropped, "usage record")
-            ),
-            Err(error) => format!("the usage record is not kept: {error}"),
-        };
-        self.request.terminal.note(&said);
+        if let Err(error) = record.write(&places::spool(), BOUNDS) {
+            let said = format!("the usage record is not kept: {error}");
+            self.request.terminal.note(&said);
+        }
     }
 
     /// Writes the report. The exit status stays that of the run: 125 would say that the program
