@@ -20,6 +20,9 @@ mod relay;
 // Files and named pipes of the program's own user.
 mod file;
 
+// An editor and an interpreter.
+mod programs;
+
 // What `--keep-fd` and `stdio = "direct"` hand on.
 mod keep;
 

@@ -26,6 +26,7 @@ const TESTS: &[Tool] = &[
     ("bpftool", "bpftool"),
     ("mkfs.ext4", "e2fsprogs"),
     ("strace", "strace"),
+    ("vi", "vim-tiny"),
 ];
 
 /// Compiler and linker for the kernel side.
