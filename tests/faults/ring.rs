@@ -61,7 +61,8 @@ fn run(times: u64) -> (String, Value, u64) {
     appears(&done);
     kill(pid, Signal::SIGCONT).expect("continue lp-run");
     let output = child.wait_with_output().expect("wait for lp-run");
-    assert_eq!(output.status.code(), Some(0));
+    let said = fs::read_to_string(&report).unwrap_or_default();
+    assert_eq!(output.status.code(), Some(0), "{said}");
     let parse = |text: &[u8]| -> Value { serde_json::from_slice(text).expect("JSON") };
     let log = fs::read_to_string(log).expect("a log");
     let events = log.lines().map(|line| parse(line.as_bytes()));
@@ -70,7 +71,7 @@ fn run(times: u64) -> (String, Value, u64) {
     let answer = String::from_utf8_lossy(&output.stdout)
         .trim_end()
         .to_owned();
-    (answer, parse(&fs::read(report).expect("a report")), lost)
+    (answer, parse(said.as_bytes()), lost)
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::handshake::{FromShim, ToShim, ask_shim, receive_from_shim};
@@ -130,6 +131,9 @@ impl Running {
             if let Some(signal) = self.stopped {
                 self.suspend(signal).await;
                 self.stopped = None;
+                // A shell continues what it asks to end. The program may have stopped again by
+                // now, and what came with the SIGCONT has to be heard first.
+                yield_now().await;
             }
             match self.hear().await {
                 Heard::Stopped(signal) => self.stopped = Some(signal),
