@@ -342,6 +342,20 @@ fn agents_are_never_root() {
     assert!(refused("[identity]\nuser = \"nobody-here\"").contains("no user of this machine"));
 }
 
+#[test]
+fn a_user_whose_group_leads_to_root_is_no_agent() {
+    let mut facts = FakeFacts::usual();
+    let named = "[identity]\nuser = \"svc\"";
+    facts.member("svc", "games");
+    assert!(with(&facts, named, &[]).is_ok());
+    facts.member("svc", "docker");
+    let found = with(&facts, named, &[]).unwrap_err().to_string();
+    assert!(found.contains("\"svc\" is in the group \"docker\", which leads to root"));
+    // Himself he may name, as with `caller`.
+    facts.called_by(900);
+    assert!(with(&facts, named, &[]).is_ok());
+}
+
 fn exit(text: &str, command: &[&str]) -> (u8, String) {
     let mut facts = FakeFacts::usual();
     facts.called_by(1000);

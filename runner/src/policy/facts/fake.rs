@@ -14,6 +14,8 @@ use super::{FactError, Facts, Kind, MountPoint, Need, Object, OwnPlaces, User};
 pub struct FakeFacts {
     entries: BTreeMap<PathBuf, Entry>,
     users: Vec<User>,
+    /// Groups and who is in them; a place in the list is the id.
+    groups: Vec<(String, String)>,
     caller: u32,
     today: jiff::civil::Date,
     mounts: Vec<MountPoint>,
@@ -46,6 +48,7 @@ impl FakeFacts {
                 user("anna", 1000, "/home/anna"),
                 user("svc", 900, "/srv/svc"),
             ],
+            groups: Vec::new(),
             caller: 0,
             today: jiff::civil::date(2026, 11, 1),
             mounts: Vec::new(),
@@ -218,6 +221,12 @@ impl FakeFacts {
         nearest.map_or(0, |mount| mount.id)
     }
 
+    /// A group with one member.
+    pub fn member(&mut self, user: &str, group: &str) -> &mut Self {
+        self.groups.push((group.to_owned(), user.to_owned()));
+        self
+    }
+
     /// Says who calls.
     pub fn called_by(&mut self, uid: u32) -> &mut Self {
         self.caller = uid;
@@ -295,7 +304,13 @@ impl Facts for FakeFacts {
     }
 
     fn in_group(&self, user: &User, gid: u32) -> bool {
-        user.gid == gid
+        let group = self.groups.get(gid as usize);
+        user.gid == gid || group.is_some_and(|(_, member)| *member == user.name)
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        let at = self.groups.iter().position(|(group, _)| group == name);
+        at.and_then(|at| u32::try_from(at).ok())
     }
 
     fn own_program(&self) -> PathBuf {

@@ -193,6 +193,8 @@ pub trait Facts {
     fn user_by_uid(&self, uid: u32) -> Option<User>;
     /// Whether a user is in a group.
     fn in_group(&self, user: &User, gid: u32) -> bool;
+    /// The id of a group.
+    fn group(&self, name: &str) -> Option<u32>;
     /// The program file of lp-run itself.
     fn own_program(&self) -> PathBuf;
     /// Where an lp-run that is not root keeps its own; `None`: in root's places.

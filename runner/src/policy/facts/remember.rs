@@ -71,6 +71,10 @@ impl Facts for Remembering<'_> {
         self.facts.in_group(user, gid)
     }
 
+    fn group(&self, name: &str) -> Option<u32> {
+        self.facts.group(name)
+    }
+
     fn own_program(&self) -> PathBuf {
         self.facts.own_program()
     }

@@ -136,6 +136,11 @@ impl Facts for SystemFacts {
         groups.is_ok_and(|groups| groups.contains(&gid.into()))
     }
 
+    fn group(&self, name: &str) -> Option<u32> {
+        let found = unistd::Group::from_name(name).ok().flatten();
+        found.map(|group| group.gid.as_raw())
+    }
+
     fn own_program(&self) -> PathBuf {
         std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/lp-run"))
     }

@@ -4,11 +4,28 @@
 use std::path::PathBuf;
 
 use super::super::error::quote;
+use super::super::facts::User;
 use super::super::model::{HomeChoice, Identity, UserChoice, ViewChoice};
 use super::super::schema::Schema;
 use super::super::tree::At;
 use super::Resolver;
 use super::kept::STATE;
+
+/// Groups whose members are root but for one more step: they become it by their own password or
+/// through a socket, or read and write below all permissions.
+const LEAD_TO_ROOT: [&str; 11] = [
+    "root",
+    "wheel",
+    "sudo",
+    "admin",
+    "docker",
+    "lxd",
+    "incus-admin",
+    "libvirt",
+    "disk",
+    "kmem",
+    "shadow",
+];
 
 /// `[identity]` as it is when nothing is written.
 pub fn default() -> Identity {
@@ -85,7 +102,10 @@ impl Resolver<'_> {
                 Some(found)
                     if self.caller.uid == 0 || self.owner == 0 || found.uid == self.caller.uid =>
                 {
-                    return UserChoice::Named(found);
+                    match self.leads_to_root(&found) {
+                        None => return UserChoice::Named(found),
+                        Some(why) => format!("{why}; write user = \"dynamic\""),
+                    }
                 }
                 Some(_) => format!(
                     "{} may not start programs as {}: the policy is not root's; write user = \"caller\"",
@@ -100,5 +120,22 @@ impl Resolver<'_> {
         };
         self.errors.add(&user.place, &user.key, mistake);
         UserChoice::Dynamic
+    }
+
+    /// Why a user is root in all but name. The run has none of his groups, but what he owns and
+    /// what runs as him is as powerful as they are. Who names himself gets what `caller` gives.
+    fn leads_to_root(&self, user: &User) -> Option<String> {
+        if user.uid == self.caller.uid {
+            return None;
+        }
+        let group = LEAD_TO_ROOT.iter().find(|name| {
+            let group = self.facts.group(name);
+            group.is_some_and(|gid| self.facts.in_group(user, gid))
+        })?;
+        Some(format!(
+            "{} is in the group {}, which leads to root",
+            quote(&user.name),
+            quote(group)
+        ))
     }
 }
