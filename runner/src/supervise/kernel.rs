@@ -90,14 +90,15 @@ impl<'a> Kernel<'a> {
         (fresh, more)
     }
 
-    /// Every distinct refusal with its exact count so far.
-    pub fn denials(&self) -> Result<Vec<Denial>, WatchError> {
+    /// Every distinct refusal with its exact count so far. While the run lives, those of which an
+    /// event is still to come are left out.
+    pub fn denials(&self, lives: bool) -> Result<Vec<Denial>, WatchError> {
         let Some(run) = &self.run else {
             return Ok(Vec::new());
         };
         let mut denials = run.denials()?;
         if let Some(files) = &self.files {
-            denials.extend(files.denials(&run.clock())?);
+            denials.extend(files.denials(&run.clock(), lives)?);
         }
         Ok(denials)
     }

@@ -143,7 +143,7 @@ enum Lost {
 /// Brings the books up to date with the kernel's counts.
 fn look(kernel: &mut Kernel<'_>, books: &mut Books<'_>) -> Result<(), Lost> {
     let now = Timestamp::now();
-    let denials = kernel.denials()?;
+    let denials = kernel.denials(true)?;
     books.denied(&denials, now)?;
     let usage = kernel.usage(&denials)?;
     books.used(&usage, now)?;

@@ -431,7 +431,7 @@ fn tally(
     // What came after the last look of the event loop.
     kernel.verify_counting();
     while kernel.drain(usize::MAX).1 {}
-    let denials = kernel.denials()?;
+    let denials = kernel.denials(false)?;
     let usage = kernel.usage(&denials)?;
     let tallies = kernel.last_tallies(&denials, &usage)?;
     // A log that fails now has nobody left to stop; `failed` in its last line tells of it.

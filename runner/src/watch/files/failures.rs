@@ -219,8 +219,9 @@ impl Failures {
     }
 
     /// Every denial of the run so far, with its count up to now, oldest first. Refusals whose
-    /// event was lost are denials of an unknown path.
-    pub fn denials(&self, clock: &Clock) -> Result<Vec<Denial>, FilesError> {
+    /// event was lost are denials of an unknown path; while it is `on_the_way`, which it can be
+    /// as long as the run lives, there is nothing to tell yet.
+    pub fn denials(&self, clock: &Clock, on_the_way: bool) -> Result<Vec<Denial>, FilesError> {
         let mut denials = Vec::new();
         let own = |key: &DeniedPath| key.generation == self.generation;
         let refused = match self.tally()?.paths {
@@ -233,6 +234,7 @@ impl Failures {
                 Some((path, Some(verdict))) => {
                     denials.extend(denial(&key, &row, path, *verdict, clock));
                 }
+                None if on_the_way && row.untold == 0 => {}
                 None => denials.extend(denial(&key, &row, UNKNOWN, Verdict::default(), clock)),
             }
         }

@@ -172,7 +172,7 @@ impl Bench {
                 .failures
                 .note(news, &tree, &HostAndView::of(0), &clock);
         }
-        self.files.denials(&clock).unwrap()
+        self.files.denials(&clock, false).unwrap()
     }
 
     /// A Python interpreter in the run's cgroup, with mounts of its own.
@@ -612,6 +612,26 @@ fn refusals_are_counted_by_what_was_typed() {
 }
 
 #[test]
+fn a_refusal_is_told_when_its_name_is_here_and_not_before() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    fs::write(bench.path("secret"), "x").unwrap();
+    fs::set_permissions(bench.path("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    let refused = "os.setuid(65534); assert no(os.open,'secret',0) == 13";
+    bench.inside(refused);
+    // Its event lies in the ring, and nobody has looked.
+    let clock = Clock::now();
+    assert_eq!(bench.files.denials(&clock, true).unwrap(), []);
+    let last = bench.files.denials(&clock, false).unwrap();
+    assert_eq!(last.len(), 1);
+    assert_eq!(last[0].target, failures::UNKNOWN);
+    bench.denials();
+    let told = bench.files.denials(&clock, true).unwrap();
+    assert!(told[0].target.ends_with(b"/secret"), "{told:?}");
+}
+
+#[test]
 fn what_the_view_hides_is_told_from_what_is_not_there() {
     let Some(mut bench) = Bench::new() else {
         return;
@@ -824,7 +844,7 @@ fn a_run_is_counted_by_its_plan() {
         }
     }
     assert_eq!(run.usage().unwrap()[0].allowed, Some(3));
-    let denials = files.denials(&clock).unwrap();
+    let denials = files.denials(&clock, false).unwrap();
     assert_eq!(denials.len(), 1);
     assert_eq!((denials[0].count, denials[0].hidden), (3, true));
     assert!(denials[0].target.ends_with(b"/hidden/key"));

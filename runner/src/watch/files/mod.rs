@@ -180,8 +180,8 @@ impl Files {
     }
 
     /// Every denial of files so far. Takes no events from the ring: note them first.
-    pub fn denials(&self, clock: &Clock) -> Result<Vec<Denial>, FilesError> {
-        self.failures.denials(clock)
+    pub fn denials(&self, clock: &Clock, on_the_way: bool) -> Result<Vec<Denial>, FilesError> {
+        self.failures.denials(clock, on_the_way)
     }
 
     /// How often nobody could tell what a missing path means ([`Failures::unjudged`]).
