@@ -40,6 +40,54 @@ const ACTS: &[Act] = &[
         open(a.path(0), libc::O_RDONLY | libc::O_TRUNC)
     }),
     Act("open-path", "PATH", |a| open(a.path(0), libc::O_PATH)),
+    // In a Landlock domain of its own below whatever there is, which refuses the same and asks the
+    // kernel to log nothing, where the kernel knows that wish.
+    Act("open-read-muted", "PATH", |a| {
+        raw(
+            libc::SYS_prctl,
+            &[libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0, 0],
+        )?;
+        // struct landlock_ruleset_attr: handles the reading of files.
+        let handled = [4u64];
+        let ruleset = raw(
+            libc::SYS_landlock_create_ruleset,
+            &[pointer(&handled), size_of_val(&handled), 0],
+        )?;
+        // LOG_SAME_EXEC_OFF and LOG_SUBDOMAINS_OFF, since ABI 7.
+        match raw(libc::SYS_landlock_restrict_self, &[ruleset, 0b101]) {
+            Err(Errno::EINVAL) => raw(libc::SYS_landlock_restrict_self, &[ruleset, 0])?,
+            other => other?,
+        };
+        open(a.path(0), libc::O_RDONLY)
+    }),
+    // EUCLEAN: the file was changed through a private mapping of it.
+    Act("write-own-memory", "PATH", |a| {
+        let before = fs::read(&a.0[0]).map_err(errno_of)?;
+        let fd = open(a.path(0), libc::O_RDONLY)?;
+        let (read, private) = (libc::PROT_READ as usize, libc::MAP_PRIVATE as usize);
+        let page = raw(libc::SYS_mmap, &[0, 4096, read, private, fd, 0])?;
+        let memory = open(text("/proc/self/mem"), libc::O_RDWR)?;
+        raw(libc::SYS_pwrite64, &[memory, text("changed"), 7, page])?;
+        match fs::read(&a.0[0]).map_err(errno_of)? == before {
+            true => Ok(0),
+            false => Err(Errno::EUCLEAN),
+        }
+    }),
+    Act("ioctl", "PATH REQUEST", |a| {
+        let fd = open(a.path(0), libc::O_RDONLY)?;
+        let zero = 0i32;
+        raw(libc::SYS_ioctl, &[fd, a.number(1), pointer(&zero)])
+    }),
+    // Directories in each other, and the last one removed below its own process.
+    Act("deep", "FOLDER TIMES", |a| {
+        raw(libc::SYS_chdir, &[a.path(0)])?;
+        let name = text("d");
+        for _ in 0..a.number(1) {
+            raw(libc::SYS_mkdir, &[name, 0o755])?;
+            raw(libc::SYS_chdir, &[name])?;
+        }
+        raw(libc::SYS_rmdir, &[text("../d")])
+    }),
     Act("create", "PATH", |a| {
         open(a.path(0), libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL)
     }),
@@ -556,6 +604,17 @@ const ACTS: &[Act] = &[
         let [one, other] = unix_pair(a.number(0))?;
         send(one, None, 0)?;
         receive(other, None)
+    }),
+    Act("unix-pair-forge", "UID", |a| {
+        let [one, _other] = unix_pair(libc::SOCK_STREAM as usize)?;
+        let data = [8u8; 8];
+        let part = [data.as_ptr() as usize, data.len()];
+        let (pid, uid) = (raw(libc::SYS_getpid, &[])? as u64, a.number(0) as u64);
+        // struct cmsghdr with a 28-byte length, then struct ucred: process, user, group.
+        let (level, kind) = (libc::SOL_SOCKET as u64, libc::SCM_CREDENTIALS as u64);
+        let control = [28u64, kind << 32 | level, uid << 32 | pid, uid];
+        let message = [0, 0, pointer(&part), 1, pointer(&control), 32, 0];
+        raw(libc::SYS_sendmsg, &[one, pointer(&message), 0])
     }),
     // EHOSTUNREACH: the datagram went to the other end of the pair, not to the path.
     Act("unix-pair-send", "PATH KIND", |a| {

@@ -334,3 +334,78 @@ fn the_callers_environment_chooses_no_code_and_hands_over_no_secret() {
     };
     assert_eq!(names(&outcome.stdout), names(&own.stdout));
 }
+
+/// SV-22: what cannot be executed is not executed by something else.
+#[test]
+fn a_program_that_does_not_start_is_126_and_nothing_runs_in_its_place() {
+    needs!(root(), "root");
+    let jail = tree();
+    let tool = jail.path().join("tree/ro/tool");
+    let name = tool.to_string_lossy().into_owned();
+    assert_eq!(jail.run(GRANTED, &[&name]).code(), 0);
+    // ENOEXEC: a shell would take this for a script of its own.
+    fs::write(&tool, "echo it ran\n").expect("change it");
+    let script = jail.run(GRANTED, &[&name]);
+    assert_eq!((script.code(), script.answer()), (126, ""), "{script:?}");
+    assert_eq!(jail.bare(&["sh", "-c", &name]).answer(), "it ran");
+    // ETXTBSY.
+    fs::copy("/bin/true", &tool).expect("copy a program");
+    let writer = fs::OpenOptions::new().append(true).open(&tool);
+    let writer = writer.expect("open it for writing");
+    let busy = jail.run(GRANTED, &[&name]);
+    assert_eq!((busy.code(), busy.answer()), (126, ""), "{busy:?}");
+    drop(writer);
+    assert_eq!(jail.run(GRANTED, &[&name]).code(), 0);
+}
+
+/// EX-21: lp-run inside a run, with a policy that grants more.
+#[test]
+fn a_run_inside_a_run_has_nothing_that_the_outer_one_has_not() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let secret = jail.file("secret/key", "precious");
+    let folder = jail.path().display().to_string();
+    let inner = format!(
+        "version = 1\nname = \"inner\"\nextends = [\"@shell\"]\n[identity]\nuser = \"caller\"\n\
+         [files]\nread = [\"{folder}/secret\"]\n"
+    );
+    jail.file(
+        "open/inner.toml",
+        inner.replace("user = \"caller\"", "user = \"dynamic\""),
+    );
+    let lp_run = env!("CARGO_BIN_EXE_lp-run");
+    let outer = format!(
+        "version = 1\nname = \"outer\"\nextends = [\"@shell\"]\n[files]\nread = [\"{folder}/open\"]\n\
+         exec = [\"{lp_run}\"]\n"
+    );
+    let policy = format!("{folder}/open/inner.toml");
+    let secret = secret.to_string_lossy().into_owned();
+    let command = [lp_run, "--policy", &policy, "--", "cat", &secret];
+    assert_eq!(jail.bare(&command).answer(), "precious");
+    jail.file("open/inner.toml", inner);
+    let outcome = jail.run(&outer, &command);
+    assert!((122..=125).contains(&outcome.code()), "{outcome:?}");
+    assert_eq!(outcome.stdout, "", "{outcome:?}");
+}
+
+/// EX-20: a program of the host that takes core dumps gets none; the kernel hands it none where
+/// the limit is one byte (core(5)).
+#[test]
+fn a_crash_hands_the_agents_memory_to_nobody() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let limit = ["grep", "core", "/proc/self/limits"];
+    let shell = "version = 1\nname = \"attacks-core\"\nextends = [\"@shell\"]\n";
+    let mut lp_run = Command::new("prlimit");
+    lp_run.args(["--core=4096:4096", env!("CARGO_BIN_EXE_lp-run")]);
+    let words = |outcome: &crate::support::Outcome| -> Vec<String> {
+        let words = outcome.stdout.split_whitespace().map(str::to_owned);
+        words.collect()
+    };
+    let bare = jail.bare(&[&["prlimit", "--core=4096:4096"][..], &limit].concat());
+    assert_eq!(words(&bare)[4..6], ["4096", "4096"], "{bare:?}");
+    let outcome = jail.run_as(lp_run, shell, &[], &limit);
+    assert_eq!(words(&outcome)[4..6], ["1", "1"], "{outcome:?}");
+    let crash = jail.run(shell, &["sh", "-c", "kill -SEGV $$"]);
+    assert_eq!(crash.code(), 128 + libc::SIGSEGV, "{crash:?}");
+}

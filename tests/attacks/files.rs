@@ -264,6 +264,48 @@ const PRIVILEGED: &[Row] = &[
     ),
 ];
 
+/// What leaves a file as it is, and what any program does with a descriptor.
+const HARMLESS: &[Row] = &[
+    (
+        "FS-47",
+        "write-own-memory @DIR@/tree/ro/file",
+        "ok",
+        "EROFS",
+        "EROFS",
+    ),
+    // FIOCLEX, FIONCLEX, FIONBIO, FIOASYNC, FIONREAD.
+    ("FS-31", "ioctl @DIR@/tree/ro/file 0x5451", "ok", "ok", "ok"),
+    (
+        "FS-31n",
+        "ioctl @DIR@/tree/ro/file 0x5450",
+        "ok",
+        "ok",
+        "ok",
+    ),
+    (
+        "FS-31b",
+        "ioctl @DIR@/tree/ro/file 0x5421",
+        "ok",
+        "ok",
+        "ok",
+    ),
+    (
+        "FS-31a",
+        "ioctl @DIR@/tree/ro/file 0x5452",
+        "ok",
+        "ok",
+        "ok",
+    ),
+    (
+        "FS-31r",
+        "ioctl @DIR@/tree/ro/file 0x541b",
+        "ok",
+        "ok",
+        "ok",
+    ),
+    ("FS-31d", "ioctl /dev/null 0x5421", "ok", "ok", "ok"),
+];
+
 /// The same with the host's tree in view: what is not granted is there and refused.
 const HOST_VIEW: &[Row] = &[
     (
@@ -368,6 +410,26 @@ fn what_is_granted_for_reading_cannot_be_changed() {
 fn nothing_makes_devices_mounts_or_handles() {
     needs!(root(), "root");
     three(PRIVILEGED);
+}
+
+#[test]
+fn a_mapping_changes_no_file_and_ordinary_ioctls_work() {
+    needs!(root(), "root");
+    three(HARMLESS);
+}
+
+/// FS-32: nobody writes to the pipe, and lp-run looks at it without waiting.
+#[test]
+fn a_grant_on_a_pipe_is_refused_at_once() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    tree(&jail);
+    let pipe = jail.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("make a pipe");
+    let policy = DENIED.replace("@DIR@/tree/ro", "@DIR@/pipe");
+    let outcome = jail.run(&policy, &probe(["open-read", "/dev/null"]));
+    assert_eq!((outcome.code(), outcome.answer()), (122, ""), "{outcome:?}");
+    assert!(outcome.said().contains("neither file nor directory"));
 }
 
 #[test]

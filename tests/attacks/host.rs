@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{Arm, Row, bare, confined};
 use crate::needs;
-use crate::support::{Jail, cgroup, lp_run, root};
+use crate::support::{Jail, cgroup, lp_run, probe, root};
 
 const POLICY: &str = r#"
 version = 1
@@ -85,6 +85,15 @@ const PLACES: &[Row] = &[
         "unix-connect /run/dbus/system_bus_socket",
         "",
         "EPERM",
+        "",
+    ),
+    // The program of whoever watches the agent: pid 1 of the run is lp-run.
+    ("SV-09", "open-write /proc/1/exe", "*", "ENOENT", ""),
+    (
+        "SV-09p",
+        concat!("open-write ", env!("CARGO_BIN_EXE_lp-run")),
+        "*",
+        "ENOENT",
         "",
     ),
     ("SV-13", "read-dir /run/lp-run/uids", "", "ENOENT", ""),
@@ -175,6 +184,143 @@ fn where_the_agents_uid_is_none_nothing_runs() {
     assert!((122..=125).contains(&outcome.code()), "{outcome:?}");
     assert_eq!(outcome.stdout, "", "{outcome:?}");
     assert!(!outcome.said().is_empty(), "{outcome:?}");
+}
+
+const NOBODY: [&str; 4] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+];
+
+/// A process of that user which sleeps by now.
+fn process_of_nobody() -> std::process::Child {
+    let mut sleep = Command::new(NOBODY[0]);
+    let child = sleep.args(&NOBODY[1..]).args(["sleep", "60"]).spawn();
+    let child = child.expect("start a process");
+    let name = format!("/proc/{}/comm", child.id());
+    let start = Instant::now();
+    while fs::read_to_string(&name).expect("its name") != "sleep\n" {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "it does not sleep"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+/// PR-04: the caller may have no process of the agent's uid, and there is one. The kernel lets the uid
+/// change and refuses the program instead (execve(2), EAGAIN).
+#[test]
+fn where_the_agent_may_have_no_process_nothing_runs() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let policy = format!("{SHELL}[identity]\nuser = \"nobody\"\n");
+    let mut other = process_of_nobody();
+    let through = |processes: &str| {
+        let mut lp_run = Command::new("prlimit");
+        lp_run.args([
+            &format!("--nproc={processes}"),
+            env!("CARGO_BIN_EXE_lp-run"),
+        ]);
+        jail.run_as(lp_run, &policy, &[], &["id", "-u"])
+    };
+    let (few, enough) = (through("0"), through("100"));
+    other.kill().expect("end it");
+    other.wait().expect("wait for it");
+    assert_eq!(enough.answer(), "65534", "{enough:?}");
+    // The self-test executes a file first, and gets EAGAIN.
+    assert_eq!((few.code(), few.answer()), (123, ""), "{few:?}");
+    assert!(few.said().contains("errno 11"), "{few:?}");
+}
+
+/// Runs `"$@"` where the user `daemon` is in the groups of `$0`, in files of this mount namespace.
+const IN_GROUPS: &str = "cp /etc/group group && chmod 644 group && for name in $0; do
+    sed -i \"/^$name:/d\" group && n=$((n+1)) && echo \"$name:x:99$n:daemon\" >>group; done &&
+    mount --bind group /etc/group && exec \"$@\"";
+
+/// PR-05: root is refused, and so is a user who is root but for one step.
+#[test]
+fn a_user_in_a_group_that_leads_to_root_is_no_agent() {
+    needs!(root(), "root");
+    let jail = Jail::new();
+    let policy = format!("{SHELL}[identity]\nuser = \"daemon\"\n");
+    let tried = |groups: &str| {
+        let mut lp_run = Command::new("unshare");
+        lp_run.args(["--mount", "--", "sh", "-c", IN_GROUPS, groups]);
+        lp_run.arg(env!("CARGO_BIN_EXE_lp-run"));
+        jail.run_as(lp_run, &policy, &[], &["id", "-G"])
+    };
+    for group in ["docker", "sudo", "wheel", "disk"] {
+        let outcome = tried(&format!("games {group}"));
+        assert_eq!((outcome.code(), outcome.answer()), (122, ""), "{outcome:?}");
+        assert!(outcome.said().contains(group), "{group}: {outcome:?}");
+    }
+    let fine = tried("games");
+    assert_eq!(fine.answer(), "1", "without that group: {fine:?}");
+}
+
+/// PR-05: a user who has processes already. Nothing of the run reaches them.
+#[test]
+fn processes_of_a_named_user_are_out_of_the_agents_reach() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let mut other = process_of_nobody();
+    let pid = other.id().to_string();
+    let acts = probe([
+        "each",
+        "kill",
+        &pid,
+        "0",
+        "--",
+        "ptrace",
+        &pid,
+        "--",
+        "open-read",
+        &format!("/proc/{pid}/environ"),
+    ]);
+    let bare = jail.bare(&[&NOBODY.map(str::to_owned)[..], &acts].concat());
+    let policy = format!("{POLICY}[identity]\nuser = \"nobody\"\n");
+    jail.folder("work");
+    let denied = jail.run(&policy, &acts);
+    other.kill().expect("end it");
+    other.wait().expect("wait for it");
+    assert_eq!(bare.stdout, "ok\nok\nok\n", "{bare:?}");
+    assert_eq!(denied.stdout, "ESRCH\nESRCH\nENOENT\n", "{denied:?}");
+}
+
+/// NET-39: with the cgroups in view, a process of the run's moves nowhere.
+#[test]
+fn no_process_leaves_the_cgroup_that_its_sockets_are_judged_by() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    jail.folder("work");
+    let place = cgroup(std::process::id());
+    let top = place.ancestors().find(|above| {
+        above
+            .parent()
+            .is_some_and(|up| !up.join("cgroup.procs").exists())
+    });
+    let top = top.expect("a root of the cgroups").to_string_lossy();
+    let place = place.to_string_lossy();
+    let acts = probe([
+        "each",
+        "open-write",
+        &format!("{place}/cgroup.procs"),
+        "--",
+        "open-write",
+        &format!("{top}/cgroup.procs"),
+        "--",
+        "open-write",
+        &format!("{top}/cgroup.threads"),
+    ]);
+    assert_eq!(jail.bare(&acts).stdout, "ok\nok\nok\n");
+    let policy = POLICY.replace("${BASE}\"", &format!("${{BASE}}\", \"{top}\""))
+        + "[identity]\nview = \"host\"\n\
+        [network]\nallow = [\"127.0.0.1:9\"]\n[enforcement]\ndegrade = [\"unix-sockets\"]\n";
+    let denied = jail.run(&policy, &acts);
+    assert_eq!(denied.stdout, "EACCES\nEACCES\nEACCES\n", "{denied:?}");
 }
 
 /// AU-17: what the environment holds is in no record.

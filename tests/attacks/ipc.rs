@@ -136,6 +136,8 @@ const SOCKETS: &[Row] = &[
     ("IPC-08", "unix-pair 1", "ok", "ok", "ok"),
     ("IPC-08q", "unix-pair 5", "ok", "ok", "ok"),
     ("IPC-08d", "unix-pair 2", "ok", "EPERM", "ok"),
+    // Who sends to a socket of its own cannot say that it is root.
+    ("IPC-23", "unix-pair-forge 0", "ok", "EPERM", "EPERM"),
     ("IPC-08b", "unix-bind @DIR@/rw/own", "ok", "EPERM", "ok"),
     (
         "FS-33u",
@@ -341,24 +343,31 @@ fn no_process_but_the_agents_own_is_touched() {
     stranger.wait().expect("wait for it");
 }
 
+/// IPC-17: shared memory, semaphores, messages.
 #[test]
-fn a_shared_memory_segment_of_the_host_is_not_there() {
+fn system_v_objects_of_the_host_are_not_there() {
     needs!(root(), "root");
     let jail = Jail::shared();
     jail.folder("rw");
     jail.folder("readable");
     let key = (0x4c50_0000 + std::process::id() as usize).to_string();
-    // shmget(key, 4096, IPC_CREAT | 0666), then shmget(key, 0, 0) as the agent does.
-    let made = jail.bare(&probe(["syscall", "29", &key, "4096", "950"]));
-    assert_eq!(made.answer(), "ok");
-    let again = probe(["syscall", "29", &key, "0", "0"]);
-    let bare = jail.bare(&again);
-    let denied = jail.run(DENIED, &again);
-    let removed = jail.bare(&["ipcrm", "-M", &key]);
-    assert_eq!(
-        (bare.answer(), denied.answer()),
-        ("ok", "ENOENT"),
-        "{denied:?}"
-    );
-    assert_eq!(removed.code(), 0, "{removed:?}");
+    // shmget(key, 4096, IPC_CREAT | 0666), then shmget(key, 0, 0) as the agent does, and so on.
+    for (create, look, remove) in [
+        (["29", &key, "4096", "950"], ["29", &key, "0", "0"], "-M"),
+        (["64", &key, "1", "950"], ["64", &key, "0", "0"], "-S"),
+        (["68", &key, "950", "0"], ["68", &key, "0", "0"], "-Q"),
+    ] {
+        let call =
+            |[number, one, two, three]: [&str; 4]| probe(["syscall", number, one, two, three]);
+        assert_eq!(jail.bare(&call(create)).answer(), "ok", "{remove}");
+        let bare = jail.bare(&call(look));
+        let denied = jail.run(DENIED, &call(look));
+        let removed = jail.bare(&["ipcrm", remove, &key]);
+        assert_eq!(
+            (bare.answer(), denied.answer()),
+            ("ok", "ENOENT"),
+            "{remove}: {denied:?}"
+        );
+        assert_eq!(removed.code(), 0, "{removed:?}");
+    }
 }

@@ -7,10 +7,12 @@
 //! before each act is a short handle for it, by layer.
 
 mod addresses;
+mod audit;
 mod caller;
 mod chosen;
 mod escape;
 mod execution;
+mod exhaustion;
 mod files;
 mod grants;
 mod host;

@@ -10,6 +10,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::{DEBUG, Halted, appears, descendants, gone, jail};
 use crate::needs;
 use crate::support::{Jail, lp_run, probe, root};
@@ -101,6 +103,50 @@ fn killed(jail: &Jail, step: &str, victim: Victim) {
     }
     assert!(!marker.exists(), "{case}: the program has run");
     clean(jail, pid, &left, &case);
+}
+
+/// SV-03: a shim that stands still hears no pipe. The kernel ends it with lp-run all the same, and
+/// without that signal its tree lives until it goes on.
+#[test]
+fn a_shim_that_stands_still_dies_with_lp_run() {
+    needs!(root(), "root");
+    needs!(DEBUG, "a debug build of lp-run");
+    let jail = jail();
+    let policy = format!(
+        "version = 1\nname = \"faults-still\"\nextends = [\"@shell\"]\n\
+        [files]\nwrite = [\"{}\"]\n",
+        jail.path().join("work").display()
+    );
+    let policy = jail.file("policy.toml", policy);
+    let started = jail.path().join("work/started");
+    for (fault, dies) in [("", true), ("skip=parent-death signal", false)] {
+        let _ = fs::remove_file(&started);
+        let script = format!("echo >{}; sleep 1000 & sleep 1000", started.display());
+        let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+        lp_run
+            .env("LP_RUN_FAULT", fault)
+            .arg("--policy")
+            .arg(&policy);
+        lp_run
+            .args(["--", "sh", "-c", &script])
+            .current_dir(jail.path());
+        lp_run
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = lp_run.spawn().expect("start lp-run");
+        appears(&started);
+        let left = left_of(child.id());
+        let processes = descendants(child.id());
+        processes[0].signal(Signal::SIGSTOP);
+        child.kill().expect("kill lp-run");
+        child.wait().expect("wait for it");
+        let took = gone(&processes, Duration::from_secs(1));
+        assert_eq!(took.is_ok(), dies, "{fault}: {took:?} of {processes:?}");
+        processes[0].signal(Signal::SIGCONT);
+        gone(&processes, Duration::from_secs(1)).expect("the pipe tells it");
+        clean(&jail, child.id(), &left, fault);
+    }
 }
 
 /// A tree that hides and hears no signal, around a probe that hammers what is denied.

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use super::DEBUG;
 use crate::needs;
-use crate::support::{Jail, Outcome, probe, root};
+use crate::support::{Jail, Outcome, cgroup, probe, root};
 
 const PRIVATE: &str = r#"
 version = 1
@@ -134,6 +134,7 @@ const LAYERS: &[Layer] = &[
         rows: &[
             ("FS-01s", "open-read /etc/shadow", "ENOENT", "ok"),
             ("FS-29", "open-read /dev/kmsg", "ENOENT", "ok"),
+            ("NET-39", "open-write @CGROUP@/cgroup.procs", "ENOENT", "ok"),
             ("IPC-11", "open-read /proc/@PID@/environ", "ENOENT", "ok"),
             (
                 "FS-48",
@@ -263,9 +264,11 @@ fn tried(layer: &Layer, faults: &[&str]) -> Outcome {
     );
     let mut stranger = Command::new("sleep").arg("60").spawn().expect("a process");
     let place = jail.path().to_string_lossy().into_owned();
+    let own = cgroup(std::process::id());
     let fill = |text: &str| {
         text.replace("@DIR@", &place)
             .replace("@PID@", &stranger.id().to_string())
+            .replace("@CGROUP@", &own.to_string_lossy())
     };
     let orders: Vec<String> = faults
         .iter()

@@ -96,6 +96,29 @@ fn a_nested_cgroup_is_the_same_run_and_the_outside_is_none() {
     );
 }
 
+/// NET-39: only root can move a process out, and then nothing judges what it makes from there on.
+/// What it made before stays the run's.
+#[test]
+fn a_process_that_root_moves_out_takes_no_socket_of_the_runs_along() {
+    needs!(root(), "root");
+    let layer = Layer::live(host(Vec::new(), Vec::new()));
+    serve_tcp("127.0.0.1:8080");
+    let script = "echo $$ >$0/cgroup.procs; \"$@\"; echo $$ >${0%/*}/cgroup.procs; \"$@\"";
+    let cgroup = layer.cgroup.to_string_lossy().into_owned();
+    let mut command: Vec<String> = ["sh", "-c", script, &cgroup].map(str::to_owned).to_vec();
+    command.extend(probe(["tcp", "127.0.0.1:8080"]));
+    assert_eq!(layer.jail.bare(&command).stdout, "EPERM\nok\n");
+    // Made inside, used outside.
+    let sender = "import os, socket, sys\n\
+        place = lambda path: open(path + '/cgroup.procs', 'w').write(str(os.getpid()))\n\
+        place(sys.argv[1]); s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        place(os.path.dirname(sys.argv[1]))\n\
+        try: s.sendto(b'x', ('127.0.0.1', 8080)); print('ok')\n\
+        except PermissionError: print('EPERM')";
+    let outcome = layer.jail.bare(&["python3", "-c", sender, &cgroup]);
+    assert_eq!(outcome.answer(), "EPERM", "{outcome:?}");
+}
+
 #[test]
 fn attachments_outlive_their_maker_and_a_missing_one_is_noticed() {
     needs!(root(), "root");

@@ -22,7 +22,7 @@ use super::handshake::{self, Failure, ToShim};
 use super::step::Step;
 use crate::sys::clone::{Child, clone3};
 use crate::sys::process::{Waited, wait_any};
-use crate::sys::{SysError, descriptor, loopback, process, terminal};
+use crate::sys::{SysError, descriptor, fault, loopback, process, terminal};
 
 /// Room in the list of descriptors that stay open.
 pub(super) const MOST_HELD: usize = 4096;
@@ -105,7 +105,7 @@ impl<C: Confinement> Shim<'_, C> {
     fn arm_death(&self) -> nix::Result<()> {
         // Only the first process of a namespace takes the others with it when it is killed; else it
         // has to live until it has killed them.
-        if process::is_first() {
+        if process::is_first() && !fault::skips("parent-death signal") {
             prctl::set_pdeathsig(Signal::SIGKILL)?;
         }
         if self.parent_is_gone() {
