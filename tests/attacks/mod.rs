@@ -13,6 +13,7 @@ mod chosen;
 mod escape;
 mod execution;
 mod exhaustion;
+mod fallback;
 mod files;
 mod grants;
 mod host;

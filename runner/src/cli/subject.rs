@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::args::TaskArgs;
 use crate::host::Host;
-use crate::plan::{CompileOptions, Plan, compile};
+use crate::plan::{CompileOptions, Plan, compile, search};
 use crate::policy::error::PolicyErrors;
 use crate::policy::facts::SystemFacts;
 use crate::policy::model::Policy;
@@ -62,12 +62,13 @@ impl Subject {
             allow_degraded: self.allow_degraded.clone(),
             environment: std::env::vars_os().collect(),
         };
-        let policy = self.policy()?;
+        let mut policy = self.policy()?;
         let host = host.clone();
         let host = match policy.takes_files() {
             true => host.with_lsm_tried(),
             false => host,
         };
+        search(&mut policy, &host, &SystemFacts::default());
         Ok(compile(policy, &host, &options)?)
     }
 }

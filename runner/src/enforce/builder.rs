@@ -17,7 +17,7 @@ use super::tree::{ExactModes, OwnTree};
 use super::view::{Item, PLACE, PreparedView, Private, Root};
 use super::{EnforceError, disk, tree};
 use crate::host::Means;
-use crate::plan::{Generated, Mask, Mount, Plan, Rights, Row, Source};
+use crate::plan::{Generated, IdMap, Mask, Mount, Plan, Rights, Row, Source};
 use crate::policy::facts::{Kind, Object};
 use crate::policy::model::ViewChoice;
 use crate::sys::beneath::open_beneath;
@@ -314,9 +314,13 @@ impl<'a> Builder<'a> {
         let attributes = self.covering(at).attributes | BOUND | mount::READ_ONLY;
         let owner = self.owner();
         let fd = match (mask.read_stays, mask.directory) {
-            (true, _) => mount::clone_tree(self.reach(&mask.object)?.as_fd(), false)
-                .and_then(|fd| mount::set_attributes(&fd, attributes, false).map(|()| fd))
-                .map_err(failed)?,
+            (true, _) => {
+                let fd = mount::clone_tree(self.reach(&mask.object)?.as_fd(), false)
+                    .and_then(|fd| mount::set_attributes(&fd, attributes, false).map(|()| fd))
+                    .map_err(failed)?;
+                self.map(&fd, mask.idmap, &mask.object, at, Some(mask.row))?;
+                fd
+            }
             (false, true) => tree::tmpfs(4096, 0, owner.0, owner.1, attributes).map_err(failed)?,
             (false, false) => {
                 let file = self.write_file(b"", 0)?;
@@ -390,19 +394,30 @@ impl<'a> Builder<'a> {
         // What is mounted below is nobody's to grant: it has a rule of its own, or is covered.
         let fd = mount::clone_tree(from.as_fd(), false).map_err(failed)?;
         mount::set_attributes(&fd, attributes, false).map_err(failed)?;
-        if let Some(owner) = wanted.idmap {
-            let agent = (self.identity.uid, self.identity.gid);
-            self.namespaces
-                .swapping(owner, agent)
-                .and_then(|namespace| mount::map_ids(&fd, &*namespace))
-                .map_err(|source| EnforceError::IdMap {
-                    path: at.to_owned(),
-                    rule: rule(self.plan, wanted.row),
-                    filesystem: object.filesystem.clone(),
-                    source,
-                })?;
-        }
+        self.map(&fd, wanted.idmap, object, at, wanted.row)?;
         Ok(fd)
+    }
+
+    /// Lets the files of an owner be the agent's in a clone.
+    fn map(
+        &mut self,
+        clone: &OwnedFd,
+        owner: Option<IdMap>,
+        object: &Object,
+        at: &Path,
+        row: Option<Row>,
+    ) -> Result<(), EnforceError> {
+        let Some(owner) = owner else { return Ok(()) };
+        let agent = (self.identity.uid, self.identity.gid);
+        self.namespaces
+            .swapping(owner, agent)
+            .and_then(|namespace| mount::map_ids(clone, &*namespace))
+            .map_err(|source| EnforceError::IdMap {
+                path: at.to_owned(),
+                rule: rule(self.plan, row),
+                filesystem: object.filesystem.clone(),
+                source,
+            })
     }
 
     /// Makes the directory of a `create = "dir"` grant, component by component, following no
@@ -435,7 +450,7 @@ impl<'a> Builder<'a> {
             return Ok(Reach::Held(held));
         }
         let root = open_path(Path::new("/"))?;
-        let again = open_beneath(&root, &tree::relative(&object.path)?, libc::O_PATH, 0)?;
+        let again = open_beneath(&root, &tree::relative(&object.path)?, PLACE, 0)?;
         let number = |fd: BorrowedFd<'_>| {
             stat::fstat(fd)
                 .map(|stat| (stat.st_dev, stat.st_ino))

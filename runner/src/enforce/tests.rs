@@ -97,6 +97,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
         env_set: BTreeMap::new(),
         path_dirs: Vec::new(),
         files,
+        existing: Default::default(),
         network: Vec::new(),
         listen: Vec::new(),
         unix: Vec::new(),

@@ -88,7 +88,10 @@ pub fn compile(
     }
     let needs = Needs {
         network: &network,
-        masks: !taken.masks.is_empty(),
+        masks: taken
+            .masks
+            .iter()
+            .any(|mask| !files.fallback.contains_key(&mask.row)),
         names_taken: taken.held,
         by_kernel: &taken.by_kernel,
     };
@@ -210,6 +213,9 @@ impl TakenAway {
                         target,
                     });
                 }
+                Outcome::Existing { why } => {
+                    gaps.push(gaps::existing_gap(why, &rules[row as usize].info));
+                }
                 Outcome::Missing { protection, why } => {
                     if accepted.iter().any(|name| name == protection) {
                         taken.off.push(row);
@@ -222,7 +228,24 @@ impl TakenAway {
         let off = &taken.off;
         taken.masks.retain(|mask| !off.contains(&mask.row));
         taken.kernel.retain(|taken| !off.contains(&taken.row));
+        taken.hide(files);
         taken
+    }
+
+    /// Each place has one mask, what is hidden needs none, and what encloses comes first.
+    fn hide(&mut self, files: &FileRules) {
+        let denied = files
+            .taken
+            .iter()
+            .filter(|taken| taken.verb == Verb::Deny && !self.off.contains(&taken.row));
+        let denied: Vec<&Path> = denied.filter_map(|taken| taken.what.path()).collect();
+        let hidden = |mask: &Mask| {
+            let mut above = denied.iter().filter(|at| mask.path.starts_with(at));
+            above.any(|at| mask.read_stays || **at != mask.path)
+        };
+        self.masks.retain(|mask| !hidden(mask));
+        self.masks.sort_by(|a, b| a.path.cmp(&b.path));
+        self.masks.dedup_by(|a, b| a.path == b.path);
     }
 
     fn enforced(&self, row: Row) -> bool {

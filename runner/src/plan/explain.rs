@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use lp_run_common::network::VERDICT_ALLOW;
 use serde::Serialize;
 
-use super::files::FileRules;
+use super::files::{FileRules, Taken};
 use super::render::printable;
 use super::{Namespace, Plan, Row, State, network, special, syscall_names, syscalls};
 use crate::policy::model::{Endpoint, NetworkRule, Protocol, RuleInfo, Verb, ViewChoice};
@@ -367,17 +367,31 @@ fn granted(plan: &Plan, rules: &FileRules, path: &Path, own: bool, verb: Verb) -
             && (taken.verb == Verb::Deny || verb == Verb::Write)
             && plan.enforces(taken.row) != has
     });
+    let fallen = rules.taken.iter().find(|taken| {
+        let counts = taken.verb == Verb::Deny || verb == Verb::Write;
+        counts && plan.holds_existing_only(taken.row) && taken.what.covers(rules, path)
+    });
     if has {
         answer.rule = owner.and_then(|row| cite(plan, row));
         if answer.rule.is_none() {
             answer.notes.push("a place of the run's own".to_owned());
+        }
+        if let Some(rule) = fallen.and_then(|taken| cite(plan, taken.row)) {
+            let note = format!(
+                "{} takes it away where the kernel can hold that; here only what exists at the \
+                 start is masked, and this is not",
+                rule.key
+            );
+            answer.notes.push(note);
         }
         if let Some(rule) = taker.and_then(|taken| cite(plan, taken.row)) {
             let note = format!("{} takes it away, but is not enforced (degraded)", rule.key);
             answer.notes.push(note);
         }
     } else if let Some(taken) = taker.filter(|_| would) {
-        answer.errno = Some("EACCES");
+        // A mask is a mount: one that is read-only answers to a change.
+        let mount = matches!(taken.what, Taken::Existing(_)) && taken.verb == Verb::Protect;
+        answer.errno = Some(if mount { "EROFS" } else { "EACCES" });
         answer.rule = cite(plan, taken.row);
         answer.lost = loser.and_then(|row| cite(plan, row));
         answer.notes.push(TAKES_AWAY.to_owned());

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use super::view::own_places;
 use super::{Anchor, Owners, Rights, Row};
 use crate::policy::facts::{Kind, MountPoint, Object, mounts};
-use crate::policy::model::{FileRule, Policy, Target, Verb};
+use crate::policy::model::{Existing, FileRule, Policy, Target, Verb};
+use crate::policy::pattern::Pattern;
 
 /// Nodes of the run's own `/dev`: a rule for one of them needs no mount.
 const DEVICE_NODES: &[&str] = &[
@@ -77,15 +78,27 @@ pub(super) enum Taken {
     Name(PathBuf),
     /// Names at any depth.
     Pattern(String),
+    /// It exists, and a pattern's fallback has found it.
+    Existing(Object),
 }
 
 impl Taken {
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Object(object) => Some(&object.path),
+            Self::Object(object) | Self::Existing(object) => Some(&object.path),
             Self::Name(path) => Some(path),
             Self::Pattern(_) => None,
         }
+    }
+
+    /// Whether `path` is one of the names of a pattern, or lies below one, in what is granted.
+    pub fn covers(&self, rules: &FileRules, path: &Path) -> bool {
+        let Self::Pattern(pattern) = self else {
+            return false;
+        };
+        let pattern = Pattern::new(pattern);
+        let mut grants = rules.covering(path).filter(|grant| grant.row.is_some());
+        grants.any(|grant| pattern.covers(&grant.path, path))
     }
 }
 
@@ -102,6 +115,8 @@ pub(super) struct TakeAway {
 pub(super) struct FileRules {
     pub grants: Vec<Grant>,
     pub taken: Vec<TakeAway>,
+    /// How many a pattern's fallback has found, or why nobody knows.
+    pub fallback: BTreeMap<Row, Result<usize, String>>,
     /// The machine's.
     pub mounts: Vec<MountPoint>,
 }
@@ -140,6 +155,9 @@ impl FileRules {
             for target in &rule.targets {
                 rules.add(row, rule, target, &own);
             }
+            if let Some(existing) = policy.existing.get(&(row as usize)) {
+                rules.add_existing(row, rule.verb, existing);
+            }
         }
         // In the host's view `/` is the machine as it is, but for where another grant ends.
         let ends: Vec<PathBuf> = rules.ends().into_keys().map(Path::to_owned).collect();
@@ -149,6 +167,19 @@ impl FileRules {
             }
         }
         rules
+    }
+
+    fn add_existing(&mut self, row: Row, verb: Verb, existing: &Existing) {
+        let count = match existing {
+            Existing::Found(objects) => {
+                let what = objects.iter().cloned().map(Taken::Existing);
+                self.taken
+                    .extend(what.map(|what| TakeAway { row, verb, what }));
+                Ok(objects.len())
+            }
+            Existing::GivenUp(why) => Err(why.clone()),
+        };
+        self.fallback.insert(row, count);
     }
 
     fn add(&mut self, row: Row, rule: &FileRule, target: &Target, own: &[PathBuf]) {

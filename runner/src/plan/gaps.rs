@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Gap;
 use super::compile::place_text;
-use super::takeaway::FILE_DENY;
+use super::takeaway::{FILE_DENY, FILE_DENY_PATTERN};
 use crate::host::{Host, Means};
 use crate::policy::facts::Kind;
 use crate::policy::model::{FileRule, RuleInfo, Target, Verb};
@@ -15,7 +15,8 @@ pub(super) fn file_gap(protection: &'static str, why: String, info: &RuleInfo) -
     let remedy = if protection == FILE_DENY {
         "narrow the grant around it, or let only root write the directories above it"
     } else {
-        "name the files that exist, in a tree that the agent may only read"
+        "name the files that exist, in a tree that the agent may only read; or accept less for \
+         this rule with fallback = \"mask-existing\""
     };
     Gap {
         protection,
@@ -24,7 +25,17 @@ pub(super) fn file_gap(protection: &'static str, why: String, info: &RuleInfo) -
         why,
         remedy: remedy.to_owned(),
         accepted: false,
+        existing_held: false,
         acceptable: true,
+    }
+}
+
+/// The gap of a pattern whose fallback holds what exists.
+pub(super) fn existing_gap(why: String, info: &RuleInfo) -> Gap {
+    Gap {
+        accepted: true,
+        existing_held: true,
+        ..file_gap(FILE_DENY_PATTERN, why, info)
     }
 }
 
@@ -42,6 +53,7 @@ pub(super) fn mount_gap(at: &Path, grant: &Path, info: &RuleInfo) -> Gap {
         ),
         remedy: "grant what lies beside it; or start it with sudo".to_owned(),
         accepted: false,
+        existing_held: false,
         acceptable: false,
     }
 }
@@ -62,6 +74,7 @@ pub(super) fn idmap_gap(host: &Host, why: String, info: &RuleInfo) -> Gap {
         }
         .to_owned(),
         accepted: false,
+        existing_held: false,
         acceptable: false,
     }
 }
@@ -102,6 +115,7 @@ pub(super) fn socket_gap(rule: &FileRule) -> Option<Gap> {
                  it with [enforcement] degrade = [\"unix-sockets\"]"
             .to_owned(),
         accepted: false,
+        existing_held: false,
         acceptable: true,
     })
 }

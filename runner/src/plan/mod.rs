@@ -10,6 +10,7 @@
 mod compile;
 pub mod env;
 pub mod error;
+mod existing;
 pub mod explain;
 mod files;
 mod gaps;
@@ -32,6 +33,7 @@ mod workdir;
 
 pub use compile::{CompileOptions, compile};
 pub use error::{CompileError, CompileErrors};
+pub use existing::search;
 pub use taken::{Taken, TakenTarget};
 
 use std::collections::BTreeMap;
@@ -129,6 +131,8 @@ pub struct Mask {
     pub read_stays: bool,
     /// The object.
     pub object: Object,
+    /// Of the mount that it lies in, where it can be read.
+    pub idmap: Option<IdMap>,
     /// The rule.
     pub row: Row,
 }
@@ -323,8 +327,10 @@ pub struct Gap {
     pub why: String,
     /// What to do about it.
     pub remedy: String,
-    /// Whether `degrade` or `--allow-degraded` accepted it.
+    /// Whether `degrade`, `--allow-degraded` or the rule's own fallback accepted it.
     pub accepted: bool,
+    /// What exists is held all the same: the rule's fallback.
+    pub existing_held: bool,
     /// Whether it may be accepted at all (`identity` and `network` never).
     pub acceptable: bool,
 }
@@ -379,9 +385,51 @@ impl Plan {
             .get(row as usize)
             .map(|rule| rule.info.key.as_str());
         let off = |gap: &Gap| {
-            gap.accepted && gap.protection.starts_with("file-deny") && gap.rule.as_deref() == key
+            gap.accepted
+                && !gap.existing_held
+                && gap.protection.starts_with("file-deny")
+                && gap.rule.as_deref() == key
         };
         key.is_none() || !self.gaps.iter().any(off)
+    }
+
+    /// Whether the fallback of the rule of a row is in force: what exists is held, and no more.
+    pub fn holds_existing_only(&self, row: Row) -> bool {
+        let rule = self.rules.get(row as usize);
+        let ours = |gap: &Gap| gap.rule.as_deref() == rule.map(|rule| rule.info.key.as_str());
+        self.gaps.iter().any(|gap| gap.existing_held && ours(gap))
+    }
+
+    /// What is missed on purpose, for people: a protection and why. Rules that fall back are told
+    /// together.
+    pub fn degraded(&self) -> Vec<(&'static str, String)> {
+        let accepted = self.gaps.iter().filter(|gap| gap.accepted);
+        let (fallen, missed): (Vec<&Gap>, Vec<&Gap>) = accepted.partition(|gap| gap.existing_held);
+        let mut lines: Vec<_> = missed
+            .iter()
+            .map(|gap| (gap.protection, gap.why.clone()))
+            .collect();
+        if let [first, ..] = fallen[..] {
+            lines.push((first.protection, self.fallen(fallen.len())));
+        }
+        lines
+    }
+
+    fn fallen(&self, rules: usize) -> String {
+        let rows = (0..).zip(&self.rules).map(|(row, _)| row);
+        let rows: Vec<Row> = rows.filter(|row| self.holds_existing_only(*row)).collect();
+        let masks = self.view.masks.iter();
+        let masks = masks.filter(|mask| rows.contains(&mask.row)).count();
+        format!(
+            "{} only what exists now ({masks} masked), as {} fallback accepts; new names, and \
+             moved directories, are not held",
+            if rules == 1 {
+                "1 rule holds".to_owned()
+            } else {
+                format!("{rules} rules hold")
+            },
+            if rules == 1 { "its" } else { "their" },
+        )
     }
 
     /// Whether a run of this plan learns what its agent was refused: that takes eBPF.

@@ -32,6 +32,9 @@ pub(super) struct Needs<'a> {
     pub by_kernel: &'a [&'static str],
 }
 
+/// What a mask alone holds of a pattern.
+const ONLY_EXISTING: &str = "only what exists at the start, by the fallback of the rules";
+
 /// The outcome.
 pub(super) struct Verdict {
     pub protections: Vec<Protection>,
@@ -116,7 +119,7 @@ pub(super) fn judge(
     judge.audit(policy);
     let count_files_why_not = judge.counts(policy);
     for gap in &mut judge.gaps {
-        gap.accepted = gap.acceptable && judge.accepted.iter().any(|name| name == gap.protection);
+        gap.accepted |= gap.acceptable && judge.accepted.iter().any(|name| name == gap.protection);
     }
     let profile = if policy.syscalls_strict {
         Profile::Strict
@@ -149,8 +152,18 @@ struct Judge<'a> {
 impl Judge<'_> {
     /// Adds the row of a protection that the policy needs; its state follows from the gaps.
     fn needed(&mut self, name: &'static str, mechanism: &str, detail: &str) {
-        let gap = self.gaps.iter().find(|gap| gap.protection == name);
+        let mut gaps = self.gaps.iter().filter(|gap| gap.protection == name);
+        // A rule that falls back is the lesser loss.
+        let first = gaps.clone().next();
+        let gap = gaps.find(|gap| !gap.existing_held).or(first);
         let (state, mechanism, detail) = match gap {
+            Some(gap) if gap.existing_held => {
+                let mechanism = match mechanism.contains("mask") {
+                    true => mechanism,
+                    false => "bpf-lsm, mask",
+                };
+                (State::Degraded, mechanism, ONLY_EXISTING.to_owned())
+            }
             None => (State::Enforced, mechanism, detail.to_owned()),
             Some(gap) if gap.acceptable && self.accepts(name) => {
                 (State::Degraded, "none", gap.why.clone())
@@ -186,6 +199,7 @@ impl Judge<'_> {
             why: why.to_owned(),
             remedy: remedy.to_owned(),
             accepted: false,
+            existing_held: false,
             acceptable: DEGRADABLE.contains(&protection),
         });
     }
@@ -383,6 +397,7 @@ impl Judge<'_> {
                     .to_owned(),
                 remedy: "leave [network] out; or start it with sudo".to_owned(),
                 accepted: false,
+                existing_held: false,
                 acceptable: false,
             });
         } else if self.accepts("seccomp") {

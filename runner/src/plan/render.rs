@@ -197,6 +197,7 @@ fn files(plan: &Plan, all: bool, page: &mut Page) {
         let state = match here {
             false => "  (not here)",
             true if !plan.enforces(row as u32) => "  NOT ENFORCED",
+            true if plan.holds_existing_only(row as u32) => "  EXISTING ONLY",
             true => "",
         };
         page.row(
@@ -310,6 +311,10 @@ fn protections(plan: &Plan, page: &mut Page) {
             State::NotNeeded => format!("not needed: {}", protection.detail),
         };
         page.wrapped(&format!("  {:<18}", protection.name), 20, &state);
+    }
+    for gap in plan.gaps.iter().filter(|gap| gap.existing_held) {
+        let rule = gap.rule.as_deref().unwrap_or_default();
+        page.wrapped("less ", 4, &format!("{rule}: {}", gap.why));
     }
     for gap in plan.open_gaps() {
         let rule = gap

@@ -95,6 +95,7 @@ fn rules(plan: &Plan) -> Vec<Value> {
             "because": rule.info.because,
             "place": super::compile::place_text(&rule.info.place),
             "enforced": plan.enforces(row as Row),
+            "existing_only": plan.holds_existing_only(row as Row),
         })
     };
     plan.rules.iter().enumerate().map(value).collect()

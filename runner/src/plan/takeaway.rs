@@ -33,6 +33,8 @@ pub(super) enum Outcome {
         protection: &'static str,
         target: TakenTarget,
     },
+    /// Nothing on this host holds it, but what its fallback has found is masked.
+    Existing { why: String },
     /// Nothing on this host holds it.
     Missing {
         protection: &'static str,
@@ -45,13 +47,38 @@ pub(super) fn judge(rules: &FileRules, lsm: bool) -> Vec<(&TakeAway, Outcome)> {
     let judge_one = |taken| match judge_one(rules, taken) {
         Outcome::Missing { protection, why } if lsm => match in_kernel(rules, taken) {
             Ok(target) => Outcome::Kernel { protection, target },
-            Err(None) => Outcome::Missing { protection, why },
-            Err(Some(why)) => Outcome::Missing { protection, why },
+            Err(other) => missing(rules, taken, protection, other.unwrap_or(why)),
         },
+        Outcome::Missing { protection, why } => missing(rules, taken, protection, why),
         other => other,
     };
     let taken = rules.taken.iter();
     taken.map(|taken| (taken, judge_one(taken))).collect()
+}
+
+/// What nothing holds: the fallback's, where the rule has one that was looked for.
+fn missing(rules: &FileRules, taken: &TakeAway, protection: &'static str, why: String) -> Outcome {
+    let again = |why: String| Outcome::Missing { protection, why };
+    match rules.fallback.get(&taken.row) {
+        Some(Ok(count)) => Outcome::Existing {
+            why: format!(
+                "{}: {count} that exist now are masked; what is made, renamed, linked or moved to \
+                 such a name later is not held",
+                described(&taken.what)
+            ),
+        },
+        Some(Err(failure)) => again(format!("{why}; its fallback was given up: {failure}")),
+        None => again(why),
+    }
+}
+
+fn described(what: &Taken) -> String {
+    match what {
+        Taken::Pattern(pattern) => format!("`{pattern}`"),
+        other => other
+            .path()
+            .map_or_else(String::new, |path| format!("`{}`", path.display())),
+    }
 }
 
 /// File systems that keep one inode object for a file as long as somebody holds it: what is in
@@ -70,6 +97,7 @@ fn in_kernel(rules: &FileRules, taken: &TakeAway) -> Result<TakenTarget, Option<
             in_kernel_path(rules, &object.path, protect)
         }
         Taken::Name(path) => in_kernel_path(rules, path, protect),
+        Taken::Existing(object) => in_kernel_path(rules, &object.path, protect),
     }
 }
 
@@ -168,7 +196,26 @@ fn judge_one(rules: &FileRules, taken: &TakeAway) -> Outcome {
             }
         }
         Taken::Object(object) => judge_object(rules, taken, object, protect),
+        Taken::Existing(object) => {
+            let above = rules.covering(&object.path);
+            let mut above = above.filter(|grant| grant.path != object.path);
+            match above.any(|grant| !protect || grant.rights.write) {
+                true => masked(taken, object),
+                false => Outcome::Holds,
+            }
+        }
     }
+}
+
+fn masked(taken: &TakeAway, object: &Object) -> Outcome {
+    Outcome::Masked(Box::new(Mask {
+        path: object.path.clone(),
+        directory: object.kind == Kind::Directory,
+        read_stays: taken.verb == Verb::Protect,
+        object: object.clone(),
+        idmap: None,
+        row: taken.row,
+    }))
 }
 
 fn judge_pattern(rules: &FileRules, pattern: &str, protect: bool) -> Outcome {
@@ -187,7 +234,7 @@ fn judge_pattern(rules: &FileRules, pattern: &str, protect: bool) -> Outcome {
 
 fn judge_object(rules: &FileRules, taken: &TakeAway, object: &Object, protect: bool) -> Outcome {
     if let Some(other) = alias(rules, object, protect) {
-        return missing(format!(
+        return file_deny(format!(
             "`{}` is the same object as `{}`, which a rule grants",
             object.path.display(),
             other.display()
@@ -202,7 +249,7 @@ fn judge_object(rules: &FileRules, taken: &TakeAway, object: &Object, protect: b
         return Outcome::Holds;
     }
     if above.iter().any(|grant| grant.rights.write) {
-        return missing(format!(
+        return file_deny(format!(
             "`{}` lies inside a tree that the agent may write, where a mask can be moved away",
             object.path.display()
         ));
@@ -222,7 +269,7 @@ fn judge_object(rules: &FileRules, taken: &TakeAway, object: &Object, protect: b
     for ancestor in between {
         directories += 1;
         if ancestor.uid != 0 || ancestor.mode & 0o022 != 0 {
-            return missing(format!(
+            return file_deny(format!(
                 "`{}` belongs to uid {} with mode {:04o}, so that others than root can move a \
                  mask away",
                 ancestor.path.display(),
@@ -232,25 +279,19 @@ fn judge_object(rules: &FileRules, taken: &TakeAway, object: &Object, protect: b
         }
     }
     if directories == 0 {
-        return missing(format!(
+        return file_deny(format!(
             "the directories above `{}` are unknown",
             object.path.display()
         ));
     }
     if object.kind != Kind::Directory && object.nlink > 1 {
-        return missing(format!(
+        return file_deny(format!(
             "`{}` has {} names (hard links), and a mask covers one",
             object.path.display(),
             object.nlink
         ));
     }
-    Outcome::Masked(Box::new(Mask {
-        path: object.path.clone(),
-        directory: object.kind == Kind::Directory,
-        read_stays: protect,
-        object: object.clone(),
-        row: taken.row,
-    }))
+    masked(taken, object)
 }
 
 /// Another granted path that is the same directory as the object or one above it (a bind
@@ -290,7 +331,7 @@ fn alias<'a>(
     None
 }
 
-fn missing(why: String) -> Outcome {
+fn file_deny(why: String) -> Outcome {
     Outcome::Missing {
         protection: FILE_DENY,
         why,

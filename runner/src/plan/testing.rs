@@ -44,6 +44,7 @@ pub fn policy() -> Policy {
         env_set: Default::default(),
         path_dirs: Vec::new(),
         files: Vec::new(),
+        existing: Default::default(),
         network: Vec::new(),
         listen: Vec::new(),
         unix: Vec::new(),

@@ -161,7 +161,7 @@ pub(super) fn build(
     ends: &[&Path],
     idmap_of: IdMapOf,
     unix: &[(Object, Row, Option<IdMap>)],
-    masks: Vec<Mask>,
+    mut masks: Vec<Mask>,
 ) -> View {
     let mut builder = Builder {
         policy,
@@ -174,6 +174,13 @@ pub(super) fn build(
     let links = builder.links(spots, unix);
     let mut mounts = builder.mounts;
     mounts.sort_by(|a, b| a.at.cmp(&b.at));
+    for mask in &mut masks {
+        let around = mounts
+            .iter()
+            .filter(|mount| mask.path.starts_with(&mount.at));
+        let around = around.max_by_key(|mount| mount.at.components().count());
+        mask.idmap = around.and_then(|mount| mount.idmap);
+    }
     View {
         kind: policy.identity.view,
         mounts,

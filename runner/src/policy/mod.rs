@@ -10,6 +10,7 @@ pub mod kits;
 mod layers;
 pub mod model;
 mod params;
+pub mod pattern;
 pub mod quantity;
 pub(crate) mod resolve;
 pub mod schema;

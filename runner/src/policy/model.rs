@@ -113,6 +113,16 @@ pub struct FileRule {
     pub mask_fallback: bool,
 }
 
+/// What a pattern with `fallback = "mask-existing"` matches at the start, looked for only where
+/// nothing stronger holds it.
+#[derive(Clone, Debug)]
+pub enum Existing {
+    /// All of it.
+    Found(Vec<Object>),
+    /// Nobody knows, and why.
+    GivenUp(String),
+}
+
 /// TCP or UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
@@ -339,6 +349,8 @@ pub struct Policy {
     pub path_dirs: Vec<PathBuf>,
     /// `[files]`, in the order of the file, kits first.
     pub files: Vec<FileRule>,
+    /// What the fallbacks of `files` found, by index.
+    pub existing: BTreeMap<usize, Existing>,
     /// `network.allow` and `network.deny`.
     pub network: Vec<NetworkRule>,
     /// `network.listen`.

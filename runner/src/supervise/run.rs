@@ -66,7 +66,7 @@ fn attempt(
     desk: &mut Desk<'_>,
 ) -> Result<Finished, RunError> {
     let inherited = rlimits::lift()?;
-    let policy = policy::load(&load_request(request, true), &Remembering::new(facts))?;
+    let mut policy = policy::load(&load_request(request, true), &Remembering::new(facts))?;
     let host = Host::probe(Depth::Run);
     let host = match policy.takes_files() {
         true => host.with_lsm_tried(),
@@ -76,6 +76,7 @@ fn attempt(
         allow_degraded: request.allow_degraded.clone(),
         environment: request.environment.clone(),
     };
+    plan::search(&mut policy, &host, facts);
     let plan = Rc::new(plan::compile(policy, &host, &options)?);
     desk.plan = Some(Rc::clone(&plan));
     say_plan(request, &plan);
@@ -150,9 +151,10 @@ fn say_plan(request: &RunRequest, plan: &Plan) {
     for line in plan::render::text(plan, false).lines() {
         request.terminal.detail(line);
     }
-    for gap in plan.gaps.iter().filter(|gap| gap.accepted) {
-        let line = format!("DEGRADED {}: {}", gap.protection, gap.why);
-        request.terminal.error(&line);
+    for (protection, why) in plan.degraded() {
+        request
+            .terminal
+            .error(&format!("DEGRADED {protection}: {why}"));
     }
 }
 
@@ -306,8 +308,8 @@ fn write_start(
         },
         now,
     )?;
-    for gap in plan.gaps.iter().filter(|gap| gap.accepted) {
-        audit.degraded(gap.protection, &gap.why, now)?;
+    for (protection, why) in plan.degraded() {
+        audit.degraded(protection, &why, now)?;
     }
     Ok(())
 }

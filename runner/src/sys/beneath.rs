@@ -3,7 +3,7 @@
 //! symbolic link is followed, whoever may have placed it (openat2(2)).
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::SysError;
 
@@ -15,16 +15,33 @@ pub fn open_beneath(
     flags: i32,
     mode: u32,
 ) -> Result<OwnedFd, SysError> {
+    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+    open(directory.as_fd(), path, flags, mode, resolve)
+}
+
+/// The same, never across the root of a mount (EXDEV).
+pub fn open_within(directory: impl AsFd, path: &CStr, flags: i32) -> Result<OwnedFd, SysError> {
+    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_XDEV;
+    open(directory.as_fd(), path, flags, 0, resolve)
+}
+
+fn open(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    flags: i32,
+    mode: u32,
+    resolve: u64,
+) -> Result<OwnedFd, SysError> {
     // SAFETY: all-zero is a valid `open_how`; the struct cannot be named field by field.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.mode = u64::from(mode);
-    how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+    how.resolve = resolve;
     // SAFETY: an open descriptor, a NUL-terminated path, a live struct of the passed size.
     let result = unsafe {
         libc::syscall(
             libc::SYS_openat2,
-            directory.as_fd().as_raw_fd(),
+            directory.as_raw_fd(),
             path.as_ptr(),
             &how,
             size_of::<libc::open_how>(),

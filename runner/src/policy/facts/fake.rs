@@ -7,7 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::walk::{self, Node, Status};
-use super::{FactError, Facts, Kind, MountPoint, Need, Object, OwnPlaces, User};
+use super::{
+    Budget, FactError, Facts, Kind, MountPoint, Need, Object, OwnPlaces, SearchError, User,
+};
 
 /// A machine whose files, users and calendar are what a test says.
 #[derive(Clone, Debug)]
@@ -288,6 +290,34 @@ impl Facts for FakeFacts {
         Ok(names
             .map(|name| name.to_string_lossy().into_owned())
             .collect())
+    }
+
+    fn search(
+        &self,
+        root: &Object,
+        wanted: &dyn Fn(&Path) -> bool,
+        budget: &mut Budget,
+    ) -> Result<Vec<Object>, SearchError> {
+        let mut found: Vec<Object> = Vec::new();
+        let below = |place: &&PathBuf| place.starts_with(&root.path) && **place != root.path;
+        for place in self.entries.keys().filter(below) {
+            budget.name()?;
+            let inside = found.iter().any(|above| place.starts_with(&above.path));
+            let here = self.mount_at(place) == root.mount;
+            if here && !inside && wanted(place) {
+                budget.find()?;
+                let entry = &self.entries[place];
+                found.push(Object {
+                    path: place.clone(),
+                    kind: entry.kind,
+                    uid: entry.uid,
+                    gid: entry.uid,
+                    mode: entry.mode,
+                    ..root.clone()
+                });
+            }
+        }
+        Ok(found)
     }
 
     fn is_link(&self, directory: &Object, name: &OsStr) -> bool {

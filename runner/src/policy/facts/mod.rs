@@ -7,6 +7,7 @@ mod caller;
 pub mod fake;
 pub mod mounts;
 mod remember;
+mod search;
 mod system;
 mod walk;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use mounts::MountPoint;
 pub use remember::Remembering;
+pub use search::{Budget, SearchError};
 pub use system::SystemFacts;
 
 /// What kind of object a path names.
@@ -63,7 +65,8 @@ pub struct Object {
     pub mount: u64,
     /// File system type name (`ext4`, `tmpfs`, `overlay`, …).
     pub filesystem: String,
-    /// The directories of `path` that were passed on the way, `/` first, the parent last.
+    /// The directories of `path` that were passed on the way, `/` first, the parent last; of what
+    /// was found below another object, none.
     pub ancestors: Vec<Ancestor>,
 }
 
@@ -185,6 +188,14 @@ pub trait Facts {
     fn mounts(&self) -> io::Result<Vec<MountPoint>>;
     /// The entries of a directory, by name, sorted.
     fn list(&self, path: &Path) -> Result<Vec<String>, FactError>;
+    /// What lies below `root`, a directory, and is `wanted` by its path: itself, a symbolic link
+    /// too, and not what is below it. No link is followed and no mount crossed.
+    fn search(
+        &self,
+        root: &Object,
+        wanted: &dyn Fn(&Path) -> bool,
+        budget: &mut Budget,
+    ) -> Result<Vec<Object>, SearchError>;
     /// Whether a directory that was opened has a symbolic link of this name.
     fn is_link(&self, directory: &Object, name: &OsStr) -> bool;
     /// A user by name.

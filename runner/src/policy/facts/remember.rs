@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{FactError, Facts, MountPoint, Need, Object, OwnPlaces, User};
+use super::{Budget, FactError, Facts, MountPoint, Need, Object, OwnPlaces, SearchError, User};
 
 /// A path, the trusted uids, and whose rights were in force: what was seen with root's is nothing
 /// to others.
@@ -53,6 +53,15 @@ impl Facts for Remembering<'_> {
 
     fn list(&self, path: &Path) -> Result<Vec<String>, FactError> {
         self.facts.list(path)
+    }
+
+    fn search(
+        &self,
+        root: &Object,
+        wanted: &dyn Fn(&Path) -> bool,
+        budget: &mut Budget,
+    ) -> Result<Vec<Object>, SearchError> {
+        self.facts.search(root, wanted, budget)
     }
 
     fn is_link(&self, directory: &Object, name: &OsStr) -> bool {

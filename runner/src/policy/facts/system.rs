@@ -16,8 +16,12 @@ use nix::sys::stat::{self, Mode, SFlag};
 use nix::sys::statfs;
 use nix::unistd;
 
+use super::search::Search;
 use super::walk::{self, Node, Status};
-use super::{FactError, Facts, Kind, MountPoint, Need, Object, OwnPlaces, User, caller, mounts};
+use super::{
+    Budget, FactError, Facts, Kind, MountPoint, Need, Object, OwnPlaces, SearchError, User, caller,
+    mounts,
+};
 use crate::sys::{access, places, statx};
 
 /// The machine that lp-run runs on. A directory that was passed on the way to an object is held,
@@ -108,6 +112,23 @@ impl Facts for SystemFacts {
         }
         names.sort();
         Ok(names)
+    }
+
+    fn search(
+        &self,
+        root: &Object,
+        wanted: &dyn Fn(&Path) -> bool,
+        budget: &mut Budget,
+    ) -> Result<Vec<Object>, SearchError> {
+        let mut search = Search {
+            root,
+            wanted,
+            budget,
+            as_user: self.borrowed.get(),
+            found: Vec::new(),
+        };
+        search.run()?;
+        Ok(search.found)
     }
 
     fn is_link(&self, directory: &Object, name: &OsStr) -> bool {
@@ -268,7 +289,7 @@ impl Node for Place<'_> {
     }
 }
 
-fn status(fd: &OwnedFd) -> io::Result<Status> {
+pub(super) fn status(fd: &OwnedFd) -> io::Result<Status> {
     let stat = stat::fstat(fd)?;
     let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
     Ok(Status {

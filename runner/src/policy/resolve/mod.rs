@@ -135,6 +135,7 @@ impl Resolver<'_> {
             env_set,
             path_dirs: self.path_dirs.clone(),
             files,
+            existing: BTreeMap::new(),
             network,
             listen,
             unix,

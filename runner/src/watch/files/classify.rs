@@ -437,6 +437,7 @@ mod tests {
             ancestors: vec![],
         };
         Mask {
+            idmap: None,
             path: path.into(),
             directory: false,
             read_stays,
