@@ -47,11 +47,6 @@ impl Launched {
         process::pid_of(self.agent.as_fd())
     }
 
-    /// The shim's process id on the host.
-    pub fn shim_pid(&self) -> i32 {
-        self.shim.pid
-    }
-
     /// Joins the event loop: needs a current-thread tokio runtime with I/O and time. Starts
     /// the relays and listens for the signals that are to be forwarded.
     pub fn supervise(self) -> io::Result<(Running, Signals)> {

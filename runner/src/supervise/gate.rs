@@ -30,6 +30,8 @@ pub struct Keeper<'a> {
     files: Result<Files, Option<String>>,
     lsm: Option<Lsm>,
     run: Option<watch::Run>,
+    /// The agent's view, and the host.
+    sight: Option<HostAndView>,
     /// Takes descriptors that must outlive lp-run.
     parking: BorrowedFd<'a>,
 }
@@ -52,16 +54,16 @@ impl<'a> Keeper<'a> {
             run: None,
             files: Err(None),
             lsm: None,
+            sight: None,
             parking,
         }
     }
 
-    /// The run in the kernel, once it was attached; `shim` is the process whose view is the
-    /// agent's.
-    pub fn into_kernel(self, shim: i32) -> Option<Kernel<'a>> {
+    /// The run in the kernel, once it is live.
+    pub fn into_kernel(self) -> Option<Kernel<'a>> {
         let watched = match self.agent {
             None => None,
-            Some(_) => Some((self.run?, self.files, self.lsm, HostAndView::of(shim))),
+            Some(_) => Some((self.run?, self.files, self.lsm, self.sight?)),
         };
         Some(Kernel::new(self.plan, watched))
     }
@@ -110,11 +112,9 @@ impl<'a> Keeper<'a> {
     }
 
     /// What the kernel says of the agent's process.
-    fn look_at(&self, agent: BorrowedFd<'_>, keep: &[RawFd]) -> Result<(), GateError> {
-        let gone = || io::Error::from(io::ErrorKind::NotFound);
+    fn look_at(&self, agent: i32, keep: &[RawFd]) -> Result<(), GateError> {
         let internal = |error| GateError::Internal(Box::new(error));
-        let pid = process::pid_of(agent).ok_or_else(|| internal(gone()))?;
-        let witness = Witness::of(pid, self.agent).map_err(internal)?;
+        let witness = Witness::of(agent, self.agent).map_err(internal)?;
         let judged = witness.judge(self.plan, self.prepared, keep);
         judged.map_err(|(protection, detail)| GateError::Unproven { protection, detail })
     }
@@ -171,6 +171,10 @@ impl GateKeeper for Keeper<'_> {
         agent: BorrowedFd<'_>,
         keep: &[RawFd],
     ) -> Result<(), GateError> {
+        let agent = process::pid_of(agent).ok_or_else(|| {
+            let gone = io::Error::from(io::ErrorKind::NotFound);
+            GateError::Internal(Box::new(gone))
+        })?;
         // A test leaves a layer out and lets the run go on, to see an attack succeed.
         let judged = !fault::skips("judge");
         if judged {
@@ -187,6 +191,8 @@ impl GateKeeper for Keeper<'_> {
             }
             judge_network(self.run()?, evidence)?;
         }
+        // As long as the agent waits: a program may be gone before anybody looks again.
+        self.sight = Some(HostAndView::of(agent));
         self.run()?.set_state(watch::State::Live).map_err(internal)
     }
 }

@@ -359,7 +359,7 @@ fn start_and_follow(
     let agent = cgroup.map(|cgroup| &cgroup.agent);
     let mut keeper = Keeper::new(plan, prepared, agent, objects, parking.as_fd());
     let launched = launch::start(launch, &mut keeper)?;
-    let kernel = keeper.into_kernel(launched.shim_pid()).ok_or_else(|| {
+    let kernel = keeper.into_kernel().ok_or_else(|| {
         RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())
     })?;
     to_its_end(request, plan, prepared, launched, kernel, books)
