@@ -166,17 +166,21 @@ fn findings(host: &Host) -> Vec<Finding> {
             "refused; where granted, by the private view",
             "Policies are refused here.",
         ),
-        finding(
-            "file-deny",
-            &host.mounts,
-            "by a mask, where only root can change the parents",
-            "Policies that take away a file inside a grant are refused here.",
-        ),
+        file_deny(host),
         finding(
             "file-deny-pattern",
             &host.bpf_lsm,
             "by BPF LSM",
-            "Policies that take away patterns such as **/.env are refused here.",
+            match host.means {
+                Means::Alone => {
+                    "Policies that take away patterns such as **/.env are refused here."
+                }
+                Means::Root | Means::UserNamespace => {
+                    "Policies that take away patterns such as **/.env are refused here, but for \
+                     rules with fallback = \"mask-existing\": what exists is masked, what appears \
+                     later is not held."
+                }
+            },
         ),
         finding(
             "resource-limits",
@@ -200,13 +204,32 @@ fn findings(host: &Host) -> Vec<Finding> {
     ]
 }
 
+/// By LSM programs whatever the agent may write, by a mask alone only what nobody can move.
+fn file_deny(host: &Host) -> Finding {
+    let whole = host.bpf_lsm.yes();
+    Finding {
+        name: "file-deny",
+        capability: host.mounts.clone(),
+        detail: match whole {
+            true => "by BPF LSM, or a mask where only root can change the parents",
+            false => "by a mask alone: where only root can change the parents",
+        }
+        .to_owned(),
+        cost: "Policies that take away a file inside a grant are refused here.",
+        part: !whole,
+    }
+}
+
 fn landlock(host: &Host) -> Finding {
     let capability = if host.landlock_abi >= 2 {
         Capability::Yes
     } else {
         Capability::No {
             why: format!("ABI {}, and ABI 2 is the least", host.landlock_abi),
-            remedy: "use Linux 6.1 or later with landlock in its lsm= list".to_owned(),
+            remedy: format!(
+                "use Linux 6.1 or later, booted with {}",
+                host::lsm_line(&host.lsm_list, "landlock")
+            ),
         }
     };
     let missing = match host.landlock_abi {
@@ -395,6 +418,19 @@ fn screen_for(plan: &Plan) -> String {
             plural(count as u64, "gap")
         ),
     });
+    for (protection, why) in plan.degraded() {
+        lines.extend(wrap_at(&format!("less: {protection}: {why}"), COLUMNS));
+    }
+    if let Some(gap) = plan
+        .gaps
+        .iter()
+        .find(|gap| gap.existing_held && !gap.remedy.is_empty())
+    {
+        lines.extend(wrap_at(
+            &format!("  To hold it whole: {}", gap.remedy),
+            COLUMNS,
+        ));
+    }
     for gap in open {
         let rule = gap
             .rule
@@ -440,7 +476,8 @@ mod tests {
               identity          yes   uids from 2000000000 (65536 of them)
               network           yes   eBPF in /sys/fs/cgroup/lp-run
               unix-sockets      yes   refused; where granted, by the private view
-              file-deny         yes   by a mask, where only root can change the parents
+              file-deny         yes   by BPF LSM, or a mask where only root can change the
+                                      parents
               file-deny-pattern yes   by BPF LSM
               resource-limits   yes   rlimits, sizes of tmpfs, wall clock
               audit             yes   a hash chain for each run
@@ -477,7 +514,8 @@ mod tests {
                                       none on overlay
               network           yes   eBPF in /sys/fs/cgroup/lp-run
               unix-sockets      yes   refused; where granted, by the private view
-              file-deny         yes   by a mask, where only root can change the parents
+              file-deny         part  by a mask alone: where only root can change the
+                                      parents
               file-deny-pattern NO    bpf is built in but not in the active list of this
                                       kernel
               resource-limits   yes   rlimits, sizes of tmpfs, wall clock
@@ -487,7 +525,8 @@ mod tests {
 
             1 gap.
             file-deny-pattern: Policies that take away patterns such as **/.env are refused
-              here.
+              here, but for rules with fallback = "mask-existing": what exists is masked,
+              what appears later is not held.
               To close it: add lsm=landlock,lockdown,yama,integrity,apparmor,bpf to the
                 kernel command line, then reboot
         "#]]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What this machine can do, as a value: found by trying, faked by tests.
 
+mod bpf_lsm;
 mod cgroup;
 mod environments;
 mod means;
@@ -17,11 +18,11 @@ use crate::sys::SysError;
 
 pub use crate::sys::credentials::lent_by_the_file;
 pub use crate::sys::places;
+pub use bpf_lsm::lsm_line;
 pub use cgroup::placement;
 pub use environments::{Environment, Seen, tried};
 pub use means::Means;
 pub use probe::{Depth, mkfs};
-pub use trial::lsm_line;
 
 /// Whether something is there, and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

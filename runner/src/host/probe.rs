@@ -12,6 +12,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use super::bpf_lsm::{Trial, bpf_lsm};
 use super::{Capability, Host, Means, Need, cgroup, means, settings, trial};
 use crate::sys::{SysError, credentials, landlock, mount, seccomp};
 
@@ -57,7 +58,13 @@ impl Host {
             cgroup_kill: cgroup::kill(placement.as_deref(), doctor),
             cgroup_bpf: trial::cgroup_bpf(placement.as_deref(), doctor),
             open_tracepoints: trial::open_tracepoints(doctor),
-            bpf_lsm: trial::bpf_lsm(&lsm_list, doctor),
+            bpf_lsm: bpf_lsm(
+                &lsm_list,
+                match doctor {
+                    true => Trial::Cause,
+                    false => Trial::None,
+                },
+            ),
             disk_store: disk_store(doctor),
             controllers: placement
                 .as_deref()
@@ -85,7 +92,7 @@ impl Host {
     /// what cannot be used there has another way, which the plan must choose before.
     pub fn with_lsm_tried(mut self) -> Self {
         self.lsm_list = lsm_list(true);
-        self.bpf_lsm = trial::bpf_lsm(&self.lsm_list, true);
+        self.bpf_lsm = bpf_lsm(&self.lsm_list, Trial::Use);
         self
     }
 }

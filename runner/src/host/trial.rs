@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use aya_obj::btf::{Btf, BtfKind};
-
 use super::{Capability, Need, cgroup, probe};
 use crate::sys::{self, SysError, bpf_trial, memfd, mount, userns};
 
@@ -65,58 +63,6 @@ fn known_filesystem(name: &str) -> Result<(), SysError> {
             source: std::io::Error::from_raw_os_error(libc::ENODEV),
         }),
     }
-}
-
-/// Whether BPF LSM programs load and run. A kernel may list `bpf` and refuse the programs, or
-/// load them and never run them, which is so where `bpf` is not in the list.
-pub(super) fn bpf_lsm(list: &str, tried: bool) -> Capability {
-    if !tried {
-        return Capability::no("it was not tried", "lp-run doctor tries it");
-    }
-    if list.is_empty() {
-        // Advice made from a list that cannot be seen would switch off what is in it.
-        return Capability::no(
-            "the list of active LSMs cannot be read",
-            "ask again as root; /sys/kernel/security/lsm names them",
-        );
-    }
-    if !list.split(',').any(|name| name == "bpf") {
-        return Capability::no(
-            &format!("`bpf` is not among the active LSMs ({list})"),
-            &format!(
-                "add {} to the kernel's command line and reboot",
-                lsm_line(list, "bpf")
-            ),
-        );
-    }
-    let result = hook_id().and_then(bpf_trial::lsm);
-    Capability::of(result, Need::Kernel("CONFIG_BPF_LSM and no lockdown of it"))
-}
-
-/// The `lsm=` parameter with `wanted` added to this machine's own list: a generic one would
-/// switch off what the distribution relies on. `capability` is always there and never named.
-pub fn lsm_line(list: &str, wanted: &str) -> String {
-    let mut names: Vec<&str> = list
-        .split(',')
-        .filter(|name| !["", "capability", wanted].contains(name))
-        .collect();
-    match wanted {
-        // Landlock stands before the others, bpf behind them.
-        "landlock" => names.insert(0, wanted),
-        _ => names.push(wanted),
-    }
-    format!("lsm={}", names.join(","))
-}
-
-/// The BTF id of the hook `bpf_lsm_file_open`.
-fn hook_id() -> Result<u32, SysError> {
-    let failed = |text: String| SysError {
-        call: "read of the kernel's BTF",
-        source: std::io::Error::other(text),
-    };
-    let btf = Btf::from_sys_fs().map_err(|error| failed(error.to_string()))?;
-    btf.id_by_type_name_kind("bpf_lsm_file_open", BtfKind::Func)
-        .map_err(|error| failed(error.to_string()))
 }
 
 /// Handles and refuses everything, in a child.
@@ -231,17 +177,6 @@ fn map_ids(at: &Path) -> Result<(), SysError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_kernel_line_keeps_this_machines_list() {
-        let ubuntu = "lockdown,capability,landlock,yama,apparmor";
-        assert_eq!(
-            lsm_line(ubuntu, "bpf"),
-            "lsm=lockdown,landlock,yama,apparmor,bpf"
-        );
-        assert_eq!(lsm_line("capability,yama", "landlock"), "lsm=landlock,yama");
-        assert_eq!(lsm_line("", "bpf"), "lsm=bpf");
-    }
 
     #[test]
     fn file_systems_of_the_kernel_hold_no_files_of_users() {

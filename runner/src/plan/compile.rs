@@ -18,7 +18,7 @@ use super::{
 };
 use lp_run_common::counters::MAX_ROWS_PER_RUN;
 
-use crate::host::{Host, Means};
+use crate::host::{Capability, Host, Means};
 use crate::policy::facts::Object;
 use crate::policy::model::{Place, Policy, RuleInfo, UserChoice, Verb};
 
@@ -193,12 +193,18 @@ impl TakenAway {
         };
         let masks = host.means != Means::Alone;
         let lsm = host.means == Means::Root && host.bpf_lsm.yes();
+        let closes = match &host.bpf_lsm {
+            Capability::No { remedy, .. } if host.means == Means::Root => Some(remedy.as_str()),
+            _ => None,
+        };
+        let closes = closes.filter(|remedy| !remedy.is_empty());
         for (takes, outcome) in takeaway::judge(files, lsm) {
             let row = takes.row;
             let outcome = match outcome {
                 Outcome::Masked(_) if !masks => Outcome::Missing {
                     protection: takeaway::FILE_DENY,
                     why: "a mask is a mount, and there is no file tree of the run's own".to_owned(),
+                    by_lsm: false,
                 },
                 outcome => outcome,
             };
@@ -213,14 +219,21 @@ impl TakenAway {
                         target,
                     });
                 }
-                Outcome::Existing { why } => {
-                    gaps.push(gaps::existing_gap(why, &rules[row as usize].info));
+                Outcome::Existing { why, by_lsm } => {
+                    let closes = closes.filter(|_| by_lsm);
+                    gaps.push(gaps::existing_gap(why, closes, &rules[row as usize].info));
                 }
-                Outcome::Missing { protection, why } => {
+                Outcome::Missing {
+                    protection,
+                    why,
+                    by_lsm,
+                } => {
+                    let closes = closes.filter(|_| by_lsm);
                     if accepted.iter().any(|name| name == protection) {
                         taken.off.push(row);
                     }
-                    gaps.push(gaps::file_gap(protection, why, &rules[row as usize].info));
+                    let info = &rules[row as usize].info;
+                    gaps.push(gaps::file_gap(protection, why, closes, info));
                 }
             }
         }

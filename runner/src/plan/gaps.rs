@@ -10,9 +10,14 @@ use crate::host::{Host, Means};
 use crate::policy::facts::Kind;
 use crate::policy::model::{FileRule, RuleInfo, Target, Verb};
 
-/// The gap of a rule that takes away.
-pub(super) fn file_gap(protection: &'static str, why: String, info: &RuleInfo) -> Gap {
-    let remedy = if protection == FILE_DENY {
+/// The gap of a rule that takes away. `closes`: what would let LSM programs hold it.
+pub(super) fn file_gap(
+    protection: &'static str,
+    why: String,
+    closes: Option<&str>,
+    info: &RuleInfo,
+) -> Gap {
+    let otherwise = if protection == FILE_DENY {
         "narrow the grant around it, or let only root write the directories above it"
     } else {
         "name the files that exist, in a tree that the agent may only read; or accept less for \
@@ -23,7 +28,10 @@ pub(super) fn file_gap(protection: &'static str, why: String, info: &RuleInfo) -
         rule: Some(info.key.clone()),
         place: place_text(&info.place),
         why,
-        remedy: remedy.to_owned(),
+        remedy: match closes {
+            Some(closes) => format!("{closes}; or {otherwise}"),
+            None => otherwise.to_owned(),
+        },
         accepted: false,
         existing_held: false,
         acceptable: true,
@@ -31,11 +39,12 @@ pub(super) fn file_gap(protection: &'static str, why: String, info: &RuleInfo) -
 }
 
 /// The gap of a pattern whose fallback holds what exists.
-pub(super) fn existing_gap(why: String, info: &RuleInfo) -> Gap {
+pub(super) fn existing_gap(why: String, closes: Option<&str>, info: &RuleInfo) -> Gap {
     Gap {
         accepted: true,
         existing_held: true,
-        ..file_gap(FILE_DENY_PATTERN, why, info)
+        remedy: closes.unwrap_or_default().to_owned(),
+        ..file_gap(FILE_DENY_PATTERN, why, None, info)
     }
 }
 

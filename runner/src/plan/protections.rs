@@ -9,7 +9,7 @@ use super::gaps::socket_gap;
 use super::syscalls::{Profile, Syscalls};
 use super::takeaway::{FILE_DENY, FILE_DENY_PATTERN};
 use super::{Gap, Namespace, Network, Protection, State};
-use crate::host::{Capability, Host, Means};
+use crate::host::{Capability, Host, Means, lsm_line};
 use crate::policy::model::{DEGRADABLE, Policy, Store, UserChoice, Verb, ViewChoice};
 
 /// Names that are never given up.
@@ -239,7 +239,13 @@ impl Judge<'_> {
             self.gap(
                 "landlock",
                 &format!("Landlock has ABI {abi}, at least {OLDEST_LANDLOCK} is needed"),
-                "add `landlock` to lsm= on the kernel's command line",
+                &match self.host.lsm_list.as_str() {
+                    "" => "add `landlock` to lsm= on the kernel's command line".to_owned(),
+                    list => {
+                        let line = lsm_line(list, "landlock");
+                        format!("add {line} to the kernel's command line and reboot")
+                    }
+                },
             );
         }
         let mut has = vec!["grants", "renames"];

@@ -34,22 +34,26 @@ pub(super) enum Outcome {
         target: TakenTarget,
     },
     /// Nothing on this host holds it, but what its fallback has found is masked.
-    Existing { why: String },
-    /// Nothing on this host holds it.
+    Existing { why: String, by_lsm: bool },
+    /// Nothing on this host holds it. `by_lsm`: LSM programs would.
     Missing {
         protection: &'static str,
         why: String,
+        by_lsm: bool,
     },
 }
 
 /// How each take-away of the policy comes out, with its row. `lsm`: the host runs LSM programs.
 pub(super) fn judge(rules: &FileRules, lsm: bool) -> Vec<(&TakeAway, Outcome)> {
     let judge_one = |taken| match judge_one(rules, taken) {
-        Outcome::Missing { protection, why } if lsm => match in_kernel(rules, taken) {
-            Ok(target) => Outcome::Kernel { protection, target },
-            Err(other) => missing(rules, taken, protection, other.unwrap_or(why)),
+        Outcome::Missing {
+            protection, why, ..
+        } => match in_kernel(rules, taken) {
+            Ok(target) if lsm => Outcome::Kernel { protection, target },
+            Ok(_) => missing(rules, taken, protection, why, true),
+            Err(other) if lsm => missing(rules, taken, protection, other.unwrap_or(why), false),
+            Err(_) => missing(rules, taken, protection, why, false),
         },
-        Outcome::Missing { protection, why } => missing(rules, taken, protection, why),
         other => other,
     };
     let taken = rules.taken.iter();
@@ -57,8 +61,18 @@ pub(super) fn judge(rules: &FileRules, lsm: bool) -> Vec<(&TakeAway, Outcome)> {
 }
 
 /// What nothing holds: the fallback's, where the rule has one that was looked for.
-fn missing(rules: &FileRules, taken: &TakeAway, protection: &'static str, why: String) -> Outcome {
-    let again = |why: String| Outcome::Missing { protection, why };
+fn missing(
+    rules: &FileRules,
+    taken: &TakeAway,
+    protection: &'static str,
+    why: String,
+    by_lsm: bool,
+) -> Outcome {
+    let again = |why: String| Outcome::Missing {
+        protection,
+        why,
+        by_lsm,
+    };
     match rules.fallback.get(&taken.row) {
         Some(Ok(count)) => Outcome::Existing {
             why: format!(
@@ -66,6 +80,7 @@ fn missing(rules: &FileRules, taken: &TakeAway, protection: &'static str, why: S
                  such a name later is not held",
                 described(&taken.what)
             ),
+            by_lsm,
         },
         Some(Err(failure)) => again(format!("{why}; its fallback was given up: {failure}")),
         None => again(why),
@@ -193,6 +208,7 @@ fn judge_one(rules: &FileRules, taken: &TakeAway) -> Outcome {
                     "`{}` does not exist yet, and a mask can only cover what exists",
                     path.display()
                 ),
+                by_lsm: false,
             }
         }
         Taken::Object(object) => judge_object(rules, taken, object, protect),
@@ -229,6 +245,7 @@ fn judge_pattern(rules: &FileRules, pattern: &str, protect: bool) -> Outcome {
     Outcome::Missing {
         protection: FILE_DENY_PATTERN,
         why: format!("`{pattern}` covers names that may appear later, and a mask cannot"),
+        by_lsm: false,
     }
 }
 
@@ -335,6 +352,7 @@ fn file_deny(why: String) -> Outcome {
     Outcome::Missing {
         protection: FILE_DENY,
         why,
+        by_lsm: false,
     }
 }
 
@@ -570,6 +588,27 @@ mod tests {
         let plan = plan_with_lsm(policy);
         assert_eq!(gaps(&plan), ["file-deny"]);
         assert!(plan.gaps[0].why.contains("nfs"), "{}", plan.gaps[0].why);
+    }
+
+    #[test]
+    fn a_gap_that_lsm_programs_would_close_says_how() {
+        let host = Host {
+            bpf_lsm: Capability::No {
+                why: String::new(),
+                remedy: "add lsm=landlock,bpf".to_owned(),
+            },
+            ..Host::emulated(7)
+        };
+        for (pattern, helps) in [("**/.env", true), ("**/*.pem", false)] {
+            let mut policy = policy();
+            let work = Target::Object(directory("/home/anna/work", 1000));
+            add(&mut policy, Verb::Write, work);
+            add(&mut policy, Verb::Deny, Target::Pattern(pattern.to_owned()));
+            let plan = plan_on(policy, &host);
+            let remedy = &plan.gaps[0].remedy;
+            assert_eq!(remedy.starts_with("add lsm="), helps, "{remedy}");
+            assert!(remedy.contains("fallback = \"mask-existing\""), "{remedy}");
+        }
     }
 
     #[test]

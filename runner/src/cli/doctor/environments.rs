@@ -120,7 +120,7 @@ mod tests {
               identity            yes         part        ?           part
               network             yes         part        ?           part
               unix-sockets        yes         yes         ?           yes
-              file-deny           yes         yes         ?           NO
+              file-deny           yes         part        ?           NO
               file-deny-pattern   yes         NO          ?           NO
               resource-limits     yes         yes         ?           yes
               audit               yes         yes         ?           yes
