@@ -173,3 +173,62 @@ fn a_coding_agent_runs_node_and_its_own_tests() {
     );
     assert_refused(&outcome, "127.0.0.1:9", "EPERM");
 }
+
+#[test]
+fn a_coding_agent_leaves_what_others_run_later_as_it_is() {
+    needs!(root() && exists("git"), "root and git");
+    let bench = bench(&[
+        (".vscode/settings.json", "{}\n"),
+        (".claude/settings.json", "{}\n"),
+        (".envrc", "export A=1\n"),
+        (".npmrc", "fund=false\n"),
+        ("web/.env.local", "TOKEN=secret\n"),
+    ]);
+    let git = "chown -R 0:0 . && git init -q . && git config user.name n && git config user.email n@example.com";
+    prepare(&bench.work, &format!("{git} && chown -R {OWNER}:{OWNER} ."));
+    // Each line says what came of it; reading goes on, and so does everything else.
+    let outcome = bench.bash(
+        &[],
+        "for file in .vscode/settings.json .claude/new .envrc .npmrc .git/hooks/pre-commit .git/config; do
+           (echo owned >> $file) 2>/dev/null && echo changed $file
+         done
+         rm -rf .vscode .claude .envrc .npmrc .git/config 2>/dev/null
+         for file in .vscode .claude .envrc .npmrc; do
+           mv $file moved 2>/dev/null && echo moved $file
+         done
+         git config user.name other 2>/dev/null && echo configured
+         cat .vscode/settings.json .envrc .npmrc
+         cat web/.env.local 2>/dev/null && echo leaked
+         touch work && git add work && git commit -qm one && git log --format='%an %s'
+         echo '{}' > package.json && mv package.json web/ && ls web",
+    );
+    assert_eq!(
+        outcome.stdout, "{}\nexport A=1\nfund=false\nn one\npackage.json\n",
+        "{outcome:#?}"
+    );
+    for (name, text) in [
+        (".vscode/settings.json", "{}\n"),
+        (".claude/settings.json", "{}\n"),
+        (".envrc", "export A=1\n"),
+        ("web/.env.local", "TOKEN=secret\n"),
+    ] {
+        let found = fs::read_to_string(bench.work.join(name)).expect("it is there");
+        assert_eq!(found, text, "{name}");
+    }
+}
+
+#[test]
+fn an_editor_and_pip_work_beside_what_is_protected() {
+    needs!(
+        root() && exists("vim") && exists("python3"),
+        "root, vim and python3"
+    );
+    let bench = bench(&[("note", "first\n"), (".envrc", "export A=1\n")]);
+    let outcome = bench.bash(
+        &[],
+        "vim -Nu NONE -es -c 's/first/second/' -c wq note < /dev/null; cat note
+         vim -Nu NONE -es -c 's/A/B/' -c 'wq!' .envrc < /dev/null; cat .envrc
+         python3 -m venv --without-pip .venv && .venv/bin/python -c 'print(\"venv\")'",
+    );
+    assert_eq!(outcome.stdout, "second\nexport A=1\nvenv\n", "{outcome:#?}");
+}

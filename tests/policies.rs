@@ -256,11 +256,7 @@ fn a_coding_agent_builds_and_commits_in_another_users_repository() {
 #[test]
 fn a_coding_agent_works_beside_what_is_denied_and_protected() {
     needs!(root() && exists("git"), "root, git");
-    let bench = Bench::edited("coding-agent", |text| {
-        let taken = "deny = [{ path = \"**/.env\", id = \"env\" }]\n\
-                     protect = [{ path = \"**/.git/hooks\", id = \"hooks\" }]\n\n[limits]";
-        text.replacen("[limits]", taken, 1)
-    });
+    let bench = Bench::new("coding-agent");
     fs::write(bench.work.join(".gitignore"), ".env\n").expect("write a file");
     repository(&bench.work);
     fs::create_dir(bench.work.join("app")).expect("make a folder");
@@ -276,27 +272,41 @@ fn a_coding_agent_works_beside_what_is_denied_and_protected() {
          mv app elsewhere && cat elsewhere/.env; echo TOKEN= > .env
          echo 'touch owned' > .git/hooks/pre-commit; mv .git/hooks .git/old; ls -a elsewhere",
     );
-    if outcome.code() == 123 && std::env::var_os("LP_RUN_TEST_LSM").is_none() {
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: this kernel runs no LSM programs, and the policy is refused"
-        );
-        return;
-    }
     assert_eq!(
         outcome.stdout, "?? .gitignore\nsecond\nfirst\n.\n..\n.env\n",
         "{outcome:#?}"
     );
-    assert_eq!(
-        outcome.stderr.matches("Permission denied").count(),
-        8,
-        "{outcome:#?}"
-    );
+    // By LSM programs, or by masks alone: then what exists is held all the same.
+    let whole = !outcome.stderr.contains("DEGRADED file-deny-pattern");
+    assert!(whole || std::env::var_os("LP_RUN_TEST_LSM").is_none());
+    let refusals: &[(&str, usize)] = match whole {
+        true => &[("Permission denied", 8)],
+        false => &[
+            ("Permission denied", 3),
+            ("Device or resource busy", 2),
+            ("Invalid cross-device link", 1),
+            ("Read-only file system", 1),
+        ],
+    };
+    for (said, times) in refusals {
+        assert_eq!(
+            outcome.stderr.matches(said).count(),
+            *times,
+            "{said}: {outcome:#?}"
+        );
+    }
+    let secret = fs::read_to_string(bench.work.join("elsewhere/.env")).expect("read");
+    assert_eq!(secret, "TOKEN=secret\n");
+    assert!(!bench.work.join(".git/hooks/pre-commit").exists());
     // An open is also a row of its own, with its rule.
     let rows = outcome.denials("/app/.env");
     assert!(rows.iter().any(|row| row["rule"] == "env"), "{outcome:#?}");
     let count = |id: &str| outcome.rule(id)["denied"].as_u64().unwrap_or(0);
-    assert!(count("env") >= 6 && count("hooks") >= 2, "{outcome:#?}");
+    let least = if whole { (6, 2) } else { (2, 1) };
+    assert!(
+        count("env") >= least.0 && count("@git/files.protect[0]") >= least.1,
+        "{outcome:#?}"
+    );
 }
 
 #[test]

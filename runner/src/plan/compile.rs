@@ -219,9 +219,14 @@ impl TakenAway {
                         target,
                     });
                 }
-                Outcome::Existing { why, by_lsm } => {
+                Outcome::Existing {
+                    protection,
+                    why,
+                    by_lsm,
+                } => {
                     let closes = closes.filter(|_| by_lsm);
-                    gaps.push(gaps::existing_gap(why, closes, &rules[row as usize].info));
+                    let info = &rules[row as usize].info;
+                    gaps.push(gaps::existing_gap(protection, why, closes, info));
                 }
                 Outcome::Missing {
                     protection,

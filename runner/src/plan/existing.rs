@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `fallback = "mask-existing"`: where nothing on a host holds a pattern, what it matches at the
-//! start is looked for, so that a mask can cover it. This is the weaker form that the rule's author
+//! `fallback = "mask-existing"`: where nothing on a host holds a rule, what it names or matches at
+//! the start is found, so that a mask can cover it. This is the weaker form that the rule's author
 //! accepted: it keeps off mistakes, and not whoever means it.
 
 use std::path::Path;
@@ -18,17 +18,22 @@ const DISTRIBUTION: [&str; 7] = [
     "/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr",
 ];
 
-/// Looks for what the patterns match that `host` cannot hold and whose authors accept a mask.
+/// Finds what the rules take away that `host` cannot hold and whose authors accept a mask.
 pub fn search(policy: &mut Policy, host: &Host, facts: &dyn Facts) {
     let mut budget = Budget::new();
     let rules = FileRules::collect(policy);
     for verb in [Verb::Deny, Verb::Protect] {
         let rows = wanting(policy, &rules, host, verb);
-        if rows.is_empty() {
+        let (patterns, paths): (Vec<Row>, Vec<Row>) =
+            rows.into_iter().partition(|row| is_pattern(&rules, *row));
+        for row in paths {
+            policy.existing.insert(row as usize, named(&rules, row));
+        }
+        if patterns.is_empty() {
             continue;
         }
-        let found = find(policy, &rules, &rows, facts, &mut budget);
-        for row in rows {
+        let found = find(policy, &rules, &patterns, facts, &mut budget);
+        for row in patterns {
             let one = match &found {
                 Ok(found) => {
                     let ours = found.iter().filter(|(owner, _)| *owner == row);
@@ -55,6 +60,27 @@ fn wanting(policy: &Policy, rules: &FileRules, host: &Host, verb: Verb) -> Vec<R
         rule.mask_fallback && rule.verb == verb
     };
     missing.map(|(taken, _)| taken.row).filter(wants).collect()
+}
+
+fn is_pattern(rules: &FileRules, row: Row) -> bool {
+    let mut taken = rules.taken.iter().filter(|taken| taken.row == row);
+    taken.any(|taken| matches!(taken.what, Taken::Pattern(_)))
+}
+
+/// What a rule names itself: there, or not.
+fn named(rules: &FileRules, row: Row) -> Existing {
+    let mut found = Vec::new();
+    for taken in rules.taken.iter().filter(|taken| taken.row == row) {
+        let Taken::Object(object) = &taken.what else {
+            continue;
+        };
+        if let Some(other) = takeaway::alias(rules, object, taken.verb == Verb::Protect) {
+            let why = format!("it is granted under the name `{}` too", other.display());
+            return Existing::GivenUp(why);
+        }
+        found.push(object.clone());
+    }
+    Existing::Found(found)
 }
 
 /// Every object that is taken away, with the first of the rules that does.
@@ -272,6 +298,38 @@ mod tests {
         let around = plan.view.mounts.iter().find(|mount| mount.at == work);
         assert!(around.unwrap().idmap.is_some());
         assert_eq!(plan.view.masks[0].idmap, around.unwrap().idmap);
+    }
+
+    /// One rule that names a path in the work tree, with a fallback.
+    fn naming(target: Target, elsewhere: Option<&str>) -> Plan {
+        let mut policy = policy();
+        let work = directory("/home/anna/work", 1000);
+        for path in elsewhere {
+            let other = Object {
+                path: path.into(),
+                ..work.clone()
+            };
+            add(&mut policy, Verb::Write, Target::Object(other));
+        }
+        add(&mut policy, Verb::Write, Target::Object(work));
+        add(&mut policy, Verb::Protect, target);
+        policy.files.last_mut().unwrap().mask_fallback = true;
+        search(&mut policy, &host(false), &FakeFacts::usual());
+        plan_on(policy, &host(false))
+    }
+
+    #[test]
+    fn a_path_falls_back_too() {
+        let path = "/home/anna/work/.vscode";
+        let there = naming(Target::Object(directory(path, 1000)), None);
+        assert_eq!(masks(&there), [(path.to_owned(), true)]);
+        assert_eq!(there.state("file-deny"), Some(State::Degraded));
+        let missing = naming(Target::Missing(path.into()), None);
+        assert_eq!((masks(&missing).len(), missing.open_gaps().count()), (0, 0));
+        assert!(missing.gaps[0].why.contains("is not there now"));
+        let alias = naming(Target::Object(directory(path, 1000)), Some("/mnt/work"));
+        let gap = alias.open_gaps().next().expect("a gap");
+        assert!(gap.why.contains("under the name"), "{}", gap.why);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Gap;
 use super::compile::place_text;
-use super::takeaway::{FILE_DENY, FILE_DENY_PATTERN};
+use super::takeaway::FILE_DENY;
 use crate::host::{Host, Means};
 use crate::policy::facts::Kind;
 use crate::policy::model::{FileRule, RuleInfo, Target, Verb};
@@ -18,7 +18,8 @@ pub(super) fn file_gap(
     info: &RuleInfo,
 ) -> Gap {
     let otherwise = if protection == FILE_DENY {
-        "narrow the grant around it, or let only root write the directories above it"
+        "narrow the grant around it, or let only root write the directories above it; or accept \
+         less for this rule with fallback = \"mask-existing\""
     } else {
         "name the files that exist, in a tree that the agent may only read; or accept less for \
          this rule with fallback = \"mask-existing\""
@@ -38,13 +39,18 @@ pub(super) fn file_gap(
     }
 }
 
-/// The gap of a pattern whose fallback holds what exists.
-pub(super) fn existing_gap(why: String, closes: Option<&str>, info: &RuleInfo) -> Gap {
+/// The gap of a rule whose fallback holds what exists.
+pub(super) fn existing_gap(
+    protection: &'static str,
+    why: String,
+    closes: Option<&str>,
+    info: &RuleInfo,
+) -> Gap {
     Gap {
         accepted: true,
         existing_held: true,
         remedy: closes.unwrap_or_default().to_owned(),
-        ..file_gap(FILE_DENY_PATTERN, why, None, info)
+        ..file_gap(protection, why, None, info)
     }
 }
 

@@ -409,17 +409,21 @@ impl Plan {
             .iter()
             .map(|gap| (gap.protection, gap.why.clone()))
             .collect();
-        if let [first, ..] = fallen[..] {
-            lines.push((first.protection, self.fallen(fallen.len())));
+        for protection in ["file-deny", "file-deny-pattern"] {
+            let ours = fallen.iter().filter(|gap| gap.protection == protection);
+            let keys: Vec<&str> = ours.filter_map(|gap| gap.rule.as_deref()).collect();
+            if !keys.is_empty() {
+                lines.push((protection, self.fallen(&keys)));
+            }
         }
         lines
     }
 
-    fn fallen(&self, rules: usize) -> String {
-        let rows = (0..).zip(&self.rules).map(|(row, _)| row);
-        let rows: Vec<Row> = rows.filter(|row| self.holds_existing_only(*row)).collect();
-        let masks = self.view.masks.iter();
-        let masks = masks.filter(|mask| rows.contains(&mask.row)).count();
+    fn fallen(&self, keys: &[&str]) -> String {
+        let rules = keys.len();
+        let key = |mask: &&Mask| self.rules.get(mask.row as usize).map(|rule| &rule.info.key);
+        let ours = |mask: &&Mask| key(mask).is_some_and(|key| keys.contains(&key.as_str()));
+        let masks = self.view.masks.iter().filter(ours).count();
         format!(
             "{} only what exists now ({masks} masked), as {} fallback accepts; new names, and \
              moved directories, are not held",

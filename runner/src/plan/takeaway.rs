@@ -34,7 +34,11 @@ pub(super) enum Outcome {
         target: TakenTarget,
     },
     /// Nothing on this host holds it, but what its fallback has found is masked.
-    Existing { why: String, by_lsm: bool },
+    Existing {
+        protection: &'static str,
+        why: String,
+        by_lsm: bool,
+    },
     /// Nothing on this host holds it. `by_lsm`: LSM programs would.
     Missing {
         protection: &'static str,
@@ -75,15 +79,26 @@ fn missing(
     };
     match rules.fallback.get(&taken.row) {
         Some(Ok(count)) => Outcome::Existing {
-            why: format!(
-                "{}: {count} that exist now are masked; what is made, renamed, linked or moved to \
-                 such a name later is not held",
-                described(&taken.what)
-            ),
+            protection,
+            why: format!("{}: {}", described(&taken.what), held(&taken.what, *count)),
             by_lsm,
         },
         Some(Err(failure)) => again(format!("{why}; its fallback was given up: {failure}")),
         None => again(why),
+    }
+}
+
+/// What a fallback holds, and what not.
+fn held(what: &Taken, count: usize) -> String {
+    match what {
+        Taken::Pattern(_) => format!(
+            "{count} that exist now are masked; what is made, renamed, linked or moved to such a \
+             name later is not held"
+        ),
+        _ if count == 0 => "it is not there now, and is not held when it appears".to_owned(),
+        _ => "it is masked; what takes its place, when it or a directory above is moved, is not \
+              held"
+            .to_owned(),
     }
 }
 
@@ -313,7 +328,7 @@ fn judge_object(rules: &FileRules, taken: &TakeAway, object: &Object, protect: b
 
 /// Another granted path that is the same directory as the object or one above it (a bind
 /// mount of the host): the object would stay in reach under that name.
-fn alias<'a>(
+pub(super) fn alias<'a>(
     rules: &'a FileRules,
     object: &'a Object,
     protect: bool,

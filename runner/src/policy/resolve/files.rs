@@ -202,9 +202,6 @@ impl Resolver<'_> {
             }
             return paths::pattern(value).map(Target::Pattern);
         }
-        if text.mask_fallback {
-            return Err("fallback is for patterns; remove it".to_owned());
-        }
         let path = paths::absolute(value)?;
         self.check_kept_way(&path)?;
         let held = self.holds(layer, &text.path.value) && !self.is_kept(&path);
