@@ -216,7 +216,7 @@ fn file_deny(host: &Host) -> Finding {
         }
         .to_owned(),
         cost: "Policies that take away a file inside a grant are refused here.",
-        part: !whole,
+        part: !whole && host.mounts.yes(),
     }
 }
 

@@ -304,7 +304,7 @@ mod tests {
     fn naming(target: Target, elsewhere: Option<&str>) -> Plan {
         let mut policy = policy();
         let work = directory("/home/anna/work", 1000);
-        for path in elsewhere {
+        if let Some(path) = elsewhere {
             let other = Object {
                 path: path.into(),
                 ..work.clone()
