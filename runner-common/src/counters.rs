@@ -7,7 +7,7 @@ use crate::run::MAX_RUNS;
 /// How many rule rows all runs of one set of maps have together.
 pub const MAX_ROWS: u32 = 16384;
 /// How many of them one run may have.
-pub const MAX_ROWS_PER_RUN: u32 = 4096;
+pub const MAX_ROWS_PER_RUN: u32 = 12288;
 
 /// One rule's counters on one CPU. User space adds the CPUs up, takes the smallest `first`
 /// that is not 0 and the largest `last`.

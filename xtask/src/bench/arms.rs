@@ -24,7 +24,7 @@ pub(super) const MANY_RULES: &str = "many.toml";
 pub(super) const FEW_RULES: &str = "few.toml";
 
 /// How many rules `MANY_RULES` and `FEW_RULES` have.
-pub(super) const RULES: [usize; 2] = [4000, 10];
+pub(super) const RULES: [usize; 2] = [10_000, 10];
 
 const FILES: &str = r#"
 version = 1
