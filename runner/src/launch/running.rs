@@ -20,8 +20,9 @@ use crate::sys::process::{self, Ended};
 use crate::sys::readiness::watch;
 use crate::sys::{SysError, descriptor};
 
-/// How long killed processes may take to be gone before they are called unkillable.
-const KILL_PATIENCE: Duration = Duration::from_secs(1);
+/// How long killed processes may take to be gone before they are called unkillable. They are gone
+/// at once; on a machine with more work than processors a namespace of mounts takes its second.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a relay may stand still after the program's end before its rest is dropped.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -88,7 +89,7 @@ pub enum End {
 /// What was left when the run was cleaned up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rest {
-    /// Processes survived SIGKILL for a second (uninterruptible sleep).
+    /// Processes survived SIGKILL (uninterruptible sleep).
     pub unkillable: bool,
     /// What became of output that did not arrive: nobody took it for five seconds, or its file
     /// did not.
@@ -171,7 +172,7 @@ impl Running {
         }
     }
 
-    /// Ends the run: kills what is left, waits until nothing is (at most a second), lets the
+    /// Ends the run: kills what is left, waits until nothing is (some seconds at most), lets the
     /// relays deliver what the program had written, restores the terminal.
     pub async fn finish(mut self) -> Rest {
         // A failure shows below: the cgroup stays populated.
