@@ -201,3 +201,36 @@ fn a_log_of_the_callers_policy_is_opened_as_the_caller() {
     assert_eq!((there.code(), not.code()), (122, 122), "{there:?}");
     assert_eq!(there.said(), not.said().replace(&none, &its));
 }
+
+#[test]
+fn a_script_where_the_agent_writes_takes_no_interpreter_by_its_own_word() {
+    needs!(root(), "root");
+    let (jail, secret) = jail();
+    let tree = jail.folder("tree");
+    let job = jail.path().join("tree/job").to_string_lossy().into_owned();
+    // As an agent leaves it that was lent a tree of root's: the script is root's still.
+    jail.file("tree/job", format!("#!{secret}\nexit 7\n"));
+    rights(&job, 0o755);
+    let write = format!("write = [\"{}\"]\n", tree.display());
+    commanded(&jail, &job, "");
+    for who in [&SUDO[..], &[]] {
+        assert_eq!(
+            run(&jail, who, "p", &[&job]).code(),
+            7,
+            "nothing writes there"
+        );
+    }
+    let exec = |more: &str| {
+        let head = format!("{HEAD}exec = [\"${{COMMAND}}\"{more}]\n{write}");
+        installed(&jail, &format!("{head}[command]\nrun = [\"{job}\"]\n"));
+    };
+    exec("");
+    for who in [&SUDO[..], &[]] {
+        let outcome = run(&jail, who, "p", &[&job]);
+        assert_eq!(outcome.code(), 126, "{outcome:?}");
+        assert!(outcome.said().contains("an agent's word"), "{outcome:?}");
+    }
+    exec(&format!(", \"{secret}\""));
+    let outcome = run(&jail, &SUDO, "p", &[&job]);
+    assert_eq!(outcome.code(), 7, "{outcome:?}");
+}

@@ -409,3 +409,129 @@ fn a_crash_hands_the_agents_memory_to_nobody() {
     let crash = jail.run(shell, &["sh", "-c", "kill -SEGV $$"]);
     assert_eq!(crash.code(), 128 + libc::SIGSEGV, "{crash:?}");
 }
+
+/// A file that a rule names, beside others.
+const IDENTITY: &[Row] = &[
+    ("ID-01", "exec @DIR@/tree/ro/tool", "ok", "EACCES", "ok"),
+    ("ID-01f", "exec-fd @DIR@/tree/ro/tool", "ok", "EACCES", "ok"),
+    (
+        "ID-01p",
+        "exec /proc/self/root@DIR@/tree/ro/tool",
+        "ok",
+        "EACCES",
+        "ok",
+    ),
+    // A hard link is the file itself, a copy is another file.
+    ("ID-02", "exec @DIR@/tree/ro/twin", "ok", "EACCES", "ok"),
+    ("ID-03", "exec @DIR@/tree/ro/copy", "ok", "EACCES", "EACCES"),
+    (
+        "ID-03f",
+        "exec-fd @DIR@/tree/ro/copy",
+        "ok",
+        "EACCES",
+        "EACCES",
+    ),
+    // What may be read and not written may be mapped, which is how the loader starts it.
+    (
+        "ID-04",
+        "exec /lib64/ld-linux-x86-64.so.2 @DIR@/tree/ro/copy",
+        "ok",
+        "ok",
+        "ok",
+    ),
+    // Its name is taken to no other place, and no other file takes its name.
+    (
+        "ID-05",
+        "link @DIR@/tree/ro/tool @DIR@/tree/rw/linked",
+        "ok",
+        "EXDEV",
+        "EXDEV",
+    ),
+    (
+        "ID-06",
+        "rename @DIR@/tree/rw/tool @DIR@/tree/ro/tool",
+        "",
+        "EXDEV",
+        "EXDEV",
+    ),
+    (
+        "ID-07",
+        "open-write @DIR@/tree/ro/tool",
+        "",
+        "EROFS",
+        "EROFS",
+    ),
+];
+
+const ONE_FILE: &str = r#"
+version = 1
+name    = "attacks-execution-file"
+[files]
+read  = ["${BASE}", "@DIR@/tree/ro"]
+exec  = ["${COMMAND}", "@DIR@/tree/ro/tool"]
+write = ["@DIR@/tree/rw"]
+"#;
+
+/// A tree of files that everybody may change, so that the sandbox alone refuses.
+fn files() -> Jail {
+    let jail = tree();
+    let ro = jail.path().join("tree/ro");
+    fs::copy("/bin/true", ro.join("copy")).expect("copy a program");
+    fs::hard_link(ro.join("tool"), ro.join("twin")).expect("link");
+    for file in ["ro", "rw", "ro/tool", "ro/copy", "rw/tool"] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(jail.path().join("tree").join(file), mode).expect("chmod");
+    }
+    jail
+}
+
+#[test]
+fn a_rule_that_names_a_file_runs_that_file_alone() {
+    needs!(root(), "root");
+    bare(&files(), IDENTITY);
+    confined(&files(), IDENTITY, Arm::Denied, DENIED);
+    confined(&files(), IDENTITY, Arm::Granted, ONE_FILE);
+}
+
+#[test]
+fn a_program_that_is_replaced_from_outside_is_another_file() {
+    needs!(root(), "root");
+    let jail = files();
+    // What the shell that waits runs is granted by its kit; the tools by their files.
+    let policy = ONE_FILE
+        .replace("[files]", "extends = [\"@shell\"]\n[files]")
+        .replace(
+            "\"@DIR@/tree/ro/tool\"",
+            "\"@DIR@/tree/ro/tool\", \"@DIR@/tree/ro/twin\", \"@DIR@/alone/tool\"",
+        )
+        .replace(
+            "\"attacks-execution-file\"\n",
+            "\"attacks-execution-replaced\"\n",
+        );
+    let dir = jail.path().join("tree");
+    fs::remove_file(dir.join("ro/twin")).expect("remove");
+    fs::copy("/bin/true", dir.join("ro/twin")).expect("copy");
+    let alone = jail.file("alone/tool", "");
+    fs::copy("/bin/true", &alone).expect("copy");
+    let script = "cd $1; ro/tool; echo $?; ro/twin; echo $?; ../alone/tool; echo $?; : > rw/ready
+                  while [ ! -e rw/go ]; do sleep 0.05; done
+                  ro/tool; echo $?; ro/twin; echo $?; ../alone/tool; echo $?";
+    let place = dir.clone();
+    let changer = std::thread::spawn(move || {
+        let mut left = 600;
+        while !place.join("rw/ready").exists() && left > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            left -= 1;
+        }
+        fs::rename(place.join("ro/copy"), place.join("ro/tool")).expect("replace");
+        fs::write(place.join("ro/twin"), fs::read("/bin/false").expect("read")).expect("rewrite");
+        fs::copy("/bin/false", place.join("false")).expect("copy");
+        fs::rename(place.join("false"), &alone).expect("replace");
+        fs::write(place.join("rw/go"), "").expect("go on");
+    });
+    let outcome = jail.run(&policy, &["sh", "-c", script, "sh", &dir.to_string_lossy()]);
+    changer.join().expect("it was replaced");
+    // Renamed over: another file, which no rule names. Rewritten: still the file of the rule. Where
+    // nothing around it is granted, the run sees the file that it started with.
+    assert_eq!(outcome.stdout, "0\n0\n0\n126\n1\n0\n", "{outcome:?}");
+}

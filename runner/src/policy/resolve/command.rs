@@ -255,6 +255,45 @@ impl Resolver<'_> {
         }
     }
 
+    /// The `#!` line of a script that this policy lets be written is the word of whoever wrote it
+    /// last, which may have been an agent, whoever owns the script: `${COMMAND}` grants nothing by
+    /// it.
+    pub(super) fn check_interpreters(&mut self, files: &[FileRule]) {
+        let Some(command) = &self.command else {
+            return;
+        };
+        let chain = || command.program.iter().chain(&command.interpreters);
+        let writer = |object: &Object| {
+            let mut writers = files.iter().filter(|rule| rule.verb == Verb::Write);
+            writers.find(|rule| settings::covers(rule, &object.path))
+        };
+        let written = chain().enumerate();
+        let Some((at, script, rule)) = written
+            .filter_map(|(at, object)| Some((at, object, writer(object)?)))
+            .next()
+        else {
+            return;
+        };
+        let granted = |object: &Object| {
+            let exec = |rule: &&FileRule| match rule.verb {
+                Verb::Exec => rule.info.text != "${COMMAND}",
+                verb => verb == Verb::Write && rule.exec,
+            };
+            let mut rules = files.iter().filter(exec);
+            rules.any(|rule| settings::covers(rule, &object.path))
+        };
+        if let Some(interpreter) = chain().skip(at + 1).find(|object| !granted(object)) {
+            let interpreter = quote(&interpreter.path.to_string_lossy());
+            let what = format!(
+                "{} lies where {} writes, so its #! line may be an agent's word, and only that asks \
+                 for {interpreter}; add exec = [{interpreter}] to [files]",
+                quote(&script.path.to_string_lossy()),
+                rule.info.key,
+            );
+            self.errors.add_unplaced("command", what, NOT_EXECUTABLE);
+        }
+    }
+
     /// Opens a program. Links of the caller lead to it too: he typed it, and what is found is
     /// executable or refused. Where a link is not root's, what it leads to is his choice.
     pub(super) fn open_program(&self, path: &Path, held: bool) -> Result<Program, FactError> {

@@ -114,6 +114,7 @@ impl Resolver<'_> {
         self.command = self.command(request, &main.schema);
         let files = self.files();
         self.check_program(&files);
+        self.check_interpreters(&files);
         self.check_loaders(&files);
         let (network, listen, unix) = self.network();
         self.check_ids(&files, &network, &listen, &unix);
