@@ -96,11 +96,19 @@ pub fn receive(
     message.msg_control = (&raw mut control).cast();
     message.msg_controllen = size_of::<Control>();
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: `message` and all it points to live until the call is over.
-    let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
-    if count < 0 {
-        return Err(SysError::last("recvmsg"));
-    }
+    let mut attempt = || {
+        // SAFETY: `message` and all it points to live until the call is over.
+        match unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) } {
+            -1 => Err(SysError::last("recvmsg")),
+            count => Ok(count),
+        }
+    };
+    let count = match attempt() {
+        // The other side has gone and left something unread. The kernel says so once and first:
+        // what the other side had sent waits behind it.
+        Err(error) if error.errno() == libc::ECONNRESET => attempt()?,
+        other => other?,
+    };
     // SAFETY: the kernel has filled `control` and set `msg_controllen`; CMSG_FIRSTHDR is null
     // where nothing came, and an SCM_RIGHTS message holds descriptors made for us.
     let descriptor = unsafe {
@@ -144,5 +152,27 @@ pub fn send_stream(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, SysErr
     } {
         -1 => Err(SysError::last("send")),
         count => Ok(count as usize),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn the_last_words_of_who_left_something_unread_arrive() {
+        let (kind, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+        let (here, there) = socketpair(AddressFamily::Unix, kind, None, flags).unwrap();
+        send_at_once(here.as_fd(), b"never read").unwrap();
+        send_at_once(there.as_fd(), b"last words").unwrap();
+        drop(there);
+        let mut bytes = [0; 16];
+        let (count, _) = receive(here.as_fd(), &mut bytes).unwrap();
+        assert_eq!(&bytes[..count], b"last words");
+        assert_eq!(receive(here.as_fd(), &mut bytes).unwrap().0, 0);
     }
 }
