@@ -24,6 +24,7 @@ cargo xtask COMMAND
   demo                        set up, build, and watch a confined agent at work
   test [--host] [--kernel K]  set up, then every test; kernels 6.1, 6.12 and 6.12-without-bpf
                               in virtual machines, or only --kernel K, or none with --host
+  attacks                     only the attacks, and only on this kernel
   boot K TEST...              only the tests with such a name, only on kernel K
   fuzz [TARGET] [--seconds N]  feed one or all fuzz targets with what libFuzzer invents, for
                               5 minutes each or N seconds
@@ -49,6 +50,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match words.as_slice() {
         ["demo"] => demo::run(&root),
         ["test", options @ ..] => suite::run(&root, &suite::Options::parse(options)?),
+        ["attacks"] => suite::attacks(&root),
         ["boot", kernel, filters @ ..] if !filters.is_empty() => {
             setup::kernel_side(&root)?;
             machines::set_up(&root)?;

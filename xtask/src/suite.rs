@@ -2,6 +2,7 @@
 //! `cargo xtask test`: everything that must hold, in the order in which it fails fastest.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use xtask::toolchain;
@@ -67,9 +68,32 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The tests of attempts: each attack in its three arms, and the layers left out one by one, where
+/// each attempt that gates a release must then succeed.
+const ATTACKS: [&str; 4] = [
+    "attacks::",
+    "faults::removal",
+    "faults::sabotage",
+    "faults::lsm",
+];
+
+/// Tries every attack on this kernel, and nothing else: for each change, in minutes.
+pub fn attacks(root: &Path) -> Result<()> {
+    setup::kernel_side(root)?;
+    setup::tests()?;
+    let mut cargo = process::cargo(root);
+    let package = ["--package", "lp-run", "--test", "integration", "--"];
+    cargo.args(["test", "--locked"]).args(package).args(ATTACKS);
+    on_this_kernel(cargo)
+}
+
 fn host(root: &Path) -> Result<()> {
     let mut cargo = process::cargo(root);
     cargo.args(["test", "--locked", "--workspace"]);
+    on_this_kernel(cargo)
+}
+
+fn on_this_kernel(mut cargo: Command) -> Result<()> {
     if toolchain::detect().root {
         // Nothing that root can have may be skipped.
         cargo.env("LP_RUN_TEST_STRICT", "1");
