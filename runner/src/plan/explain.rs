@@ -287,13 +287,17 @@ fn file(plan: &Plan, typed: &Path, verb: Verb) -> Explanation {
     }
     answer.act = format!("{word} {}", path.display());
     if answer.verdict == Verdict::Denied && answer.rule.is_none() {
-        let system = (verb == Verb::Write)
-            .then(|| guard::system(&path))
-            .flatten();
-        match (system, toml_string(&path)) {
-            (Some(system), _) => answer.notes.push(format!(
-                "it belongs to the system ({system}), where a policy does not write without a \
-                 dangerous = \"reason\""
+        let home = || std::iter::once(plan.policy.caller.home.clone());
+        let closed = guard::system(&path)
+            .map(|system| format!("belongs to the system ({system})"))
+            .or_else(|| {
+                let login = guard::login(home(), &path)?;
+                Some(format!("reaches {}, which a login obeys", login.display()))
+            })
+            .filter(|_| verb == Verb::Write);
+        match (closed, toml_string(&path)) {
+            (Some(closed), _) => answer.notes.push(format!(
+                "it {closed}, where a policy does not write without a dangerous = \"reason\""
             )),
             (None, Some(text)) => answer.to_allow = Some(format!("[files] {word} = [{text}]")),
             (None, None) => answer.notes.push(NOT_A_STRING.to_owned()),
@@ -793,6 +797,16 @@ mod tests {
             let write = ask(Question::Write(path.into()));
             assert_eq!(write.to_allow, None, "{path}");
             assert!(write.text().contains("belongs to the system"), "{path}");
+            assert!(ask(Question::Read(path.into())).to_allow.is_some());
+        }
+        for path in [
+            "/home/anna/.bashrc",
+            "/root/.ssh/config",
+            "/home/b/.profile",
+        ] {
+            let write = ask(Question::Write(path.into()));
+            assert_eq!(write.to_allow, None, "{path}");
+            assert!(write.text().contains("which a login obeys"), "{path}");
             assert!(ask(Question::Read(path.into())).to_allow.is_some());
         }
     }

@@ -237,6 +237,9 @@ pub enum Store {
     Disk(u64),
 }
 
+/// The warning of a policy without `wall_time`: of nothing, where the command line has a limit.
+pub const NO_WALL_TIME: &str = "no limits.wall_time; a hung agent runs for ever";
+
 /// `[limits]`, as far as this version enforces them.
 #[derive(Clone, Debug)]
 pub struct Limits {

@@ -26,6 +26,7 @@ use crate::host::{Depth, Host, Means};
 use crate::launch::{self, Cgroups, End, Launch, Stdio, StdioOptions};
 use crate::plan::{self, CompileOptions, Namespace, Plan};
 use crate::policy::facts::{Facts, Remembering, SystemFacts};
+use crate::policy::model::NO_WALL_TIME;
 use crate::policy::{self, LoadRequest};
 use crate::record::audit::{Audit, Start};
 use crate::record::event::{Exit, Reason};
@@ -67,6 +68,9 @@ fn attempt(
 ) -> Result<Finished, RunError> {
     let inherited = rlimits::lift()?;
     let mut policy = policy::load(&load_request(request, true), &Remembering::new(facts))?;
+    if request.timeout.is_some() {
+        policy.warnings.retain(|(_, text)| text != NO_WALL_TIME);
+    }
     let host = Host::probe(Depth::Run);
     let host = match policy.takes_files() {
         true => host.with_lsm_tried(),

@@ -216,20 +216,15 @@ impl Resolver<'_> {
         })
     }
 
-    /// What of a home only its owner should write: in the caller's, root's, the owner's of the
-    /// object, and every one below `/home`.
+    /// What of a home only its owner should write, also in that of the owner of the object.
     fn of_a_login(&self, path: &Path, object: &Object) -> Option<PathBuf> {
         let owner = self.facts.user_by_uid(object.uid).map(|user| user.home);
-        let named = path.strip_prefix("/home").ok();
-        let named = named.and_then(|below| below.components().next());
-        let homes = [self.caller.home.clone(), PathBuf::from("/root")]
-            .into_iter()
-            .chain(owner)
-            .chain(named.map(|name| Path::new("/home").join(name)));
-        homes
-            .filter(|home| home != Path::new("/"))
-            .flat_map(|home| IN_A_HOME.map(|inside| home.join(inside)))
-            .find(|place| overlap(path, place))
+        login(
+            [Some(self.caller.home.clone()), owner]
+                .into_iter()
+                .flatten(),
+            path,
+        )
     }
 
     /// A home that `path` covers as a whole.
@@ -251,6 +246,19 @@ fn root_in_disguise(socket: &Path) -> bool {
     let name = socket.file_name().unwrap_or_default();
     ROOT_SOCKETS.iter().any(|place| socket.starts_with(place))
         || ROOT_NAMES.iter().any(|known| name == *known)
+}
+
+/// What of a home only its owner should write and `path` reaches: in `homes`, in root's, and in
+/// every one below `/home`.
+pub(crate) fn login(homes: impl Iterator<Item = PathBuf>, path: &Path) -> Option<PathBuf> {
+    let named = path.strip_prefix("/home").ok();
+    let named = named.and_then(|below| below.components().next());
+    homes
+        .chain([PathBuf::from("/root")])
+        .chain(named.map(|name| Path::new("/home").join(name)))
+        .filter(|home| home != Path::new("/"))
+        .flat_map(|home| IN_A_HOME.map(|inside| home.join(inside)))
+        .find(|place| overlap(path, place))
 }
 
 /// The system directory that a path lies in or holds by its name.

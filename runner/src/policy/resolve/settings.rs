@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::error::{nearest, quote};
-use super::super::model::{Audit, DEGRADABLE, Degrade, FileRule, Limits, Store, Verb};
+use super::super::model::{
+    Audit, DEGRADABLE, Degrade, FileRule, Limits, NO_WALL_TIME, Store, Verb,
+};
 use super::super::quantity;
 use super::super::tree::At;
 use super::{Resolver, paths};
@@ -105,10 +107,7 @@ impl Resolver<'_> {
                 .last()
                 .map(|layer| layer.source.place())
                 .unwrap_or_default();
-            self.warnings.push((
-                place,
-                "no limits.wall_time; a hung agent runs for ever".to_owned(),
-            ));
+            self.warnings.push((place, NO_WALL_TIME.to_owned()));
             self.default("limits.wall_time", "none");
         }
         let file_size = self.scalar(|schema| schema.limits.file_size.as_ref());

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a rule takes away: an object, or the place where its name would appear.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::super::error::quote;
-use super::super::facts::FactError;
+use super::super::facts::{FactError, Facts};
 use super::super::model::Target;
 use super::super::source::reason;
 use super::Resolver;
@@ -32,13 +31,11 @@ impl Resolver<'_> {
             };
             let below = path.strip_prefix(above).unwrap_or(path);
             let first = below.components().next().map(|name| name.as_os_str());
-            // What is listed and cannot be opened is a link that leads nowhere yet.
-            let dangling = match self.look(held, |facts| facts.list(&parent.path)) {
-                Ok(names) => names.iter().any(|name| Some(OsStr::new(name)) == first),
-                Err(FactError::Missing(_)) => false,
-                Err(error) => return Err(unusable(path, &error)),
-            };
-            if dangling {
+            // A link that is there and cannot be opened leads nowhere yet.
+            let link =
+                |facts: &dyn Facts| Ok(first.is_some_and(|name| facts.is_link(&parent, name)));
+            let dangling = self.look(held, link);
+            if dangling.map_err(|error| unusable(path, &error))? {
                 return Err(format!(
                     "{} is or lies below a symbolic link that leads to nothing; write the path \
                      it leads to",
