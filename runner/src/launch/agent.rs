@@ -32,8 +32,8 @@ pub(super) struct Agent<'a, C> {
     pub workdir: &'a CStr,
     /// What becomes descriptor 0, 1 and 2; `None`: stays as it is.
     pub standard: [Option<&'a OwnedFd>; 3],
-    /// Descriptors that live through the exec.
-    pub keep: &'a [RawFd],
+    /// In order: what stays open until the exec, or through it.
+    pub open: &'a [RawFd],
     /// Write end of the status pipe.
     pub status: RawFd,
     /// Read end of the gate pipe.
@@ -74,16 +74,17 @@ impl<C: Confinement> Agent<'_, C> {
         let files = confinement.open_lsm_canary().map_err(in_canary)?;
         call(Step::GateCanary, handshake::agent_confined(self.status))?;
         self.wait(Step::GateCanary, Gate::Canary)?;
-        if let Some(network) = &network {
+        if let Some(network) = network {
             network.apply(&mut evidence);
         }
-        if let Some(files) = &files {
-            let tried = confinement.try_lsm(files, &mut evidence);
+        if let Some(files) = files {
+            let tried = confinement.try_lsm(&files, &mut evidence);
             tried.map_err(in_canary)?;
             self.come_back()?;
         }
         confinement.try_memfd(&mut evidence);
-        // Before the filter, which may refuse close_range.
+        // Before the filter, which may refuse close_range. Closed and not marked: lp-run looks at
+        // each that is left.
         self.close_descriptors()?;
         // What was open until now is lp-run's own, and no business of a limit on open files.
         applied(Step::Limits, confinement.limits())?;
@@ -137,10 +138,7 @@ impl<C: Confinement> Agent<'_, C> {
         if fault::skips("close descriptors") {
             return Ok(());
         }
-        call(Step::CloseDescriptors, descriptor::close_on_exec_from(3))?;
-        for fd in self.keep {
-            call(Step::CloseDescriptors, descriptor::keep_on_exec(*fd))?;
-        }
-        Ok(())
+        let closed = descriptor::close_all_but(self.open);
+        call(Step::CloseDescriptors, closed)
     }
 }

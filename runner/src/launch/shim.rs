@@ -168,10 +168,9 @@ impl<C: Confinement> Shim<'_, C> {
         }
         keep[..own.len()].copy_from_slice(&own);
         keep[own.len()..count].copy_from_slice(self.held);
-        call(
-            Step::ShimDescriptors,
-            descriptor::close_all_but(&mut keep[..count]),
-        )
+        let keep = &mut keep[..count];
+        keep.sort_unstable();
+        call(Step::ShimDescriptors, descriptor::close_all_but(keep))
     }
 
     /// Waits until the run is over: the agent ended, or lp-run died.

@@ -249,16 +249,19 @@ fn clone_shim<C: Confinement>(
 ) -> Result<Child, LaunchError> {
     let mut parent_only = ends.numbers();
     parent_only.extend(launch.stdio.parent_only());
-    let keep = launch.stdio.keep().to_vec();
+    let (status, gate) = (shim_ends.status.as_raw_fd(), shim_ends.gate.as_raw_fd());
+    let mut open = [&[0, 1, 2, status, gate], launch.stdio.keep()].concat();
+    open.extend(fault::descriptors());
+    open.sort_unstable();
     let shim = Shim {
         agent: Agent {
             confinement: launch.confinement,
             exec: launch.exec,
             workdir: &launch.workdir,
             standard: launch.stdio.agent_sources(),
-            keep: &keep,
-            status: shim_ends.status.as_raw_fd(),
-            gate: shim_ends.gate.as_raw_fd(),
+            open: &open,
+            status,
+            gate,
             proc: shim_ends.proc.as_fd(),
         },
         control: shim_ends.control.as_fd(),

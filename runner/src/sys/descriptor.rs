@@ -7,27 +7,17 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use super::SysError;
 
 /// Closes every descriptor from `first` to `last`, both included.
-pub fn close_range(first: u32, last: u32) -> Result<(), SysError> {
-    close_range_with(first, last, 0)
-}
-
-/// Marks every descriptor from `first` on as close-on-exec (Linux 5.11).
-pub fn close_on_exec_from(first: u32) -> Result<(), SysError> {
-    close_range_with(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-}
-
-fn close_range_with(first: u32, last: u32, flags: u32) -> Result<(), SysError> {
+fn close_range(first: u32, last: u32) -> Result<(), SysError> {
     // SAFETY: the callers are children that end in exec or exit and that use no descriptor of
     // the range afterwards; the call itself touches no memory.
-    match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
         0 => Ok(()),
         _ => Err(SysError::last("close_range")),
     }
 }
 
-/// Closes every descriptor that is not in `keep`, which is sorted here, in place.
-pub fn close_all_but(keep: &mut [RawFd]) -> Result<(), SysError> {
-    keep.sort_unstable();
+/// Closes every descriptor that is not in `keep`, which is in order.
+pub fn close_all_but(keep: &[RawFd]) -> Result<(), SysError> {
     let mut first: u32 = 0;
     for fd in keep.iter().filter_map(|fd| u32::try_from(*fd).ok()) {
         if fd > first {
@@ -67,15 +57,6 @@ pub fn descriptor_flags(fd: RawFd) -> Result<i32, SysError> {
 /// that lp-run opens has one.
 pub fn is_inherited(fd: RawFd) -> bool {
     descriptor_flags(fd).is_ok_and(|flags| flags & libc::FD_CLOEXEC == 0)
-}
-
-/// Lets `fd` live through `execve(2)`.
-pub fn keep_on_exec(fd: RawFd) -> Result<(), SysError> {
-    // SAFETY: F_SETFD touches no memory.
-    match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
-        -1 => Err(SysError::last("fcntl")),
-        _ => Ok(()),
-    }
 }
 
 /// A close-on-exec copy of the descriptor with number `fd`, numbered 3 or higher; an error

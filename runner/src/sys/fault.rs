@@ -6,7 +6,7 @@
 //! read the variable: in a release build every function here is empty.
 
 #[cfg(debug_assertions)]
-pub use armed::{arm, fails, reached, skips, skips_of};
+pub use armed::{arm, descriptors, fails, reached, skips, skips_of};
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -72,6 +72,17 @@ mod armed {
         ordered(|fault| matches!(fault, Fault::Fail(failing) if names(failing, act, of)))
     }
 
+    /// What a process that stands still writes to and reads from.
+    pub fn descriptors() -> impl Iterator<Item = i32> {
+        let faults = ORDERED.get().into_iter().flatten();
+        faults
+            .filter_map(|fault| match fault {
+                Fault::Stop { out, into, .. } => Some([*out, *into]),
+                _ => None,
+            })
+            .flatten()
+    }
+
     /// The calling process has done a step: the place to stand still. System calls only.
     pub fn reached(step: u32) {
         for fault in ORDERED.get().into_iter().flatten() {
@@ -98,6 +109,12 @@ mod armed {
 /// Nothing: a release build has no faults to order.
 #[cfg(not(debug_assertions))]
 pub fn arm(_number: impl Fn(&str) -> Option<u32>) {}
+
+/// None.
+#[cfg(not(debug_assertions))]
+pub const fn descriptors() -> [i32; 0] {
+    []
+}
 
 /// Nothing is left out.
 #[cfg(not(debug_assertions))]
