@@ -25,7 +25,7 @@ const DETAIL: &str = "lp-run died; the program died with it, and this line was w
 /// Writes `run.end` into each log that has no such line yet.
 pub(super) fn write(state: &RunState) -> Vec<String> {
     let mut failures = Vec::new();
-    for log in &state.logs {
+    for log in &state.traces.logs {
         if let Err(error) = write_one(state, log) {
             failures.push(format!(
                 "write the end of run {} to `{}`: {error}",
@@ -38,7 +38,7 @@ pub(super) fn write(state: &RunState) -> Vec<String> {
 }
 
 fn write_one(state: &RunState, log: &Path) -> io::Result<()> {
-    let policy = state.policy.as_deref().unwrap_or_default();
+    let policy = &state.traces.policy;
     // Whoever may write the log's directory may have put something else there: a FIFO would hold
     // every start, a link would lead root elsewhere.
     if !log.symlink_metadata()?.is_file() {

@@ -12,4 +12,5 @@ mod sweep;
 
 pub use error::ControlError;
 pub use run_dir::RunDir;
+pub use state::Traces;
 pub use sweep::{GcReport, gc, sweep};

@@ -12,35 +12,38 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 use super::error::{ControlError, failed};
-use super::state::RunState;
-use crate::enforce::cgroup::RunCgroup;
+use super::state::{RunState, Traces};
 use crate::sys::places;
 
 /// The directory of a run of this process. Dropping it removes it.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// Noted in its state.
+    cgroup: Option<PathBuf>,
 }
 
 impl RunDir {
-    /// Makes the directory of `run`, mode 0700. A run of that name may not exist.
-    pub fn create(run: &str) -> Result<Self, ControlError> {
-        Self::create_in(&places::runtime(), run)
+    /// Makes the directory of `run`, mode 0700, with what the sweep after a crash must know. A
+    /// run of that name may not exist.
+    pub fn create(run: &str, traces: Traces) -> Result<Self, ControlError> {
+        Self::create_in(&places::runtime(), run, traces)
     }
 
-    pub(super) fn create_in(base: &Path, run: &str) -> Result<Self, ControlError> {
+    pub(super) fn create_in(base: &Path, run: &str, traces: Traces) -> Result<Self, ControlError> {
         // Under the lock, so that no sweep sees the directory without its state.
         let _lock = lock(base)?;
         let path = base.join(run);
         make(&path)?;
-        let state = RunState::own(run).map_err(failed("describe", &path));
+        let cgroup = traces.cgroup.clone();
+        let state = RunState::own(run, traces).map_err(failed("describe", &path));
         let written = state.and_then(|state| {
             state
                 .write(&path)
                 .map_err(failed("write the state of", &path))
         });
         match written {
-            Ok(()) => Ok(Self { path }),
+            Ok(()) => Ok(Self { path, cgroup }),
             Err(error) => {
                 // The first error is the one to tell.
                 let _ = remove_directory(&path);
@@ -72,51 +75,28 @@ impl RunDir {
             .map_err(failed("open", &path))
     }
 
-    /// Notes the run's cgroup, for the sweep after a crash.
-    pub fn record(&self, cgroup: &RunCgroup) -> Result<(), ControlError> {
-        self.change(|state| state.cgroup = Some(cgroup.path().to_owned()))
-    }
-
-    /// Notes which audit logs wait for the run's last line, for the sweep after a crash.
-    pub fn record_logs(&self, policy: &str, logs: Vec<PathBuf>) -> Result<(), ControlError> {
-        self.change(|state| {
-            state.policy = Some(policy.to_owned());
-            state.logs = logs;
-        })
-    }
-
     /// Removes the directory. Refused while the cgroup that was noted exists: the next sweep
     /// needs to know of it.
     pub fn remove(self) -> Result<(), ControlError> {
-        let result = remove(&self.path);
+        let result = self.take_down();
         std::mem::forget(self);
         result
     }
 
-    fn change(&self, change: impl FnOnce(&mut RunState)) -> Result<(), ControlError> {
-        let read = RunState::read(&self.path);
-        let mut state = read.map_err(failed("read the state of", &self.path))?;
-        change(&mut state);
-        state
-            .write(&self.path)
-            .map_err(failed("write the state of", &self.path))
+    fn take_down(&self) -> Result<(), ControlError> {
+        // Under the lock, so that no sweep meets a directory that is half gone.
+        let _lock = lock(self.path.parent().unwrap_or(&self.path))?;
+        match &self.cgroup {
+            Some(cgroup) if cgroup.exists() => Err(ControlError::StillThere(cgroup.clone())),
+            _ => remove_directory(&self.path),
+        }
     }
 }
 
 impl Drop for RunDir {
     fn drop(&mut self) {
         // What cannot be removed now is the next sweep's.
-        let _ = remove(&self.path);
-    }
-}
-
-fn remove(path: &Path) -> Result<(), ControlError> {
-    // Under the lock, so that no sweep meets a directory that is half gone.
-    let _lock = lock(path.parent().unwrap_or(path))?;
-    let cgroup = RunState::read(path).ok().and_then(|state| state.cgroup);
-    match cgroup {
-        Some(cgroup) if cgroup.exists() => Err(ControlError::StillThere(cgroup)),
-        _ => remove_directory(path),
+        let _ = self.take_down();
     }
 }
 
@@ -189,24 +169,25 @@ fn make(path: &Path) -> Result<(), ControlError> {
 mod tests {
     use super::*;
 
+    fn create(base: &Path, run: &str) -> Result<RunDir, ControlError> {
+        RunDir::create_in(base, run, Traces::default())
+    }
+
     #[test]
     fn a_run_directory_is_private_and_goes() {
         let base = tempfile::tempdir().unwrap();
-        let dir = RunDir::create_in(base.path(), "abcdefgh").unwrap();
+        let dir = create(base.path(), "abcdefgh").unwrap();
         let path = dir.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
         assert!(
-            RunDir::create_in(base.path(), "abcdefgh").is_err(),
+            create(base.path(), "abcdefgh").is_err(),
             "a name is used once"
         );
         drop(dir.make_self_dir().unwrap());
         assert_eq!(fs::metadata(dir.self_dir()).unwrap().mode() & 0o7777, 0o755);
         dir.remove().unwrap();
         assert!(!path.exists());
-        let path = RunDir::create_in(base.path(), "abcdefgh")
-            .unwrap()
-            .path()
-            .to_owned();
+        let path = create(base.path(), "abcdefgh").unwrap().path().to_owned();
         assert!(!path.exists(), "dropping removes it too");
     }
 
@@ -214,7 +195,7 @@ mod tests {
     fn a_directory_that_others_can_write_to_is_refused() {
         let base = tempfile::tempdir().unwrap();
         fs::set_permissions(base.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let error = RunDir::create_in(base.path(), "abcdefgh").unwrap_err();
+        let error = create(base.path(), "abcdefgh").unwrap_err();
         assert!(matches!(error, ControlError::NotOurs(_)), "{error}");
     }
 

@@ -25,28 +25,38 @@ pub(super) struct RunState {
     /// Its start, in clock ticks after boot (field 22 of proc_pid_stat(5)): an id that is used
     /// again has another one.
     pub start_time: u64,
-    /// The cgroup directory of the run, once it is made.
+    /// What the run makes or owes.
+    #[serde(flatten)]
+    pub traces: Traces,
+}
+
+/// What a run leaves behind if its lp-run dies: noted before any of it is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traces {
+    /// The cgroup directory of the run, where it has one.
     pub cgroup: Option<PathBuf>,
     /// The policy's name.
-    pub policy: Option<String>,
+    pub policy: String,
     /// The audit logs that wait for the run's last line.
     pub logs: Vec<PathBuf>,
 }
 
 impl RunState {
     /// The state of a run of this very process.
-    pub fn own(run: &str) -> io::Result<Self> {
+    pub fn own(run: &str, traces: Traces) -> io::Result<Self> {
         let pid = std::process::id();
+        let Here {
+            boot,
+            pid_namespace,
+        } = Here::now()?;
         Ok(Self {
             run: run.to_owned(),
-            boot: boot_id()?,
-            pid_namespace: pid_namespace()?,
+            boot,
+            pid_namespace,
             pid,
             start_time: start_time(pid)
                 .ok_or_else(|| io::Error::other("/proc shows no start time"))?,
-            cgroup: None,
-            policy: None,
-            logs: Vec::new(),
+            traces,
         })
     }
 
@@ -67,23 +77,28 @@ impl RunState {
 
     /// Whether the process lives, as far as can be told: one of another pid namespace cannot
     /// be judged from here and counts as alive.
-    pub fn alive(&self) -> io::Result<bool> {
-        if self.boot != boot_id()? {
-            return Ok(false);
-        }
-        if self.pid_namespace != pid_namespace()? {
-            return Ok(true);
-        }
-        Ok(start_time(self.pid) == Some(self.start_time))
+    pub fn alive(&self, here: &Here) -> bool {
+        self.boot == here.boot
+            && (self.pid_namespace != here.pid_namespace
+                || start_time(self.pid) == Some(self.start_time))
     }
 }
 
-fn boot_id() -> io::Result<String> {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned())
+/// Where process ids have their meaning: asked once, for all runs.
+pub(super) struct Here {
+    boot: String,
+    pid_namespace: String,
 }
 
-fn pid_namespace() -> io::Result<String> {
-    fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned())
+impl Here {
+    pub fn now() -> io::Result<Self> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let pid_namespace = fs::read_link("/proc/self/ns/pid")?;
+        Ok(Self {
+            boot: boot.trim().to_owned(),
+            pid_namespace: pid_namespace.to_string_lossy().into_owned(),
+        })
+    }
 }
 
 /// When the process started; `None` where there is none. A zombie is none: it does nothing
@@ -105,12 +120,20 @@ fn start_time(pid: u32) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn own() -> RunState {
+        RunState::own("abcdefgh", Traces::default()).unwrap()
+    }
+
     #[test]
     fn the_state_survives_its_file() {
         let directory = tempfile::tempdir().unwrap();
-        let mut state = RunState::own("abcdefgh").unwrap();
+        let mut state = own();
         state.write(directory.path()).unwrap();
-        state.cgroup = Some(PathBuf::from("/sys/fs/cgroup/lp-run/abcdefgh"));
+        state.traces = Traces {
+            cgroup: Some(PathBuf::from("/sys/fs/cgroup/lp-run/abcdefgh")),
+            policy: "test".to_owned(),
+            logs: vec![PathBuf::from("/var/log/lp-run.jsonl")],
+        };
         state.write(directory.path()).unwrap();
         assert_eq!(RunState::read(directory.path()).unwrap(), state);
         assert_eq!(
@@ -122,31 +145,30 @@ mod tests {
 
     #[test]
     fn only_the_same_process_of_the_same_boot_is_alive() {
-        let own = RunState::own("abcdefgh").unwrap();
-        assert!(own.alive().unwrap());
+        let (own, here) = (own(), Here::now().unwrap());
+        assert!(own.alive(&here));
         let other_boot = RunState {
             boot: "another".to_owned(),
             ..own.clone()
         };
-        assert!(!other_boot.alive().unwrap());
+        assert!(!other_boot.alive(&here));
         let id_used_again = RunState {
             start_time: own.start_time + 1,
             ..own.clone()
         };
-        assert!(!id_used_again.alive().unwrap());
+        assert!(!id_used_again.alive(&here));
         let elsewhere = RunState {
             pid_namespace: "pid:[1]".to_owned(),
             ..id_used_again
         };
-        assert!(elsewhere.alive().unwrap(), "it cannot be judged from here");
+        assert!(elsewhere.alive(&here), "it cannot be judged from here");
     }
 
     #[test]
     fn a_process_that_is_gone_is_not_alive() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let own = RunState::own("abcdefgh").unwrap();
         let pid = child.id();
         child.wait().unwrap();
-        assert!(!RunState { pid, ..own }.alive().unwrap());
+        assert!(!RunState { pid, ..own() }.alive(&Here::now().unwrap()));
     }
 }

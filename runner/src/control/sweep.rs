@@ -3,7 +3,6 @@
 //! the last line of their logs. Each start does it, and `lp-run gc` by hand.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use serde::Serialize;
 use super::error::{ControlError, failed};
 use super::farewell;
 use super::run_dir::{lock, remove_directory};
-use super::state::RunState;
+use super::state::{Here, RunState};
 use crate::enforce::{cgroup, lease};
 use crate::host::{self, places};
 use crate::record::run_id;
@@ -67,13 +66,14 @@ fn sweep_in(base: &Path, placement: Option<&Path>) -> Result<GcReport, ControlEr
         return Ok(report);
     }
     let _lock = lock(base)?;
+    let here = Here::now().map_err(failed("tell the processes below", base))?;
     for entry in fs::read_dir(base).map_err(failed("list", base))? {
         let entry = entry.map_err(failed("list", base))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if !run_id::valid(&name) {
             continue;
         }
-        match take_down(&name, &entry.path(), &mut report.failures) {
+        match take_down(&name, &entry.path(), &here, &mut report.failures) {
             Ok(true) => report.runs.push(name),
             Ok(false) => report.alive.push(name),
             Err(error) => report.failures.push(in_words(&error)),
@@ -88,22 +88,21 @@ fn sweep_in(base: &Path, placement: Option<&Path>) -> Result<GcReport, ControlEr
 }
 
 /// Removes the run unless its lp-run is alive; says whether it did.
-fn take_down(run: &str, path: &Path, failures: &mut Vec<String>) -> Result<bool, ControlError> {
+fn take_down(
+    run: &str,
+    path: &Path,
+    here: &Here,
+    failures: &mut Vec<String>,
+) -> Result<bool, ControlError> {
     // Directories are made with their state under the lock: one without, or with a torn one,
     // belongs to nobody.
     let state = RunState::read(path).ok().filter(|state| state.run == run);
     if let Some(state) = state {
-        if state
-            .alive()
-            .map_err(failed("look at the process of", path))?
-        {
+        if state.alive(here) {
             return Ok(false);
         }
-        if let Some(cgroup) = state
-            .cgroup
-            .as_deref()
-            .filter(|cgroup| cgroup.ends_with(run))
-        {
+        let cgroup = &state.traces.cgroup;
+        if let Some(cgroup) = cgroup.as_deref().filter(|cgroup| cgroup.ends_with(run)) {
             cgroup::remove(cgroup, PATIENCE).map_err(|source| ControlError::Cgroup {
                 run: run.to_owned(),
                 source,
@@ -129,7 +128,7 @@ fn remove_unknown(placement: &Path, base: &Path) -> usize {
         run_id::valid(name) && !base.join(name).exists() && is_old(&placement.join(name))
     });
     unknown
-        .filter(|name| remove_empty(&placement.join(name)).is_ok())
+        .filter(|name| cgroup::remove_empty(&placement.join(name)).is_ok())
         .count()
 }
 
@@ -138,16 +137,6 @@ fn is_old(directory: &Path) -> bool {
     let made = fs::metadata(directory).and_then(|metadata| metadata.modified());
     let age = made.map(|made| made.elapsed().unwrap_or_default());
     age.is_ok_and(|age| age > START)
-}
-
-fn remove_empty(run: &Path) -> io::Result<()> {
-    for leaf in ["shim", "agent"] {
-        match fs::remove_dir(run.join(leaf)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => other?,
-        }
-    }
-    fs::remove_dir(run)
 }
 
 /// Removes what only live runs need. The lock stays: another lp-run may wait for it.
@@ -187,11 +176,23 @@ mod tests {
     use std::path::PathBuf;
 
     use super::super::run_dir::RunDir;
+    use super::super::state::Traces;
     use super::*;
     use crate::enforce::cgroup::RunCgroup;
     use crate::record::audit::Audit;
     use crate::record::audit::Start;
     use crate::record::log_file::LogFile;
+
+    fn run_dir(base: &Path, run: &str, traces: Traces) -> RunDir {
+        RunDir::create_in(base, run, traces).unwrap()
+    }
+
+    fn of_cgroup(base: &Path, run: &str) -> Traces {
+        Traces {
+            cgroup: Some(RunCgroup::place(base, run)),
+            ..Traces::default()
+        }
+    }
 
     /// Makes the run look as if its lp-run had died.
     fn orphan(dir: RunDir) -> PathBuf {
@@ -212,8 +213,8 @@ mod tests {
     #[test]
     fn the_living_stay_and_the_dead_go() {
         let base = tempfile::tempdir().unwrap();
-        let alive = RunDir::create_in(base.path(), "aaaaaaaa").unwrap();
-        let dead = orphan(RunDir::create_in(base.path(), "bbbbbbbb").unwrap());
+        let alive = run_dir(base.path(), "aaaaaaaa", Traces::default());
+        let dead = orphan(run_dir(base.path(), "bbbbbbbb", Traces::default()));
         fs::create_dir(dead.join("self")).unwrap();
         fs::create_dir(base.path().join("cccccccc")).unwrap();
         fs::create_dir(base.path().join("root")).unwrap();
@@ -239,9 +240,8 @@ mod tests {
     fn what_a_dead_run_left_in_its_cgroup_is_killed() {
         let Some(cgroups) = cgroup_base() else { return };
         let base = tempfile::tempdir().unwrap();
-        let dir = RunDir::create_in(base.path(), "dddddddd").unwrap();
+        let dir = run_dir(base.path(), "dddddddd", of_cgroup(&cgroups, "dddddddd"));
         let cgroup = RunCgroup::create(&cgroups, "dddddddd").unwrap();
-        dir.record(&cgroup).unwrap();
         let child = crate::sys::clone::clone3(0, Some(cgroup.agent.as_fd()), || {
             nix::unistd::pause();
             0
@@ -272,9 +272,8 @@ mod tests {
             return;
         };
         let base = tempfile::tempdir().unwrap();
-        let dir = RunDir::create_in(base.path(), "ffffffff").unwrap();
+        let dir = run_dir(base.path(), "ffffffff", of_cgroup(&cgroups, "ffffffff"));
         let cgroup = RunCgroup::create(&cgroups, "ffffffff").unwrap();
-        dir.record(&cgroup).unwrap();
         let path = dir.path().to_owned();
         assert!(matches!(dir.remove(), Err(ControlError::StillThere(_))));
         assert!(path.exists());
@@ -299,9 +298,12 @@ mod tests {
             agent_uid: None,
         };
         audit.start(&start, jiff::Timestamp::now()).unwrap();
-        let dir = RunDir::create_in(base.path(), "gggggggg").unwrap();
-        dir.record_logs("test", vec![log.clone()]).unwrap();
-        orphan(dir);
+        let traces = Traces {
+            policy: "test".to_owned(),
+            logs: vec![log.clone()],
+            cgroup: None,
+        };
+        orphan(run_dir(base.path(), "gggggggg", traces));
         let report = sweep_in(base.path(), None).unwrap();
         let text = fs::read_to_string(&log).unwrap();
         fs::remove_file(&log).unwrap();
@@ -321,7 +323,7 @@ mod tests {
                     for round in 0..20_u8 {
                         let letter = |number| char::from(b'a' + number);
                         let name = format!("hhhhhh{}{}", letter(number), letter(round));
-                        let dir = RunDir::create_in(base, &name).unwrap();
+                        let dir = run_dir(base, &name, Traces::default());
                         let report = sweep_in(base, None).unwrap();
                         assert_eq!(report.runs, [""; 0], "a live run was taken for dead");
                         assert!(dir.path().exists());

@@ -128,6 +128,11 @@ pub struct RunCgroup {
 }
 
 impl RunCgroup {
+    /// The directory of a run that is placed below `base`.
+    pub fn place(base: &Path, run: &str) -> PathBuf {
+        base.join(run)
+    }
+
     /// Makes the directory `run` below `base` (`Host::cgroup`, made when missing) with its two
     /// leaves. Refused when it exists: nothing stale is ever adopted.
     pub fn create(base: &Path, run: &str) -> Result<Self, CgroupError> {
@@ -136,7 +141,7 @@ impl RunCgroup {
                 if source.kind() == io::ErrorKind::AlreadyExists => {}
             other => other?,
         }
-        let path = base.join(run);
+        let path = Self::place(base, run);
         make(&path)?;
         let leaves = Leaf::make(path.join("shim"))
             .and_then(|shim| Ok((shim, Leaf::make(path.join("agent"))?)));
@@ -161,10 +166,22 @@ impl RunCgroup {
     }
 }
 
+/// Removes the directory of a run in which nothing is left.
+pub fn remove_empty(run: &Path) -> io::Result<()> {
+    for leaf in ["shim", "agent"] {
+        match fs::remove_dir(run.join(leaf)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    fs::remove_dir(run)
+}
+
 /// Kills everything below `path`, waits until it is empty, and removes it with all that the
 /// agent may have made inside. Gone already is fine.
 pub fn remove(path: &Path, patience: Duration) -> Result<(), CgroupError> {
-    if !path.exists() {
+    // The kernel removes none with a process in it: mostly nothing is left to be killed.
+    if remove_empty(path).is_ok() || !path.exists() {
         return Ok(());
     }
     kill(path)?;

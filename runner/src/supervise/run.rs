@@ -19,7 +19,7 @@ use super::kernel::Kernel;
 use super::live::{self, Ending, Stop};
 use super::refusal::{RunError, with_causes};
 use super::request::RunRequest;
-use crate::control::{self, RunDir};
+use crate::control::{self, RunDir, Traces};
 use crate::enforce::cgroup::RunCgroup;
 use crate::enforce::{self, PrepareOptions, Prepared, rlimits};
 use crate::host::{Depth, Host, Means};
@@ -172,13 +172,12 @@ fn carry_out(
 ) -> Result<Finished, RunError> {
     control::sweep(host.cgroup.as_deref())?;
     let mut audit = open_logs(request, desk, plan)?;
-    let dir = RunDir::create(&desk.run)?;
+    let dir = RunDir::create(&desk.run, traces(request, desk, plan, host))?;
     // Behind the directory of the run: `gc --all` takes nothing from a run that has one.
     let objects = match plan.means {
         Means::Root => Some(Objects::acquire(&places::runtime(), plan.rules.len())?),
         Means::UserNamespace | Means::Alone => None,
     };
-    dir.record_logs(&plan.policy.name, log_paths(request, plan))?;
     let told = tell_agent(plan, &dir)?;
     let prepared = enforce::prepare(
         plan,
@@ -192,26 +191,19 @@ fn carry_out(
     )?;
     write_start(&mut audit, desk, plan, &prepared)?;
     let mut books = Books::open(plan, &request.terminal, audit, told);
-    let result = in_cgroup(
-        request, desk, plan, host, &prepared, &dir, objects, &mut books,
-    );
+    let result = in_cgroup(request, desk, plan, host, &prepared, objects, &mut books);
     close_log(&mut books, &result);
     give_back(request, prepared, dir);
     result
 }
 
 /// The run's cgroup, from its making to its removal; without root it has none.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "everything that a start has prepared meets here"
-)]
 fn in_cgroup(
     request: &RunRequest,
     desk: &Desk<'_>,
     plan: &Plan,
     host: &Host,
     prepared: &Prepared,
-    dir: &RunDir,
     objects: Option<Objects>,
     books: &mut Books<'_>,
 ) -> Result<Finished, RunError> {
@@ -219,7 +211,6 @@ fn in_cgroup(
         return start_and_follow(request, plan, prepared, None, objects, books);
     }
     let cgroup = RunCgroup::create(cgroup_base(host), &desk.run)?;
-    dir.record(&cgroup)?;
     let result = start_and_follow(request, plan, prepared, Some(&cgroup), objects, books);
     // What cannot be removed is the next sweep's: the end of the run is known all the same.
     if let Err(error) = cgroup.remove(PATIENCE) {
@@ -270,11 +261,18 @@ fn open_logs(request: &RunRequest, desk: &Desk<'_>, plan: &Plan) -> Result<Audit
     Ok(Audit::new(files, &desk.run, &plan.policy.name))
 }
 
-/// Where the logs are, for the last line of a run that dies.
-fn log_paths(request: &RunRequest, plan: &Plan) -> Vec<PathBuf> {
+/// What is to be taken down of a run that dies, and the logs that wait for its last line. Noted
+/// once, before there is any of it.
+fn traces(request: &RunRequest, desk: &Desk<'_>, plan: &Plan, host: &Host) -> Traces {
     let logs = plan.policy.audit.log.iter().chain(&request.audit);
-    logs.filter_map(|path| std::path::absolute(path).ok())
-        .collect()
+    let has_cgroup = plan.means == Means::Root;
+    Traces {
+        cgroup: has_cgroup.then(|| RunCgroup::place(cgroup_base(host), &desk.run)),
+        policy: plan.policy.name.clone(),
+        logs: logs
+            .filter_map(|path| std::path::absolute(path).ok())
+            .collect(),
+    }
 }
 
 /// The directory in which the agent reads what it may do and what was denied.
