@@ -37,11 +37,13 @@ mod armed {
             ("fail", act) => Some(Fault::Fail(act.to_owned())),
             ("stop", place) => {
                 let mut words = place.split(':');
-                Some(Fault::Stop {
-                    step: number(words.next()?)?,
-                    out: words.next()?.parse().ok()?,
-                    into: words.next()?.parse().ok()?,
-                })
+                let step = number(words.next()?)?;
+                let (out, into) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+                for descriptor in [out, into] {
+                    // SAFETY: F_SETFD touches no memory. The program is not to have it.
+                    unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+                }
+                Some(Fault::Stop { step, out, into })
             }
             _ => None,
         }

@@ -8,6 +8,7 @@ pub mod attribute;
 pub mod beneath;
 pub mod bpf;
 pub mod bpf_pin;
+pub mod bpf_ring;
 pub mod bpf_trial;
 pub mod caller;
 pub mod clone;

@@ -3,15 +3,9 @@
 //! program answers for the run; they are refused whatever its rules are, so that rules that are
 //! missing, or somebody else's, are found only by looking.
 
-use aya::maps::{Array, LpmTrie, MapError, PerCpuArray};
-#[expect(
-    deprecated,
-    reason = "its successor of Linux 6.2 does not exist on 6.1"
-)]
-use aya::maps::{CgroupStorage, CgroupStorageKey};
+use aya::maps::{Array, CgroupStorageKey, LpmTrie, MapError, PerCpuArray};
 use lp_run_common::counters::{CounterRow, Tally};
 use lp_run_common::network::{Candidates, PrefixKey};
-use lp_run_common::run::RunRef;
 
 use super::object::{HOOKS, map_failed};
 use super::{Run, WatchError};
@@ -31,12 +25,8 @@ impl Run {
         held("RUNS", row == self.row)
     }
 
-    #[expect(
-        deprecated,
-        reason = "its successor of Linux 6.2 does not exist on 6.1"
-    )]
     fn verify_pointers(&self) -> Result<(), WatchError> {
-        let storage: CgroupStorage<_, RunRef> = self.objects.loaded.map("RUN")?;
+        let storage = self.objects.pointers()?;
         let wanted = self.objects.reference();
         for hook in &HOOKS {
             let key = CgroupStorageKey::new(self.row.cgroup, hook.attach_type);

@@ -14,10 +14,9 @@ use std::path::Path;
 )]
 use aya::maps::CgroupStorage;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{
-    Array, ArrayOfMaps, CgroupStorageKey, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf,
-};
+use aya::maps::{Array, ArrayOfMaps, CgroupStorageKey, HashMap, LpmTrie, MapData, PerCpuArray};
 use lp_run_common::counters::{CounterRow, DenialRow, Tally};
+use lp_run_common::events::RING_BYTES;
 use lp_run_common::network::{
     Candidates, DeniedAddress, HOOK_COUNT, HOOKS as HOOK_SLOTS, MAX_CANDIDATES,
     MAX_PREFIXES_PER_RUN, PROTOCOL_UDP, PrefixKey,
@@ -31,10 +30,12 @@ use super::counters::{Counted, usage};
 use super::denials::{Tallies, denial};
 use super::entries::entries;
 use super::object::{HOOKS, Objects, fill, map_failed};
+use super::pins::failed;
 use super::{Clock, Decoded, WatchError, decode};
 use crate::plan::{Namespace, Plan, Prefix, RuleKind};
 use crate::record::event::{Denial, Usage};
-use crate::sys::{bpf, fault};
+use crate::sys::bpf_ring::Ring;
+use crate::sys::{SysError, bpf, fault};
 
 /// What the kernel side must know of a run.
 #[derive(Clone, Debug)]
@@ -114,7 +115,7 @@ pub struct Run {
     programs: [u32; HOOK_COUNT as usize],
     pub(super) row: RunRow,
     counted: Vec<Counted>,
-    ring: RingBuf<MapData>,
+    ring: Ring,
     clock: Clock,
 }
 
@@ -137,9 +138,12 @@ impl Objects {
         self.set_row(&row)?;
         let ring = self.ring()?;
         let mut programs = [0; HOOK_COUNT as usize];
+        let mut pointers = self.pointers()?;
         for (program, hook) in programs.iter_mut().zip(&HOOKS) {
             *program = self.attach(hook, &cgroup)?;
-            self.point(id, hook.attach_type)?;
+            // Leads the program to the run.
+            let key = CgroupStorageKey::new(id, hook.attach_type);
+            fill("RUN", || pointers.insert(key, self.reference(), 0))?;
         }
         Ok(Run {
             objects: self,
@@ -185,26 +189,25 @@ impl Objects {
     }
 
     /// The ring of the slot, empty: what an earlier run left in it is nobody's.
-    fn ring(&self) -> Result<RingBuf<MapData>, WatchError> {
+    pub(super) fn ring(&self) -> Result<Ring, WatchError> {
         let rings: ArrayOfMaps<_, MapData> = self.loaded.map("EVENTS")?;
-        let mut ring = rings
-            .get(&self.lease.slot, 0)
-            .and_then(Map::from_map_data)
-            .and_then(RingBuf::try_from)
-            .map_err(map_failed("open", "EVENTS"))?;
-        while ring.next().is_some() {}
+        let open = map_failed("open", "EVENTS");
+        let ring = rings.get(&self.lease.slot, 0).map_err(open)?;
+        let ring = ring.fd().as_fd().try_clone_to_owned();
+        let ring = ring.map_err(WatchError::Cgroup)?;
+        let mapped = |error: SysError| failed("map", Path::new("EVENTS"))(error.source);
+        let mut ring = Ring::open(ring, RING_BYTES).map_err(mapped)?;
+        ring.drain(usize::MAX, |_| ()).map_err(mapped)?;
         Ok(ring)
     }
 
-    /// Leads the programs that are attached to the cgroup `id` as `attach_type` to the run.
+    /// The map `RUN`.
     #[expect(
         deprecated,
         reason = "its successor of Linux 6.2 does not exist on 6.1"
     )]
-    fn point(&self, id: u64, attach_type: u32) -> Result<(), WatchError> {
-        let mut storage: CgroupStorage<_, RunRef> = self.loaded.map("RUN")?;
-        let key = CgroupStorageKey::new(id, attach_type);
-        fill("RUN", || storage.insert(key, self.reference(), 0))
+    pub(super) fn pointers(&self) -> Result<CgroupStorage<MapData, RunRef>, WatchError> {
+        self.loaded.map("RUN")
     }
 }
 
@@ -319,17 +322,16 @@ impl Run {
     /// Hands over what the ring holds, at most `limit` events, so that a flood cannot hold the
     /// caller. `true` when there may be more.
     pub fn drain(&mut self, limit: usize, mut each: impl FnMut(Decoded)) -> bool {
-        for _ in 0..limit {
-            match self.ring.next() {
-                Some(bytes) if decode::generation(&bytes) == Some(self.row.generation) => {
-                    each(decode::decode(&bytes, &self.clock));
-                }
-                // Of a run before, whose program was still on its way.
-                Some(_) => {}
-                None => return false,
+        let (generation, clock) = (self.row.generation, &self.clock);
+        let drained = self.ring.drain(limit, |bytes| {
+            // Others are of a run before, whose program was still on its way.
+            if decode::generation(bytes) == Some(generation) {
+                each(decode::decode(bytes, clock));
             }
-        }
-        true
+        });
+        // What could not be mapped waits for the next look; what is never looked at is counted,
+        // and told without its text.
+        drained.unwrap_or(false)
     }
 
     /// Whether every program is still attached to the run's cgroup: the first that is not.

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, PerCpuArray};
 use lp_run_common::counters::{CounterRow, MAX_DENIED_PER_RUN, Tally};
 use lp_run_common::files::MAX_MISSING_PER_RUN;
 use lp_run_common::run::{FLAG_COUNT_FILES, NO_ROW, RunRow, STATE_LIVE, STATE_SETUP};
@@ -18,6 +18,7 @@ use lp_run_common::run::{FLAG_COUNT_FILES, NO_ROW, RunRow, STATE_LIVE, STATE_SET
 use super::*;
 use crate::plan::{Anchor, Rights};
 use crate::record::event::{Denial, Op};
+use crate::sys::bpf_ring::Ring;
 use crate::watch::testing::{Base, unified};
 
 const READ: u32 = 0;
@@ -33,7 +34,7 @@ struct Bench {
     files: Files,
     objects: Objects,
     tallies: Array<MapData, Tally>,
-    events: RingBuf<MapData>,
+    events: Ring,
     runs: Array<MapData, RunRow>,
     counters: PerCpuArray<MapData, CounterRow>,
     cgroup: PathBuf,
@@ -63,9 +64,7 @@ impl Bench {
         let objects = Objects::acquire(base.path(), ROWS as usize).unwrap();
         let files = objects.files().unwrap_or_else(|error| panic!("{error:?}"));
         let loaded = &objects.loaded;
-        let events: ArrayOfMaps<MapData, MapData> = loaded.map("EVENTS").unwrap();
-        let events = events.get(&objects.lease.slot, 0).unwrap();
-        let events = RingBuf::try_from(Map::from_map_data(events).unwrap()).unwrap();
+        let events = objects.ring().unwrap();
         let runs = loaded.map("RUNS").unwrap();
         let tallies = loaded.map("TALLIES").unwrap();
         let counters = loaded.map("COUNTERS").unwrap();
@@ -166,12 +165,12 @@ impl Bench {
     fn denials(&mut self) -> Vec<Denial> {
         let clock = Clock::now();
         let tree = Tree::for_tests(&self.anchors);
-        while let Some(event) = self.events.next() {
-            let news = failures::decode(&event).unwrap();
-            self.files
-                .failures
-                .note(news, &tree, &HostAndView::of(0), &clock);
-        }
+        let failures = &mut self.files.failures;
+        let more = self.events.drain(usize::MAX, |event| {
+            let news = failures::decode(event).unwrap();
+            failures.note(news, &tree, &HostAndView::of(0), &clock);
+        });
+        assert!(!more.unwrap());
         self.files.denials(&clock, false).unwrap()
     }
 
