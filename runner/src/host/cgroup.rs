@@ -6,13 +6,13 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Capability, Need};
-use crate::sys::SysError;
+use crate::sys::{SysError, kernel_file};
 
 /// The directory below which runs are placed; `None` when no cgroup v2 is mounted.
 pub fn placement() -> Option<PathBuf> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mountinfo = kernel_file::text("/proc/self/mountinfo").ok()?;
     let mount = mount_point(&mountinfo)?;
-    let own = fs::read_to_string("/proc/self/cgroup")
+    let own = kernel_file::text("/proc/self/cgroup")
         .ok()
         .as_deref()
         .and_then(own_cgroup)
@@ -51,7 +51,7 @@ fn delegated(path: &Path) -> bool {
 /// Controllers that can be used for runs placed there.
 pub(super) fn controllers(placement: &Path) -> Vec<String> {
     let above = placement.parent().unwrap_or(placement);
-    let text = fs::read_to_string(above.join("cgroup.controllers")).unwrap_or_default();
+    let text = kernel_file::text(above.join("cgroup.controllers")).unwrap_or_default();
     text.split_whitespace().map(str::to_owned).collect()
 }
 

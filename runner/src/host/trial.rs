@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::{Capability, Need, cgroup, probe};
-use crate::sys::{self, SysError, bpf_trial, memfd, mount, userns};
+use crate::sys::{self, SysError, bpf_trial, kernel_file, memfd, mount, userns};
 
 /// Whether a program can be attached to a cgroup. Before a run the real ones are.
 pub(super) fn cgroup_bpf(placement: Option<&Path>, tried: bool) -> Capability {
@@ -52,7 +52,7 @@ fn open_tracepoint_number() -> Result<u64, SysError> {
 }
 
 fn known_filesystem(name: &str) -> Result<(), SysError> {
-    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let known = kernel_file::text("/proc/filesystems").unwrap_or_default();
     match known
         .lines()
         .any(|line| line.split_whitespace().last() == Some(name))

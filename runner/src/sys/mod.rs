@@ -18,6 +18,7 @@ pub mod fault;
 #[cfg(test)]
 pub mod fork;
 pub mod glance;
+pub mod kernel_file;
 pub mod landlock;
 pub mod lock_file;
 pub mod loop_device;

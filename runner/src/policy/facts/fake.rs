@@ -251,7 +251,7 @@ impl Facts for FakeFacts {
         let arrival = walk::walk(root, path, trusted)?;
         Ok(Object {
             fd: None,
-            mount: self.mount_at(&arrival.path),
+            mount: arrival.status.mount,
             filesystem: self.entries[&arrival.path].filesystem.to_owned(),
             path: arrival.path,
             links: arrival.links,
@@ -416,6 +416,7 @@ impl Node for Row<'_> {
             nlink: 1,
             dev: 1,
             ino: ino as u64,
+            mount: self.facts.mount_at(&self.path),
         })
     }
 

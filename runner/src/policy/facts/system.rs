@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use nix::dir::Dir;
 use nix::fcntl::{self, OFlag};
-use nix::sys::stat::{self, Mode, SFlag};
+use nix::sys::stat::{Mode, SFlag};
 use nix::sys::statfs;
 use nix::unistd;
 
@@ -22,10 +22,10 @@ use super::{
     Budget, FactError, Facts, Kind, MountPoint, Need, Object, OwnPlaces, SearchError, User, caller,
     mounts,
 };
-use crate::sys::{access, places, statx};
+use crate::sys::{access, kernel_file, places, statx};
 
-/// The machine that lp-run runs on. A directory that was passed on the way to an object is held,
-/// and the next walk goes on from there.
+/// The machine that lp-run runs on. A directory and a link that were passed on the way to an object
+/// are held, and the next walk goes on from there.
 #[derive(Debug, Default)]
 pub struct SystemFacts {
     passed: RefCell<HashMap<Passed, (Arc<OwnedFd>, Status)>>,
@@ -35,7 +35,7 @@ pub struct SystemFacts {
     borrowed: Cell<Option<u32>>,
 }
 
-/// A directory's path, and whose rights led there.
+/// The path of a directory or link, and whose rights led there.
 type Passed = (PathBuf, Option<u32>);
 
 impl Facts for SystemFacts {
@@ -49,7 +49,7 @@ impl Facts for SystemFacts {
         });
         let arrival = walk::walk(root.map_err(call)?, path, trusted)?;
         let fd = arrival.node.fd;
-        let mount = statx::mount_id(&fd).map_err(|error| call(error.source))?;
+        let mount = arrival.status.mount;
         let filesystem = self.filesystem_of(mount, &fd).map_err(call)?;
         Ok(Object {
             fd: Some(fd),
@@ -79,7 +79,8 @@ impl Facts for SystemFacts {
         };
         // An O_PATH descriptor cannot be read; its entry in /proc opens the very same inode.
         let file = File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(call)?;
-        let mut bytes = Vec::new();
+        // With room from the start: the standard library begins with 32 bytes.
+        let mut bytes = Vec::with_capacity(limit.min(8192));
         file.take(limit as u64)
             .read_to_end(&mut bytes)
             .map_err(call)?;
@@ -87,7 +88,7 @@ impl Facts for SystemFacts {
     }
 
     fn mounts(&self) -> io::Result<Vec<MountPoint>> {
-        Ok(mounts::parse(&std::fs::read("/proc/self/mountinfo")?))
+        Ok(mounts::parse(&kernel_file::read("/proc/self/mountinfo")?))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>, FactError> {
@@ -238,7 +239,7 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// The directory that was passed at this path, or what `open` opens.
+    /// The directory or link that was passed at this path, or what `open` opens.
     fn open(
         facts: &'a SystemFacts,
         path: PathBuf,
@@ -251,7 +252,7 @@ impl<'a> Place<'a> {
             None => {
                 let fd = Arc::new(open()?);
                 let status = status(&fd)?;
-                if !status.link && status.kind == Kind::Directory {
+                if status.link || status.kind == Kind::Directory {
                     let passed = (Arc::clone(&fd), status.clone());
                     facts.passed.borrow_mut().insert(key.clone(), passed);
                 }
@@ -285,13 +286,15 @@ impl Node for Place<'_> {
     }
 
     fn generated(&self) -> bool {
-        matches!(filesystem(&self.fd).as_deref(), Ok("proc"))
+        let filesystem = self.facts.filesystem_of(self.status.mount, &self.fd);
+        matches!(filesystem.as_deref(), Ok("proc"))
     }
 }
 
 pub(super) fn status(fd: &OwnedFd) -> io::Result<Status> {
-    let stat = stat::fstat(fd)?;
-    let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    let status = statx::status(fd).map_err(|error| error.source)?;
+    let mode = u32::from(status.stx_mode);
+    let format = SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits());
     Ok(Status {
         link: format == SFlag::S_IFLNK,
         kind: match format {
@@ -301,12 +304,13 @@ pub(super) fn status(fd: &OwnedFd) -> io::Result<Status> {
             SFlag::S_IFSOCK => Kind::Socket,
             _ => Kind::Other,
         },
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mode: stat.st_mode & 0o7777,
-        nlink: stat.st_nlink,
-        dev: stat.st_dev,
-        ino: stat.st_ino,
+        uid: status.stx_uid,
+        gid: status.stx_gid,
+        mode: mode & 0o7777,
+        nlink: status.stx_nlink.into(),
+        dev: libc::makedev(status.stx_dev_major, status.stx_dev_minor),
+        ino: status.stx_ino,
+        mount: status.stx_mnt_id,
     })
 }
 

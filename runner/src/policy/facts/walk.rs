@@ -37,6 +37,8 @@ pub struct Status {
     pub dev: u64,
     /// `st_ino`.
     pub ino: u64,
+    /// Number of the mount that it was reached through.
+    pub mount: u64,
 }
 
 /// A place in a tree: a descriptor, or a row of a table.
