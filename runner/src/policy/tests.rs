@@ -105,6 +105,25 @@ fn the_base_keeps_every_name_of_the_loader() {
 }
 
 #[test]
+fn a_program_that_is_called_like_a_loader_is_none() {
+    let mut facts = FakeFacts::usual();
+    facts.file(
+        "/usr/lib/x86_64-linux-gnu/ld-linux-other.so.2",
+        0,
+        "\x7fELF",
+    );
+    facts.file("/usr/lib/ld-musl-x86_64.so.1", 0, "\x7fELF");
+    let policy = with(&facts, "[files]\nread = [\"${BASE}\"]", &[]).unwrap();
+    assert_eq!(
+        paths(&policy.files[1]),
+        [
+            "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+            "/usr/lib/ld-musl-x86_64.so.1"
+        ]
+    );
+}
+
+#[test]
 fn paths_become_objects_places_and_directories_to_make() {
     let policy = loads(
         "[files]\nread = [\"/bin/bash\", \"${TMPDIR}/x\", \"/proc/cpuinfo\", { path = \"/none\", optional = true }]\n\

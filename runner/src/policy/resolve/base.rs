@@ -27,8 +27,30 @@ const LIBRARIES: [&str; 5] = [
     "/usr/lib64",
 ];
 
-/// Where loaders stand; programs name them by these paths (`PT_INTERP`, elf(5)).
-const LOADERS: [&str; 4] = [LIBRARIES[0], "/lib", "/lib64", "/usr/lib64"];
+/// Loaders of glibc and musl, by the paths that programs name (`PT_INTERP`, elf(5)), also of
+/// programs for the smaller machines that the kernel runs as well; and the library directory, where
+/// distributions keep what those paths lead to. By name: a list of the directory has thousands.
+#[cfg(target_arch = "x86_64")]
+const LOADERS: [&str; 7] = [
+    "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+    "/lib64/ld-linux-x86-64.so.2",
+    "/lib/ld-musl-x86_64.so.1",
+    "/libx32/ld-linux-x32.so.2",
+    "/lib/ld-linux-x32.so.2",
+    "/lib/ld-linux.so.2",
+    "/lib/ld-musl-i386.so.1",
+];
+/// Loaders of glibc and musl, by the paths that programs name (`PT_INTERP`, elf(5)), also of
+/// programs for the smaller machines that the kernel runs as well; and the library directory, where
+/// distributions keep what those paths lead to. By name: a list of the directory has thousands.
+#[cfg(not(target_arch = "x86_64"))]
+const LOADERS: [&str; 5] = [
+    "/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1",
+    "/lib/ld-linux-aarch64.so.1",
+    "/lib/ld-musl-aarch64.so.1",
+    "/lib/ld-linux-armhf.so.3",
+    "/lib/ld-musl-armhf.so.1",
+];
 
 /// Everything else, each where it exists.
 const READ: [&str; 34] = [
@@ -81,32 +103,21 @@ impl Resolver<'_> {
         let mut all = Objects::default();
         let mut loaders = Objects::default();
         for place in LOADERS {
-            for name in self.facts.list(Path::new(place)).unwrap_or_default() {
-                if name.starts_with("ld-linux")
-                    || name.starts_with("ld-musl")
-                    || name.starts_with("ld64")
-                {
-                    loaders.add(self.facts, &Path::new(place).join(name), Kind::File);
-                }
-            }
+            loaders.add(self.facts, Path::new(place), &[Kind::File]);
         }
         let musl = loaders
             .0
             .iter()
             .any(|loader| loader.path.to_string_lossy().contains("ld-musl"));
-        for place in LIBRARIES.into_iter().chain(if musl {
-            ["/lib", "/usr/lib"]
-        } else {
-            ["/lib64"; 2]
-        }) {
-            all.add(self.facts, Path::new(place), Kind::Directory);
+        let musl: &[&str] = if musl { &["/lib", "/usr/lib"] } else { &[] };
+        for place in LIBRARIES.iter().chain(musl) {
+            all.add(self.facts, Path::new(place), &[Kind::Directory]);
         }
         for place in configured(self.facts) {
-            all.add(self.facts, &place, Kind::Directory);
+            all.add(self.facts, &place, &[Kind::Directory]);
         }
         for place in READ {
-            all.add(self.facts, Path::new(place), Kind::Directory);
-            all.add(self.facts, Path::new(place), Kind::File);
+            all.add(self.facts, Path::new(place), &[Kind::Directory, Kind::File]);
         }
         for loader in &loaders.0 {
             all.merge(loader.clone());
@@ -120,9 +131,9 @@ impl Resolver<'_> {
 struct Objects(Vec<Object>);
 
 impl Objects {
-    fn add(&mut self, facts: &dyn Facts, path: &Path, kind: Kind) {
+    fn add(&mut self, facts: &dyn Facts, path: &Path, kinds: &[Kind]) {
         if let Ok(object) = facts.open(path, &[])
-            && object.kind == kind
+            && kinds.contains(&object.kind)
         {
             self.merge(object);
         }
