@@ -2,6 +2,7 @@
 //! Builds the mounts of a view one by one, and makes the places they need in the trees that
 //! are the run's own. In a bound tree nothing is ever made: its places must be there.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,6 +48,8 @@ pub(super) struct Builder<'a> {
     namespaces: Namespaces,
     /// The root first; a later one covers an earlier one.
     trees: Vec<Tree>,
+    /// Where they stand: the last of each place.
+    places: HashMap<PathBuf, usize>,
     items: Vec<Item>,
     private: Vec<(OwnedFd, Private)>,
     created: Vec<(PathBuf, OwnedFd)>,
@@ -89,6 +92,7 @@ impl<'a> Builder<'a> {
             run_dir,
             namespaces: Namespaces::default(),
             trees: Vec::new(),
+            places: HashMap::new(),
             items: Vec::new(),
             private: Vec::new(),
             created: Vec::new(),
@@ -107,7 +111,7 @@ impl<'a> Builder<'a> {
             builder.allow(&root, Private::Listing)?;
         }
         let attributes = BOUND | mount::READ_ONLY | if own { mount::NO_EXEC } else { 0 };
-        builder.trees.push(Tree {
+        builder.stand(Tree {
             at,
             fd: Rc::new(root),
             own: own.then(|| OwnTree::of(builder.owner())),
@@ -521,12 +525,13 @@ impl<'a> Builder<'a> {
 
     /// The tree that stands at `path` so far.
     fn covering(&self, path: &Path) -> &Tree {
-        let covering = self
-            .trees
-            .iter()
-            .rev()
-            .find(|tree| path.starts_with(&tree.at));
-        covering.unwrap_or(&self.trees[0])
+        let above = path.ancestors().filter_map(|above| self.places.get(above));
+        &self.trees[above.max().copied().unwrap_or(0)]
+    }
+
+    fn stand(&mut self, tree: Tree) {
+        self.places.insert(tree.at.clone(), self.trees.len());
+        self.trees.push(tree);
     }
 
     /// The place for a mount: made in an own tree, looked up in a bound one. Gives the path
@@ -569,7 +574,7 @@ impl<'a> Builder<'a> {
             attributes,
             bytes: None,
         });
-        self.trees.push(Tree {
+        self.stand(Tree {
             at: at.to_owned(),
             fd,
             own: own.map(OwnTree::of),
