@@ -7,10 +7,12 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, openat, openat2, renameat,
+};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use thiserror::Error;
@@ -37,6 +39,9 @@ pub enum ReportFileError {
     /// A descriptor that nobody handed to lp-run: closed, or one of its own.
     #[error("report `{0}`: the caller of lp-run left no such descriptor open")]
     NotInherited(PathBuf),
+    /// A pipe that would hold the start up.
+    #[error("report `{0}`: nobody reads from this pipe; start its reader first")]
+    NoReader(PathBuf),
     /// The caller's rights could not be taken on.
     #[error("take on the caller's rights for report `{path}`")]
     Rights {
@@ -88,7 +93,10 @@ impl ReportFile {
             path: path.to_owned(),
             source,
         })?
-        .map_err(|errno| failed(errno.into()))?;
+        .map_err(|errno| match errno {
+            nix::Error::ENXIO => ReportFileError::NoReader(path.to_owned()),
+            errno => failed(errno.into()),
+        })?;
         Ok(Self {
             path: path.to_owned(),
             caller: caller.clone(),
@@ -129,8 +137,7 @@ fn open_place(path: &Path, run: &str) -> nix::Result<Place> {
         _ => Path::new("."),
     };
     if is_descriptor(path) {
-        let place = openat(AT_FDCWD, path, existing_flags(), file_mode())?;
-        return Ok(Place::Open(File::from(place)));
+        return open_existing(AT_FDCWD, path, OFlag::empty());
     }
     // No link is followed, whoever made it: an agent of an earlier run makes links that belong to
     // the owner of the tree that it was lent.
@@ -143,7 +150,7 @@ fn open_place(path: &Path, run: &str) -> nix::Result<Place> {
             SFlag::S_IFREG => {}
             SFlag::S_IFDIR => return Err(nix::Error::EISDIR),
             SFlag::S_IFLNK => return Err(nix::Error::ELOOP),
-            _ => return open_existing(&directory, &name),
+            _ => return open_existing(&directory, &name, OFlag::O_NOFOLLOW),
         },
         Err(nix::Error::ENOENT) => {}
         Err(errno) => return Err(errno),
@@ -179,15 +186,14 @@ fn descriptor_of(path: &Path) -> Option<RawFd> {
     (numbered && ours).then(|| name.parse().unwrap_or(-1))
 }
 
-/// Opens what is no regular file: a pipe or a device.
-fn open_existing(directory: &File, name: &Path) -> nix::Result<Place> {
-    let flags = existing_flags() | OFlag::O_NOFOLLOW;
-    let place = openat(directory, name, flags, file_mode())?;
-    Ok(Place::Open(File::from(place)))
-}
-
-fn existing_flags() -> OFlag {
-    OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOCTTY | OFlag::O_CLOEXEC
+/// Opens what need not be a regular file: a pipe, a device. Without waiting for the reader of a pipe;
+/// what is written waits for him.
+fn open_existing(directory: impl AsFd, name: &Path, more: OFlag) -> nix::Result<Place> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let flags = flags | OFlag::O_NONBLOCK | more;
+    let file = File::from(openat(directory, name, flags, file_mode())?);
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
+    Ok(Place::Open(file))
 }
 
 fn create(directory: &File, name: &Path) -> nix::Result<File> {
@@ -329,6 +335,23 @@ mod tests {
             open(inherited.as_raw_fd().into()).unwrap();
         }
         assert!(ReportFile::open(Path::new("/dev/stderr"), &root(), "r1").is_ok());
+    }
+
+    #[test]
+    fn a_pipe_takes_the_report_only_where_somebody_reads() {
+        use std::io::Read as _;
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        let error = ReportFile::open(&pipe, &root(), "r1").unwrap_err();
+        assert!(matches!(error, ReportFileError::NoReader(_)), "{error}");
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        let reader = nix::fcntl::open(&pipe, flags, Mode::empty()).unwrap();
+        let place = ReportFile::open(&pipe, &root(), "r1").unwrap();
+        place.write(&refused()).unwrap();
+        let mut text = Vec::new();
+        File::from(reader).read_to_end(&mut text).unwrap();
+        assert_eq!(serde_json::from_slice::<Report>(&text).unwrap(), refused());
     }
 
     #[test]
