@@ -139,9 +139,14 @@ fn a_shim_that_stands_still_dies_with_lp_run() {
         let left = left_of(child.id());
         let processes = descendants(child.id());
         processes[0].signal(Signal::SIGSTOP);
+        // No other start takes the dead run down meanwhile.
+        let lock = fs::File::open(lp_run::host::places::runtime().join("lock"));
+        let lock = lock.expect("the lock of all runs");
+        lock.lock().expect("lock");
         child.kill().expect("kill lp-run");
         child.wait().expect("wait for it");
         let took = gone(&processes, Duration::from_secs(1));
+        drop(lock);
         assert_eq!(took.is_ok(), dies, "{fault}: {took:?} of {processes:?}");
         processes[0].signal(Signal::SIGCONT);
         gone(&processes, Duration::from_secs(1)).expect("the pipe tells it");

@@ -204,7 +204,8 @@ fn while_lp_run_stands_still_for_a_minute_the_kernel_decides_and_counts() {
     assert_eq!(state(), Some('T'), "it stood still all the time");
     kill(pid, Signal::SIGCONT).expect("continue lp-run");
     let output = child.wait_with_output().expect("wait for lp-run");
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = fs::read_to_string(&report).unwrap_or_default();
+    assert_eq!(output.status.code(), Some(0), "{said} {output:?}");
     let answers = String::from_utf8_lossy(&output.stdout).into_owned();
     let tries = answers.lines().count() / 3;
     assert_eq!(answers, "EPERM\nECONNREFUSED\nEACCES\n".repeat(tries));
