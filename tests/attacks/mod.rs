@@ -4,7 +4,8 @@
 //! policy can grant it, under one that does.
 //!
 //! A run costs more than an act: the acts of one table are tried in the same three runs. The name
-//! before each act is a short handle for it, by layer.
+//! before each act is a short handle for it, by layer. Attacks that gate a release have a row under
+//! `faults::removal` too, where they must succeed when their layer is gone.
 
 mod addresses;
 mod audit;
@@ -24,7 +25,7 @@ mod policy;
 mod privilege;
 mod supervisor;
 mod syscalls;
-mod taken;
+pub mod taken;
 
 use std::process::Command;
 

@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 
 use super::{Arm, Row, bare, confined};
 use crate::needs;
-use crate::support::{Jail, probe, root};
+use crate::support::{Jail, Outcome, probe, root};
 
 const OPEN: &str = r#"
 version = 1
@@ -356,10 +356,9 @@ fn open(path: &std::path::Path) {
     }
 }
 
-/// Whether LSM programs run here: then the policy is accepted. Where the machine of the test is
-/// known to have them, they must.
-fn held(jail: &Jail) -> bool {
-    let outcome = jail.run(&taking(), &probe(["open-read", "/dev/null"]));
+/// Whether LSM programs run here: then a policy that needs them was accepted. Where the machine of
+/// the test is known to have them, they must.
+pub fn held(outcome: &Outcome) -> bool {
     let held = outcome.code() != 123;
     if std::env::var_os("LP_RUN_TEST_LSM").is_some() {
         assert_eq!(outcome.code(), 0, "{outcome:#?}");
@@ -373,9 +372,9 @@ fn held(jail: &Jail) -> bool {
     held
 }
 
-fn three_arms(rows: &[Row]) -> Option<crate::support::Outcome> {
+fn three_arms(rows: &[Row]) -> Option<Outcome> {
     let (first, _one, _two) = jail();
-    if !held(&first) {
+    if !held(&first.run(&taking(), &probe(["open-read", "/dev/null"]))) {
         return None;
     }
     bare(&first, rows);

@@ -9,6 +9,9 @@ mod sabotage;
 // Each layer gone, and an attack that then succeeds.
 mod removal;
 
+// Programs that all runs share: left out, taken off before the proof, gone.
+mod lsm;
+
 // A program or a map that the kernel does not take, and maps that hold something else.
 mod kernel;
 
@@ -81,9 +84,14 @@ struct Halted {
 impl Halted {
     /// Starts `sh -c SCRIPT` under the policy and waits until the step is reached.
     fn at(jail: &Jail, step: &str, script: &str) -> Self {
+        Self::under(jail, POLICY, step, script)
+    }
+
+    /// The same under another policy.
+    fn under(jail: &Jail, policy: &str, step: &str, script: &str) -> Self {
         let policy = jail.file(
             "policy.toml",
-            POLICY.replace("@DIR@", &jail.path().to_string_lossy()),
+            policy.replace("@DIR@", &jail.path().to_string_lossy()),
         );
         let (reached, out) = pipe2(OFlag::O_CLOEXEC).expect("pipe");
         let (into, resume) = pipe2(OFlag::O_CLOEXEC).expect("pipe");

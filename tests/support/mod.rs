@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longer than any run of a test takes, also under software emulation.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
+
+/// What all runs of the machine share. Each run of a test holds it; a test that leaves out what is
+/// there once for all of them holds it alone, and starts its runs with [`Jail::bare_as`].
+pub static SHARED: RwLock<()> = RwLock::new(());
 
 /// Ends a test that cannot run here, loudly. With `LP_RUN_TEST_STRICT=1` it fails instead, so
 /// that a skip never hides in a green run.
@@ -169,7 +173,9 @@ impl Jail {
             .arg(report)
             .args(options);
         lp_run.arg("--").args(command).current_dir(self.path());
+        let shared = SHARED.read().unwrap_or_else(PoisonError::into_inner);
         let mut outcome = finish(lp_run);
+        drop(shared);
         outcome.report = fs::read(report)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
