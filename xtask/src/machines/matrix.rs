@@ -10,6 +10,8 @@ pub struct Machine {
     pub version: &'static str,
     /// Whether programs of BPF may be security modules (`bpf` in the kernel's list).
     pub bpf_lsm: bool,
+    /// Integration tests that run on this machine beside those that run on all.
+    pub more: &'static str,
 }
 
 /// All of them. Debian's kernels have `bpf` in their list unless they are told another.
@@ -18,16 +20,19 @@ pub const MATRIX: [Machine; 3] = [
         name: "6.1",
         version: "6.1",
         bpf_lsm: true,
+        more: "",
     },
     Machine {
         name: "6.12",
         version: "6.12",
         bpf_lsm: true,
+        more: LSM,
     },
     Machine {
         name: "6.12-without-bpf",
         version: "6.12",
         bpf_lsm: false,
+        more: "",
     },
 ];
 
@@ -39,6 +44,10 @@ const MECHANISMS: &str = "enforce:: launch:: watch:: host:: control:: sys::";
 
 /// Integration tests whose answers differ between kernels.
 const INTEGRATION: &str = "smoke:: network:: policies::";
+
+/// Attacks on what LSM programs hold, and the programs left out one by one: minutes, on one machine
+/// that runs them. What each hook answers is asked on every machine, by the tests of mechanisms.
+const LSM: &str = "attacks::taken faults::lsm";
 
 /// Left out everywhere: what counts in thousands, and what loads an object again and again to see
 /// how lp-run keeps the books. Both take many minutes under emulation, and no kernel answers
@@ -60,6 +69,7 @@ impl Machine {
 
     /// Filters for the unit tests and for the integration tests.
     pub fn filters(&self) -> [String; 2] {
-        [MECHANISMS, INTEGRATION].map(|filters| format!("{TOO_LONG} {filters}"))
+        let integration = format!("{INTEGRATION} {}", self.more);
+        [MECHANISMS, &integration].map(|filters| format!("{TOO_LONG} {filters}"))
     }
 }

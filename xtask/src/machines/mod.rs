@@ -43,6 +43,10 @@ grep -qw bpf /sys/kernel/security/lsm && export LP_RUN_TEST_LSM=1
 cd "$3"
 "$1" --color=never --test-threads=2 $4
 echo "mechanisms-ended: $?"
+# The first start loads the object, which takes longer here than a test may.
+printf 'version = 1\nname = "warm-up"\nextends = ["@shell"]\n' >/run/smoke/warm-up.toml
+"$(dirname "$2")/../lp-run" --policy /run/smoke/warm-up.toml -- true
+echo "warm-up-ended: $? after $(cut -d' ' -f1 /proc/uptime) s"
 "$2" --color=never --test-threads=2 $5
 echo "integration-ended: $?"
 "#;
