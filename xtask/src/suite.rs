@@ -77,7 +77,7 @@ const ATTACKS: [&str; 4] = [
     "faults::lsm",
 ];
 
-/// Tries every attack on this kernel, and nothing else: for each change, in minutes.
+/// Tries every attack on this kernel, and nothing else: for each change.
 pub fn attacks(root: &Path) -> Result<()> {
     setup::kernel_side(root)?;
     setup::tests()?;
