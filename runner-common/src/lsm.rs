@@ -104,8 +104,10 @@ pub const HOOK_REMOVE_ACL: u32 = 18;
 pub const HOOK_UNIX_CONNECT: u32 = 19;
 /// A datagram, or a connection for datagrams, to a Unix socket.
 pub const HOOK_UNIX_SEND: u32 = 20;
+/// Watching a file or directory for changes.
+pub const HOOK_WATCH: u32 = 21;
 /// How many hooks there are.
-pub const HOOK_COUNT: u32 = 21;
+pub const HOOK_COUNT: u32 = 22;
 /// Entries of `LSM_CANARIES` for each run.
 pub const HOOKS: u32 = 32;
 /// Size of `LSM_CANARIES`.

@@ -258,6 +258,12 @@ pub fn lsm_unix_may_send(context: LsmContext) -> i32 {
     lsm::unix_send(&context)
 }
 
+/// inotify_add_watch(2).
+#[lsm(hook = "path_notify")]
+pub fn lsm_watch(context: LsmContext) -> i32 {
+    lsm::watch(&context)
+}
+
 /// Never attached: lp-run runs it to learn the inode objects of its own descriptors. Written
 /// without aya's attribute, which drops what a raw tracepoint program returns.
 #[unsafe(no_mangle)]

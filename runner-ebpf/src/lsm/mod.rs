@@ -13,7 +13,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::LsmContext;
 use lp_run_common::lsm::{
     HOOK_GETXATTR, HOOK_IOCTL, HOOK_LINK, HOOK_OPEN, HOOK_RECEIVE, HOOK_RENAME, HOOK_UNIX_CONNECT,
-    HOOK_UNIX_SEND, HOOKS,
+    HOOK_UNIX_SEND, HOOK_WATCH, HOOKS,
 };
 use lp_run_common::run::STATE_LIVE;
 
@@ -205,6 +205,19 @@ pub fn unix_send(context: &LsmContext) -> i32 {
             Some(socket_of) => socket(&scope, HOOK_UNIX_SEND, socket_of),
             None => REFUSE,
         },
+    }
+}
+
+/// `path_notify`: who watches a directory learns the names in it.
+#[inline(always)]
+pub fn watch(context: &LsmContext) -> i32 {
+    match scope::taking() {
+        Taking::Nothing => 0,
+        Taking::Refuse => REFUSE,
+        Taking::Run(scope) => {
+            let dentry = read(argument(context, 0) + at!(path_dentry)).unwrap_or(0);
+            verdict(&scope, HOOK_WATCH, dentry, TO_READ)
+        }
     }
 }
 

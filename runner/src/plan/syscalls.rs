@@ -247,6 +247,11 @@ static DEFAULT: &[Group] = &[
         libc::ENOSYS,
         "it opens files and sockets past the hooks that count them",
     ),
+    always(
+        &["file_setattr"],
+        libc::ENOSYS,
+        "it changes the flags of a file past the hook that ioctl has; programs use ioctl then",
+    ),
     Group {
         names: &["clone"],
         tests: &[any_bit(0, CLONE_NAMESPACES)],

@@ -99,6 +99,7 @@ impl Attempts {
                 answer(libc::fremovexattr(file, list)),
                 connect(libc::SOCK_STREAM, STREAM),
                 connect(libc::SOCK_DGRAM, DATAGRAM),
+                watch(FILE),
             ]
         };
         answers[HOOK_RECEIVE as usize] = self.receive();
@@ -193,6 +194,20 @@ fn connect(kind: i32, name: &CStr) -> i32 {
         }),
         Err(error) => error.errno(),
     }
+}
+
+fn watch(name: &CStr) -> i32 {
+    // SAFETY: integers only.
+    let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC) };
+    if fd < 0 {
+        return answer(fd);
+    }
+    // SAFETY: the kernel has just returned this descriptor, and nobody else owns it.
+    let watcher = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: an open descriptor and a NUL-terminated path.
+    let watched =
+        unsafe { libc::inotify_add_watch(watcher.as_raw_fd(), name.as_ptr(), libc::IN_MODIFY) };
+    answer(watched)
 }
 
 /// `user::rw-,group::---,other::---` (linux/posix_acl_xattr.h).

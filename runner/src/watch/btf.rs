@@ -147,6 +147,22 @@ impl Btf {
         u32::try_from(found + 1).ok()
     }
 
+    /// Names of all functions that begin so, without that beginning.
+    #[cfg(test)]
+    pub fn functions(&self, start: &str) -> Vec<String> {
+        let name = |at: &usize| {
+            let it = self.record(*at).filter(|it| it.kind == KIND_FUNCTION)?;
+            let from = self.strings.0.checked_add(it.name as usize)?;
+            let text = self
+                .bytes
+                .get(from..self.strings.1)?
+                .split(|byte| *byte == 0);
+            let text = str::from_utf8(text.into_iter().next()?).ok()?;
+            text.strip_prefix(start).map(str::to_owned)
+        };
+        self.types.iter().skip(1).filter_map(name).collect()
+    }
+
     /// Which parameter of a function is called so, from 0; written as `function.parameter`.
     pub fn parameter(&self, path: &str) -> Result<u32, BtfError> {
         let find = || {

@@ -5,6 +5,8 @@
 //! An LSM program is the machine's: it is linked once for all runs, by the first from which
 //! something is taken, and taken off by the last. Otherwise nobody pays for it.
 
+#[cfg(test)]
+mod hook_tests;
 mod kernel;
 #[cfg(test)]
 mod kernel_tests;
@@ -80,6 +82,7 @@ pub const HOOKS: [Hook; HOOK_COUNT as usize] = [
     },
     hook("unix_stream_connect", "lsm_unix_stream_connect"),
     hook("unix_may_send", "lsm_unix_may_send"),
+    hook("path_notify", "lsm_watch"),
 ];
 
 const fn hook(name: &'static str, program: &'static str) -> Hook {
