@@ -29,7 +29,7 @@ pub(super) fn write(state: &RunState) -> Vec<String> {
         if let Err(error) = write_one(state, log) {
             failures.push(format!(
                 "write the end of run {} to `{}`: {error}",
-                state.run,
+                state.owner.run,
                 log.display()
             ));
         }
@@ -49,10 +49,10 @@ fn write_one(state: &RunState, log: &Path) -> io::Result<()> {
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(log)?;
-    let Some(chain) = open_chain(BufReader::new(text), &state.run)? else {
+    let Some(chain) = open_chain(BufReader::new(text), &state.owner.run)? else {
         return Ok(());
     };
-    let mut audit = Audit::resume(vec![file], &state.run, policy, chain);
+    let mut audit = Audit::resume(vec![file], &state.owner.run, policy, chain);
     audit
         .end(END, Some(DETAIL), Timestamp::now())
         .map_err(io::Error::other)

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The file in the run's directory.
@@ -14,6 +15,17 @@ const FILE: &str = "state.json";
 /// Which process a run belongs to, and what it made on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RunState {
+    /// Whose it is.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// What the run makes or owes.
+    #[serde(flatten)]
+    pub traces: Traces,
+}
+
+/// The process of a run. Every release of lp-run reads this of every other's runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owner {
     /// The run's id.
     pub run: String,
     /// `/proc/sys/kernel/random/boot_id`: process ids mean nothing after a reboot.
@@ -25,9 +37,6 @@ pub(super) struct RunState {
     /// Its start, in clock ticks after boot (field 22 of proc_pid_stat(5)): an id that is used
     /// again has another one.
     pub start_time: u64,
-    /// What the run makes or owes.
-    #[serde(flatten)]
-    pub traces: Traces,
 }
 
 /// What a run leaves behind if its lp-run dies: noted before any of it is there.
@@ -49,21 +58,20 @@ impl RunState {
             boot,
             pid_namespace,
         } = Here::now()?;
-        Ok(Self {
+        let owner = Owner {
             run: run.to_owned(),
             boot,
             pid_namespace,
             pid,
             start_time: start_time(pid)
                 .ok_or_else(|| io::Error::other("/proc shows no start time"))?,
-            traces,
-        })
+        };
+        Ok(Self { owner, traces })
     }
 
     /// Reads what `write` wrote.
     pub fn read(directory: &Path) -> io::Result<Self> {
-        let text = fs::read_to_string(directory.join(FILE))?;
-        serde_json::from_str(&text).map_err(io::Error::other)
+        read(directory)
     }
 
     /// Writes the file anew: it is whole at each moment.
@@ -74,6 +82,13 @@ impl RunState {
         file.write_all(&text)?;
         fs::rename(&fresh, directory.join(FILE))
     }
+}
+
+impl Owner {
+    /// Reads whose the run in `directory` is.
+    pub fn read(directory: &Path) -> io::Result<Self> {
+        read(directory)
+    }
 
     /// Whether the process lives, as far as can be told: one of another pid namespace cannot
     /// be judged from here and counts as alive.
@@ -82,6 +97,11 @@ impl RunState {
             && (self.pid_namespace != here.pid_namespace
                 || start_time(self.pid) == Some(self.start_time))
     }
+}
+
+fn read<T: DeserializeOwned>(directory: &Path) -> io::Result<T> {
+    let text = fs::read_to_string(directory.join(FILE))?;
+    serde_json::from_str(&text).map_err(io::Error::other)
 }
 
 /// Where process ids have their meaning: asked once, for all runs.
@@ -145,19 +165,19 @@ mod tests {
 
     #[test]
     fn only_the_same_process_of_the_same_boot_is_alive() {
-        let (own, here) = (own(), Here::now().unwrap());
+        let (own, here) = (own().owner, Here::now().unwrap());
         assert!(own.alive(&here));
-        let other_boot = RunState {
+        let other_boot = Owner {
             boot: "another".to_owned(),
             ..own.clone()
         };
         assert!(!other_boot.alive(&here));
-        let id_used_again = RunState {
+        let id_used_again = Owner {
             start_time: own.start_time + 1,
             ..own.clone()
         };
         assert!(!id_used_again.alive(&here));
-        let elsewhere = RunState {
+        let elsewhere = Owner {
             pid_namespace: "pid:[1]".to_owned(),
             ..id_used_again
         };
@@ -169,6 +189,7 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id();
         child.wait().unwrap();
-        assert!(!RunState { pid, ..own() }.alive(&Here::now().unwrap()));
+        let gone = Owner { pid, ..own().owner };
+        assert!(!gone.alive(&Here::now().unwrap()));
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::error::{ControlError, failed};
 use super::farewell;
 use super::run_dir::{lock, remove_directory};
-use super::state::{Here, RunState};
+use super::state::{Here, Owner, RunState};
 use crate::enforce::{cgroup, lease};
 use crate::host::{self, places};
 use crate::record::run_id;
@@ -96,11 +96,12 @@ fn take_down(
 ) -> Result<bool, ControlError> {
     // Directories are made with their state under the lock: one without, or with a torn one,
     // belongs to nobody.
-    let state = RunState::read(path).ok().filter(|state| state.run == run);
-    if let Some(state) = state {
-        if state.alive(here) {
-            return Ok(false);
-        }
+    let owner = Owner::read(path).ok().filter(|owner| owner.run == run);
+    if owner.is_some_and(|owner| owner.alive(here)) {
+        return Ok(false);
+    }
+    let state = RunState::read(path).ok();
+    if let Some(state) = state.filter(|state| state.owner.run == run) {
         let cgroup = &state.traces.cgroup;
         if let Some(cgroup) = cgroup.as_deref().filter(|cgroup| cgroup.ends_with(run)) {
             cgroup::remove(cgroup, PATIENCE).map_err(|source| ControlError::Cgroup {
@@ -199,7 +200,7 @@ mod tests {
         let path = dir.path().to_owned();
         std::mem::forget(dir);
         let mut state = RunState::read(&path).unwrap();
-        state.start_time += 1;
+        state.owner.start_time += 1;
         state.write(&path).unwrap();
         path
     }
@@ -208,6 +209,21 @@ mod tests {
         let root = nix::unistd::geteuid().is_root();
         let above = host::placement()?.parent()?.to_owned();
         root.then(|| above.join(format!("lp-run-sweep-{}", std::process::id())))
+    }
+
+    #[test]
+    fn a_living_run_of_another_release_stays() {
+        let base = tempfile::tempdir().unwrap();
+        let run = run_dir(base.path(), "aaaaaaaa", Traces::default());
+        let file = run.path().join("state.json");
+        let mut state: serde_json::Value =
+            serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        // Whatever else it notes, and however.
+        state["policy"] = serde_json::Value::Null;
+        fs::write(&file, state.to_string()).unwrap();
+        assert!(RunState::read(run.path()).is_err());
+        assert!(sweep_in(base.path(), None).unwrap().runs.is_empty());
+        assert!(file.exists());
     }
 
     #[test]
