@@ -134,6 +134,7 @@ const LAYERS: &[Layer] = &[
         rows: &[
             ("FS-01s", "open-read /etc/shadow", "ENOENT", "ok"),
             ("FS-29", "open-read /dev/kmsg", "ENOENT", "ok"),
+            ("FS-49", "read-dir /run/lp-run/bpf", "ENOENT", "ok"),
             ("NET-39", "open-write @CGROUP@/cgroup.procs", "ENOENT", "ok"),
             ("IPC-11", "open-read /proc/@PID@/environ", "ENOENT", "ok"),
             (
@@ -180,9 +181,23 @@ const LAYERS: &[Layer] = &[
             ("NET-02", "tcp [::ffff:127.0.0.1]:4001", "EPERM", "ok"),
             ("NET-03", "udp-send [::ffff:127.0.0.1]:4001", "EPERM", "ok"),
             ("NET-04", "udp6-send-v4 127.0.0.1:4001", "EPERM", "ok"),
+            (
+                "NET-06",
+                "tcp-reconnect 127.0.0.1:4001 127.0.0.1:4001",
+                "EPERM",
+                "ok",
+            ),
             ("NET-09", "tcp-fastopen 127.0.0.1:4001", "EPERM", "ok"),
+            (
+                "NET-10",
+                "tcp-fastopen-connect 127.0.0.1:4001",
+                "EPERM",
+                "ok",
+            ),
             ("NET-11", "mptcp 127.0.0.1:4001", "EPERM", "ok"),
             ("NET-24", "udp-connect-send 127.0.0.1:4001", "EPERM", "ok"),
+            ("NET-25", "tcp 169.254.169.254:80", "EPERM", "ENETUNREACH"),
+            ("NET-28", "udp-send 8.8.8.8:53", "EPERM", "ENETUNREACH"),
             ("NET-34", "bind-tcp 0.0.0.0:4003", "EPERM", "ok"),
         ],
     },
@@ -197,6 +212,7 @@ const LAYERS: &[Layer] = &[
         rows: &[
             ("FS-08", "fd 7", "EBADF", "ok"),
             ("FS-09", "fd 8", "EBADF", "ok"),
+            ("NET-37", "fd 9", "EBADF", "ok"),
         ],
     },
 ];
@@ -274,9 +290,9 @@ fn tried(layer: &Layer, faults: &[&str]) -> Outcome {
         .iter()
         .map(|act| format!("skip={}", fill(act)))
         .collect();
-    let leak = "exec 7<tree/secret/key 8</; exec \"$@\"";
-    let mut lp_run = Command::new("sh");
-    lp_run.args(["-c", leak, "sh", env!("CARGO_BIN_EXE_lp-run")]);
+    let leak = "exec 7<tree/secret/key 8</ 9<>/dev/tcp/127.0.0.1/4001; exec \"$@\"";
+    let mut lp_run = Command::new("bash");
+    lp_run.args(["-c", leak, "bash", env!("CARGO_BIN_EXE_lp-run")]);
     lp_run.env("LP_RUN_FAULT", orders.join("\n"));
     let mut command = probe(["each"]);
     for (index, (_, act, ..)) in layer.rows().enumerate() {
