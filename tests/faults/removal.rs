@@ -117,6 +117,8 @@ const LAYERS: &[Layer] = &[
                 "ok",
             ),
             ("FS-16", "truncate @DIR@/tree/ro/file", "EROFS", "ok"),
+            // Not the owner's: what is left is the uid.
+            ("FS-35", "chmod @DIR@/tree/ro/file", "EROFS", "EPERM"),
             ("FS-11", "open-read @DIR@/tree/kept/hidden", "EACCES", "ok"),
             ("EX-01", "exec @DIR@/tree/ro/tool", "EACCES", "ok"),
             ("EX-02", "exec @DIR@/tree/rw/tool", "EACCES", "ok"),
@@ -151,6 +153,9 @@ const LAYERS: &[Layer] = &[
         more: "",
         rows: &[
             ("PR-02", "setuid 0", "EPERM", "ok"),
+            ("PR-02g", "syscall 106 0", "EPERM", "ok"),
+            ("PR-02s", "setgroups", "EPERM", "ok"),
+            ("FS-39", "fanotify", "EPERM", "ok"),
             ("SYS-09", "fsopen tmpfs", "EPERM", "ok"),
             ("SYS-08", "syscall 321 0 0 0", "EPERM", "EINVAL"),
             ("NET-15", "socket 17 3 768", "EPERM", "ok"),
