@@ -15,8 +15,10 @@ use super::shell::until;
 use crate::needs;
 use crate::support::{Jail, root};
 
-/// What goes through a relay here: enough to fill every buffer on the way many times over.
-const LOAD: u64 = 200 << 20;
+/// What goes through a relay here: more than any counter of 32 bits, or the machine's memory, holds.
+const LOAD: u64 = 10 << 30;
+/// What it is made of, again and again.
+const BLOCK: usize = 1 << 20;
 /// Most that lp-run's memory may grow by while it goes.
 const GROWTH_KIB: u64 = 4 << 10;
 
@@ -87,14 +89,16 @@ fn a_load_in_both_directions_arrives_whole_and_takes_no_memory() {
         .expect("start");
     assert_eq!(from.read(&mut [0]).expect("it is up"), 1);
     let before = peak_kib(&child);
+    // Twice, so that what comes in one read stands somewhere in it as a whole.
+    let blocks = (0..=250).cycle().take(BLOCK).collect::<Vec<u8>>().repeat(2);
+    let block = blocks[..BLOCK].to_vec();
     let writer = thread::spawn(move || {
-        let block: Vec<u8> = (0..=250).cycle().take(1 << 20).collect();
-        for _ in 0..LOAD >> 20 {
+        for _ in 0..LOAD / BLOCK as u64 {
             to.write_all(&block).expect("write");
         }
         to.shutdown(Shutdown::Write).expect("the end of stdin");
     });
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; BLOCK];
     let (mut count, mut in_order) = (0, true);
     let mut middle = None;
     loop {
@@ -102,9 +106,8 @@ fn a_load_in_both_directions_arrives_whole_and_takes_no_memory() {
         if read == 0 {
             break;
         }
-        for (place, byte) in (count..).zip(&buffer[..read]) {
-            in_order &= u64::from(*byte) == place % (1 << 20) % 251;
-        }
+        let place = (count % BLOCK as u64) as usize;
+        in_order &= buffer[..read] == blocks[place..place + read];
         count += read as u64;
         if count > LOAD / 2 {
             middle.get_or_insert_with(|| peak_kib(&child));
