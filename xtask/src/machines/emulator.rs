@@ -55,7 +55,8 @@ pub fn boot(root: &Path, machine: &Machine, kernel: &Path, command: &str) -> Res
     vng.args(["--kill-after=10", SECONDS])
         .arg(venv.join("bin/vng"))
         // The kernels' console device is missing in the quiet mode, hence the verbose one.
-        .args(["--force-9p", "--verbose", "--cpus", "2", "--memory", "2G"])
+        .args(["--force-9p", "--verbose", "--memory", "2G"])
+        .args(["--cpus", machine.processors])
         .arg("--run")
         .arg(kernel)
         .env(

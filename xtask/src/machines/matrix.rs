@@ -10,8 +10,9 @@ pub struct Machine {
     pub version: &'static str,
     /// Whether programs of BPF may be security modules (`bpf` in the kernel's list).
     pub bpf_lsm: bool,
-    /// Integration tests that run on this machine beside those that run on all.
-    pub more: &'static str,
+    /// How many processors it has. While a program is attached, Linux 6.12 changes its own code by
+    /// breakpoints, and where another emulated processor meets one a moment too late, it panics.
+    pub processors: &'static str,
 }
 
 /// All of them. Debian's kernels have `bpf` in their list unless they are told another.
@@ -20,19 +21,19 @@ pub const MATRIX: [Machine; 3] = [
         name: "6.1",
         version: "6.1",
         bpf_lsm: true,
-        more: "",
+        processors: "2",
     },
     Machine {
         name: "6.12",
         version: "6.12",
         bpf_lsm: true,
-        more: LSM,
+        processors: "1",
     },
     Machine {
         name: "6.12-without-bpf",
         version: "6.12",
         bpf_lsm: false,
-        more: "",
+        processors: "1",
     },
 ];
 
@@ -43,11 +44,11 @@ pub const WITHOUT_BPF: &str = "lsm=landlock,lockdown,yama,loadpin,safesetid,inte
 const MECHANISMS: &str = "enforce:: launch:: watch:: host:: control:: sys::";
 
 /// Integration tests whose answers differ between kernels.
+///
+/// What LSM programs hold is asked hook by hook in the tests of mechanisms. The attacks on it take
+/// as long again and are for a change of those programs: `cargo xtask boot 6.12 attacks::taken
+/// faults::lsm`.
 const INTEGRATION: &str = "smoke:: network:: policies::";
-
-/// Attacks on what LSM programs hold, and the programs left out one by one: minutes, on one machine
-/// that runs them. What each hook answers is asked on every machine, by the tests of mechanisms.
-const LSM: &str = "attacks::taken faults::lsm";
 
 /// Left out everywhere: what counts in thousands, and what loads an object again and again to see
 /// how lp-run keeps the books. Both take many minutes under emulation, and no kernel answers
@@ -69,7 +70,6 @@ impl Machine {
 
     /// Filters for the unit tests and for the integration tests.
     pub fn filters(&self) -> [String; 2] {
-        let integration = format!("{INTEGRATION} {}", self.more);
-        [MECHANISMS, &integration].map(|filters| format!("{TOO_LONG} {filters}"))
+        [MECHANISMS, INTEGRATION].map(|filters| format!("{TOO_LONG} {filters}"))
     }
 }
