@@ -6,13 +6,13 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{DEBUG, Halted, appears, descendants, gone, jail};
+use super::{DEBUG, Halted, appears, descendants, gone, jail, start_silent};
 use crate::needs;
 use crate::support::{Jail, lp_run, probe, root};
 
@@ -126,15 +126,9 @@ fn a_shim_that_stands_still_dies_with_lp_run() {
         lp_run
             .env("LP_RUN_FAULT", fault)
             .arg("--policy")
-            .arg(&policy);
-        lp_run
-            .args(["--", "sh", "-c", &script])
-            .current_dir(jail.path());
-        lp_run
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mut child = lp_run.spawn().expect("start lp-run");
+            .arg(&policy)
+            .args(["--", "sh", "-c", &script]);
+        let mut child = start_silent(lp_run, &jail);
         appears(&started);
         let left = left_of(child.id());
         let processes = descendants(child.id());
@@ -194,12 +188,7 @@ fn killed_while_it_works_the_rules_hold_to_the_last() {
             .arg(&policy)
             .args(["--", "sh", "-c", TREE, "sh"])
             .args(&act);
-        lp_run.current_dir(jail.path());
-        lp_run
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mut child = lp_run.spawn().expect("start lp-run");
+        let mut child = start_silent(lp_run, &jail);
         appears(started.as_ref());
         // Not the same moment of the program each time.
         thread::sleep(Duration::from_millis(round * 37 % 101));

@@ -5,14 +5,14 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{appears, descendants, detach, gone, spawn};
+use super::{appears, descendants, detach, gone, spawn, start_silent};
 use crate::needs;
 use crate::support::{Jail, Outcome, cgroup, lp_run, probe, raises_limits, root};
 
@@ -128,14 +128,8 @@ fn detached() -> Duration {
         "trap '' TERM; : > {}; while :; do sleep 1; done",
         started.display()
     );
-    lp_run
-        .args(["--", "sh", "-c", &script])
-        .current_dir(jail.path());
-    lp_run
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut child = lp_run.spawn().expect("start lp-run");
+    lp_run.args(["--", "sh", "-c", &script]);
+    let mut child = start_silent(lp_run, &jail);
     appears(&started);
     let agent = descendants(child.id()).swap_remove(1);
     let (place, start) = (cgroup(agent.pid), Instant::now());

@@ -166,6 +166,16 @@ fn spawn(jail: &Jail, options: &[(&str, &PathBuf)], script: &str) -> Child {
     lp_run.spawn().expect("start lp-run")
 }
 
+/// Starts it in the jail's folder with nobody at its ends.
+fn start_silent(mut lp_run: Command, jail: &Jail) -> Child {
+    lp_run
+        .current_dir(jail.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    lp_run.spawn().expect("start lp-run")
+}
+
 /// Every process below another.
 fn descendants(of: u32) -> Vec<Process> {
     let mut found: Vec<Process> = Process::of(of).into_iter().collect();
