@@ -16,6 +16,7 @@ mod execution;
 mod exhaustion;
 mod fallback;
 mod files;
+mod gating;
 mod grants;
 mod host;
 mod ipc;

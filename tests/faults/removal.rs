@@ -5,8 +5,9 @@
 
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::Command;
 
@@ -61,6 +62,9 @@ const LAYERS: &[Layer] = &[
             ("IPC-06", "unix-pair 2", "EPERM", "ok"),
             ("IPC-16", "syscall 250 0 -4 1", "EPERM", "ok"),
             ("EX-04", "exec-memfd @DIR@/tree/ro/tool 16", "EPERM", "ok"),
+            // AF_VSOCK, which may be missing in a kernel.
+            ("NET-16", "socket 40 1 0", "EPERM", "ok"),
+            ("SV-07", "tiocsti", "EPERM", "ENOTTY"),
         ],
     },
     Layer {
@@ -95,6 +99,8 @@ const LAYERS: &[Layer] = &[
         rows: &[
             ("FS-01", "open-read @DIR@/tree/secret/key", "ENOENT", "ok"),
             ("FS-01w", "open-write @DIR@/tree/secret/key", "ENOENT", "ok"),
+            ("FS-25", "create @DIR@/tree/secret/.bashrc", "ENOENT", "ok"),
+            ("FS-26", "create @DIR@/tree/secret/git", "ENOENT", "ok"),
             ("FS-02", "open-write @DIR@/tree/ro/file", "EROFS", "ok"),
             ("FS-02c", "create @DIR@/tree/ro/new", "EROFS", "ok"),
             ("FS-03", "open-read @DIR@/tree/rw/leak", "ENOENT", "ok"),
@@ -162,6 +168,39 @@ const LAYERS: &[Layer] = &[
         ],
     },
     Layer {
+        acts: &["identity", "seccomp", "landlock"],
+        more: "",
+        rows: &[
+            ("FS-28", "mknod-block @DIR@/tree/rw/disk", "EACCES", "ok"),
+            ("FS-28c", "mknod-char @DIR@/tree/rw/memory", "EACCES", "ok"),
+            // ESTALE, EFAULT: the call was reached.
+            (
+                "FS-40",
+                "open-by-handle @DIR@/tree/rw/tool",
+                "EPERM",
+                "ESTALE",
+            ),
+            ("FS-41", "mount-tmpfs @DIR@/tree/rw/below", "EPERM", "ok"),
+            ("SV-11", "fsopen cgroup2", "EPERM", "ok"),
+        ],
+    },
+    Layer {
+        acts: &["pid namespace", "identity", "seccomp", "landlock"],
+        more: "",
+        rows: &[
+            ("IPC-09", "ptrace @PID@", "ESRCH", "ok"),
+            ("IPC-10", "read-memory @PID@", "ESRCH", "EFAULT"),
+            ("IPC-10g", "pidfd-getfd @PID@ 0", "ESRCH", "ok"),
+            ("IPC-12", "kill @PID@ 0", "ESRCH", "ok"),
+            ("IPC-12s", "kill @PID@ 19", "ESRCH", "ok"),
+        ],
+    },
+    Layer {
+        acts: &["network namespace", "seccomp", "landlock"],
+        more: "",
+        rows: &[("IPC-05", "unix-connect @NAME@", "EPERM", "ok")],
+    },
+    Layer {
         acts: &["no_new_privs", "seccomp", "view", "landlock"],
         more: "",
         rows: &[("EX-14", "exec @DIR@/tree/ro/suid setuid 0", "EACCES", "ok")],
@@ -203,6 +242,7 @@ const LAYERS: &[Layer] = &[
             ("NET-24", "udp-connect-send 127.0.0.1:4001", "EPERM", "ok"),
             ("NET-25", "tcp 169.254.169.254:80", "EPERM", "ENETUNREACH"),
             ("NET-28", "udp-send 8.8.8.8:53", "EPERM", "ENETUNREACH"),
+            ("NET-14", "socket 2 2 1", "EACCES", "ok"),
             ("NET-34", "bind-tcp 0.0.0.0:4003", "EPERM", "ok"),
         ],
     },
@@ -244,6 +284,7 @@ fn jail() -> (Jail, UnixListener) {
     fs::set_permissions(&suid, Permissions::from_mode(0o4755)).expect("set the bit");
     symlink(tree.join("secret/key"), tree.join("rw/leak")).expect("make a link");
     symlink(tree.join("ro/tool"), tree.join("rw/alias-of-tool")).expect("make a link");
+    fs::create_dir(tree.join("rw/below")).expect("a place to mount on");
     let server = UnixListener::bind(tree.join("ro/server")).expect("listen");
     let open = |path: &str| {
         fs::set_permissions(tree.join(path), Permissions::from_mode(0o777)).expect("open it");
@@ -279,6 +320,7 @@ impl Layer {
 /// Tries the rows of a layer with these faults.
 fn tried(layer: &Layer, faults: &[&str]) -> Outcome {
     let (jail, _server) = jail();
+    fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").expect("open ping sockets");
     let _servers = (
         TcpListener::bind("127.0.0.1:4001").expect("listen"),
         UdpSocket::bind("127.0.0.1:4001").expect("bind"),
@@ -286,8 +328,12 @@ fn tried(layer: &Layer, faults: &[&str]) -> Outcome {
     let mut stranger = Command::new("sleep").arg("60").spawn().expect("a process");
     let place = jail.path().to_string_lossy().into_owned();
     let own = cgroup(std::process::id());
+    let name = format!("lp-run-removal-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let _abstract = UnixListener::bind_addr(&address).expect("listen");
     let fill = |text: &str| {
         text.replace("@DIR@", &place)
+            .replace("@NAME@", &format!("@{name}"))
             .replace("@PID@", &stranger.id().to_string())
             .replace("@CGROUP@", &own.to_string_lossy())
     };
