@@ -4,6 +4,9 @@
 // What every verb prints and exits with.
 mod verbs;
 
+// Who may start a policy, where and when.
+mod admission;
+
 // Exit status, report, log and summary of real runs.
 mod follow;
 mod identity;

@@ -12,13 +12,15 @@ use super::output::{print, print_json};
 use super::subject::{Subject, gap, tell};
 use crate::host::{Depth, Host};
 use crate::plan::{Plan, render};
-use crate::policy::model::{Place, Policy};
+use crate::policy::error::REFUSED;
+use crate::policy::model::{Place, Policy, Refusal};
 use crate::record::escape::visible;
 use crate::record::summary::plural;
 use crate::record::terminal::{SummaryMode, Terminal, Verbosity};
 use crate::supervise::RunError;
 
 /// A unit's `ExecCondition=` reads 1 to 254 as "skip" and 255 as "failed".
+const SKIP_THE_UNIT: u8 = 1;
 const FAIL_THE_UNIT: u8 = 255;
 
 /// Checks every file; the exit status is that of the first one that fails.
@@ -43,8 +45,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             many => print_json(&many)?,
         }
     }
-    let failed = code != 0 && args.for_run;
-    Ok(ExitCode::from(if failed { FAIL_THE_UNIT } else { code }))
+    Ok(ExitCode::from(match (args.for_run, code) {
+        (true, SKIP_THE_UNIT) => SKIP_THE_UNIT,
+        (true, 1..) => FAIL_THE_UNIT,
+        _ => code,
+    }))
 }
 
 fn check(
@@ -76,10 +81,15 @@ fn check(
     if !args.json {
         show(&name, &checked, args, terminal)?;
     }
-    let code = checked
+    let mut code = checked
         .plan()
         .and_then(gap)
         .map_or(0, |error| error.exit().code);
+    let refusals = &checked.policy().refusals;
+    if args.for_run && code == 0 && !refusals.is_empty() {
+        let passes = refusals.iter().all(|refusal| refusal.passes);
+        code = if passes { SKIP_THE_UNIT } else { REFUSED };
+    }
     Ok((checked.to_json(&name, code == 0), code))
 }
 
@@ -112,9 +122,23 @@ impl Checked {
                 json!({"file": place.file, "line": place.line, "column": place.column, "text": text})
             })
             .collect();
+        let refusals: Vec<_> = policy
+            .refusals
+            .iter()
+            .map(
+                |Refusal {
+                     place, key, what, ..
+                 }| {
+                    json!({
+                        "file": place.file, "line": place.line, "column": place.column,
+                        "key": key, "text": what,
+                    })
+                },
+            )
+            .collect();
         json!({
             "file": file, "ok": ok, "name": policy.name, "sha256": policy.sha256,
-            "warnings": warnings, "plan": self.plan().map(render::json),
+            "warnings": warnings, "refusals": refusals, "plan": self.plan().map(render::json),
         })
     }
 }
@@ -139,6 +163,14 @@ fn show(
                 "  warning {}{}\n",
                 place_text(place),
                 visible(warning)
+            ));
+        }
+        for refusal in &checked.policy().refusals {
+            text.push_str(&format!(
+                "  a run by you, here and now, is refused: {}{}: {}\n",
+                place_text(&refusal.place),
+                refusal.key,
+                visible(&refusal.what)
             ));
         }
         print(&text)?;

@@ -317,10 +317,11 @@ fn screen(host: &Host, user: &str, findings: &[Finding]) -> String {
     } else {
         ", no cgroup v2"
     };
-    let label = host
-        .environment
-        .as_ref()
-        .map_or(String::new(), |label| format!(", environment {label}"));
+    let label = match &host.environment {
+        Ok(None) => String::new(),
+        Ok(Some(label)) => format!(", environment {label}"),
+        Err(why) => format!(", environment unknown: {why}"),
+    };
     let head = format!(
         "Linux {} ({}){cgroup}{label}, you: {user}",
         host.kernel, host.distribution

@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use super::args::{RunArgs, TalkArgs};
 use super::output::print;
-use super::subject::{Subject, gap, tell};
+use super::subject::{Subject, gap, tell, turned_away};
 use crate::host::{Depth, Host};
 use crate::plan::render;
 use crate::record::terminal::{Terminal, Verbosity};
@@ -57,9 +57,11 @@ fn print_plan(args: &RunArgs, policy: &OsStr, terminal: &Terminal) -> anyhow::Re
         Err(error) => Ok(tell(&error, None, terminal)),
         Ok(plan) => {
             print(&render::text(&plan, args.talk.verbose))?;
-            Ok(gap(&plan).map_or(ExitCode::SUCCESS, |error| {
-                tell(&error, Some(&plan), terminal)
-            }))
+            Ok(turned_away(&plan)
+                .or_else(|| gap(&plan))
+                .map_or(ExitCode::SUCCESS, |error| {
+                    tell(&error, Some(&plan), terminal)
+                }))
         }
     }
 }

@@ -73,6 +73,12 @@ impl Subject {
     }
 }
 
+/// The refusal of a plan that is not for this caller, this host or this hour.
+pub fn turned_away(plan: &Plan) -> Option<RunError> {
+    let refusals = &plan.policy.refusals;
+    (!refusals.is_empty()).then(|| RunError::TurnedAway(refusals.clone()))
+}
+
 /// The refusal of a plan that has open gaps.
 pub fn gap(plan: &Plan) -> Option<RunError> {
     plan.open_gaps().next().map(|_| RunError::Gaps)

@@ -85,6 +85,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
         file_owner: 0,
         task: Task::default(),
         command: None,
+        invoke: None,
         params: BTreeMap::new(),
         identity: Identity {
             user: UserChoice::Dynamic,
@@ -125,6 +126,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
         kept: ["/var/lib/lp-run/state/test", "/var/cache/lp-run/test"].map(PathBuf::from),
         mounts: Vec::new(),
         caller: root,
+        refusals: Vec::new(),
         warnings: Vec::new(),
         defaults: Vec::new(),
         overridden: Vec::new(),

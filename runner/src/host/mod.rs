@@ -129,8 +129,8 @@ pub struct Host {
     pub disk_store: Capability,
     /// Controllers of cgroup v2 that are available below `cgroup`.
     pub controllers: Vec<String>,
-    /// The environment label of `/etc/lp-run/host.toml`, if any.
-    pub environment: Option<String>,
+    /// The environment label of `/etc/lp-run/host.toml`, if any; or why nobody knows it.
+    pub environment: Result<Option<String>, String>,
     /// Dynamic uids: first of the block and how many.
     pub uid_block: (u32, u32),
     /// Idmapped mounts by file system type name (`ext4` → yes), as far as tried.
@@ -206,7 +206,7 @@ impl Host {
             lsm_list: "lockdown,capability,landlock,bpf".to_owned(),
             disk_store: Capability::Yes,
             controllers: vec!["memory".to_owned(), "pids".to_owned(), "cpu".to_owned()],
-            environment: None,
+            environment: Ok(None),
             uid_block: (2_000_000_000, 65_536),
             idmap: BTreeMap::new(),
         }

@@ -2,7 +2,7 @@
 //! What an administrator says of this machine in `/etc/lp-run/host.toml`, and the block of
 //! uids for runs, which must be nobody else's.
 
-use std::fs;
+use std::{fs, io};
 
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ const MOST_BLOCKS: u32 = 1000;
 /// What is known of this machine beyond the kernel.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Settings {
-    pub(super) environment: Option<String>,
+    pub(super) environment: Result<Option<String>, String>,
     pub(super) uid_block: (u32, u32),
 }
 
@@ -33,26 +33,39 @@ struct UidBlock {
     count: u32,
 }
 
+/// Where an administrator says it.
+const HOST_FILE: &str = "/etc/lp-run/host.toml";
+
 /// Reads `/etc/lp-run/host.toml` and the subordinate ids.
 pub(super) fn read() -> Settings {
     let subordinate = ["/etc/subuid", "/etc/subgid"]
         .map(|path| fs::read_to_string(path).unwrap_or_default())
         .concat();
-    let host = fs::read_to_string("/etc/lp-run/host.toml").unwrap_or_default();
-    settings(&host, &subordinate)
+    let host = match fs::read_to_string(HOST_FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(|error| format!("{HOST_FILE} cannot be read: {error}")),
+    };
+    settings(host, &subordinate)
 }
 
-fn settings(host: &str, subordinate: &str) -> Settings {
-    // A file that does not parse names no environment, so that a policy which wants one is
-    // refused: that is the safe side.
-    let host: HostFile = toml::from_str(host).unwrap_or_default();
+/// What a file that cannot be read or does not parse names is unknown, so that a policy which wants
+/// one environment is refused: that is the safe side.
+fn settings(host: Result<String, String>, subordinate: &str) -> Settings {
+    let parse = |text: String| {
+        toml::from_str::<HostFile>(&text)
+            .map_err(|_| format!("{HOST_FILE} is not understood; fix it"))
+    };
+    let (host, unknown) = match host.and_then(parse) {
+        Ok(host) => (host, None),
+        Err(why) => (HostFile::default(), Some(why)),
+    };
     let taken: Vec<(u64, u64)> = subordinate.lines().filter_map(range).collect();
     let uid_block = match host.uid_block {
         Some(block) => (block.first, block.count),
         None => free_block(&taken),
     };
     Settings {
-        environment: host.environment,
+        environment: unknown.map_or(Ok(host.environment), Err),
         uid_block,
     }
 }
@@ -87,21 +100,24 @@ mod tests {
 
     #[test]
     fn the_block_avoids_subordinate_ids() {
-        assert_eq!(settings("", "anna:100000:65536\n").uid_block, DEFAULT_BLOCK);
+        let settings = |subordinate| settings(Ok(String::new()), subordinate);
+        assert_eq!(settings("anna:100000:65536\n").uid_block, DEFAULT_BLOCK);
         let overlapping = "a:1999999999:2\nb:2000065536:1\n";
-        assert_eq!(settings("", overlapping).uid_block, (2_000_131_072, 65_536));
+        assert_eq!(settings(overlapping).uid_block, (2_000_131_072, 65_536));
         let everything = "a:0:4294967295\n";
-        assert_eq!(settings("", everything).uid_block.1, 0);
+        assert_eq!(settings(everything).uid_block.1, 0);
     }
 
     #[test]
     fn an_administrator_names_environment_and_block() {
         let host = "environment = \"test\"\nuid_block = { first = 70000, count = 16 }\n";
         let expected = Settings {
-            environment: Some("test".to_owned()),
+            environment: Ok(Some("test".to_owned())),
             uid_block: (70000, 16),
         };
-        assert_eq!(settings(host, ""), expected);
-        assert_eq!(settings("environment = ", "").environment, None);
+        assert_eq!(settings(Ok(host.to_owned()), ""), expected);
+        assert_eq!(settings(Ok(String::new()), "").environment, Ok(None));
+        let broken = settings(Ok("environment = ".to_owned()), "").environment;
+        assert!(broken.is_err_and(|why| why.contains("fix it")));
     }
 }

@@ -13,8 +13,8 @@ use super::generated::Account;
 use super::protections::{self, Needs};
 use super::takeaway::{self, Outcome};
 use super::{
-    Gap, IdMap, Mask, Namespace, Plan, Rights, Row, Rule, RuleKind, Source, Taken, View, env,
-    network, permissions, places, view, workdir,
+    Gap, IdMap, Mask, Namespace, Plan, Rights, Row, Rule, RuleKind, Source, Taken, View, admission,
+    env, network, permissions, places, view, workdir,
 };
 use lp_run_common::counters::MAX_ROWS_PER_RUN;
 
@@ -95,6 +95,9 @@ pub fn compile(
         names_taken: taken.held,
         by_kernel: &taken.by_kernel,
     };
+    policy
+        .refusals
+        .extend(admission::on_host(&policy.task, host));
     let verdict = protections::judge(&policy, host, &needs, accepted, gaps);
     // What becomes of a grant here comes before what the policy leaves out.
     let mut first = covered(&files, &rules, &view);

@@ -7,6 +7,7 @@
 //! reasons. A protection that the host cannot give is a [`Gap`]; the plan never decides to
 //! weaken.
 
+mod admission;
 mod compile;
 pub mod env;
 pub mod error;

@@ -141,6 +141,18 @@ fn who(plan: &Plan, page: &mut Page) {
     };
     let _ = write!(who, "; home {} ({home})", plan.account.home.display());
     page.entry("who", &who);
+    if let Some(invoke) = &plan.policy.invoke {
+        let groups = invoke.groups.iter().map(|group| format!("group {group}"));
+        let admitted: Vec<String> = invoke.users.iter().cloned().chain(groups).collect();
+        let admitted = match admitted.is_empty() {
+            true => "nobody".to_owned(),
+            false => admitted.join(", "),
+        };
+        page.entry("started by", &admitted);
+    }
+    if let Some((label, _)) = &plan.policy.task.environment {
+        page.entry("environment", label);
+    }
     if let Some(command) = &plan.policy.command {
         page.entry("command", &command.argv.join(" "));
     }

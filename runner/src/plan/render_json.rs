@@ -20,7 +20,13 @@ pub fn json(plan: &Plan) -> Value {
             "owner": policy.task.owner,
             "purpose": policy.task.purpose,
             "review_by": policy.task.review_by.map(|date| date.to_string()),
+            "environment": policy.task.environment.as_ref().map(|(label, _)| label),
+            "strict": policy.task.strict,
         },
+        "invoke": policy.invoke.as_ref().map(|invoke| json!({
+            "users": invoke.users,
+            "groups": invoke.groups,
+        })),
         "command": policy.command.as_ref().map(|command| &command.argv),
         "workdir": shown(&plan.workdir),
         "params": policy.params,
@@ -44,6 +50,12 @@ pub fn json(plan: &Plan) -> Value {
         "count_files_why_not": plan.count_files_why_not,
         "protections": plan.protections,
         "gaps": plan.gaps,
+        "refusals": policy.refusals.iter().map(|refusal| json!({
+            "place": super::compile::place_text(&refusal.place),
+            "key": refusal.key,
+            "text": refusal.what,
+            "passes": refusal.passes,
+        })).collect::<Vec<_>>(),
         "warnings": policy.warnings.iter().map(|(place, text)| json!({
             "place": super::compile::place_text(place),
             "text": text,

@@ -32,6 +32,7 @@ pub fn policy() -> Policy {
         file_owner: 0,
         task: Task::default(),
         command: None,
+        invoke: None,
         params: Default::default(),
         identity: Identity {
             user: UserChoice::Dynamic,
@@ -72,6 +73,7 @@ pub fn policy() -> Policy {
         caller: anna(),
         kept: ["/var/lib/lp-run/state/test", "/var/cache/lp-run/test"].map(PathBuf::from),
         mounts: Vec::new(),
+        refusals: Vec::new(),
         warnings: Vec::new(),
         defaults: Vec::new(),
         overridden: Vec::new(),

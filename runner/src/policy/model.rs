@@ -3,6 +3,7 @@
 //! `extends` joined, every path opened once. Nothing here depends on what the host can do.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -292,6 +293,41 @@ pub struct Task {
     pub owner: Option<String>,
     /// Day by which the policy wants to be looked at again.
     pub review_by: Option<Date>,
+    /// The label that the host must have, if it has one.
+    pub environment: Option<(String, Place)>,
+    /// The day is past.
+    pub overdue: bool,
+    /// What is missing or overdue here refuses the run.
+    pub strict: bool,
+}
+
+/// `[invoke]`: who may start a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Invoke {
+    /// Names of users.
+    pub users: Vec<String>,
+    /// Names of groups.
+    pub groups: Vec<String>,
+}
+
+/// Why a policy, valid as it is, may not be started by this caller, on this host, or now (122).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Where the key was written.
+    pub place: Place,
+    /// The key.
+    pub key: &'static str,
+    /// What keeps the run from starting, and the next step.
+    pub what: String,
+    /// It passes by itself: a unit skips the run, and has not failed.
+    pub passes: bool,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { file, line, column } = &self.place;
+        write!(f, "{file}:{line}:{column}: {}: {}", self.key, self.what)
+    }
 }
 
 /// A program to start: what was typed, and the object that it is.
@@ -340,6 +376,8 @@ pub struct Policy {
     pub task: Task,
     /// The command, when there is one.
     pub command: Option<Command>,
+    /// `[invoke]`; `None`: whoever may read the policy.
+    pub invoke: Option<Invoke>,
     /// Parameters with their values.
     pub params: BTreeMap<String, String>,
     /// `[identity]`.
@@ -380,6 +418,8 @@ pub struct Policy {
     pub kept: [PathBuf; 2],
     /// The machine's mounts.
     pub mounts: Vec<super::facts::MountPoint>,
+    /// What keeps this very run from starting.
+    pub refusals: Vec<Refusal>,
     /// Things to say that refuse nothing.
     pub warnings: Vec<(Place, String)>,
     /// Defaults in use.

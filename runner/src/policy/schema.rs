@@ -22,8 +22,14 @@ pub struct Schema {
     pub owner: Option<At<String>>,
     /// `task.review_by`.
     pub review_by: Option<At<toml::value::Date>>,
+    /// `task.environment`.
+    pub environment: Option<At<String>>,
+    /// `task.strict`.
+    pub strict: Option<At<bool>>,
     /// `[command]`.
     pub command: Option<CommandText>,
+    /// `[invoke]`.
+    pub invoke: Option<InvokeText>,
     /// `[params]`.
     pub params: Vec<ParamText>,
     /// `identity.user`.
@@ -69,6 +75,17 @@ pub struct CommandText {
     pub run: Vec<At<String>>,
     /// `args = "append"`.
     pub append: bool,
+}
+
+/// `[invoke]`.
+#[derive(Clone, Debug)]
+pub struct InvokeText {
+    /// Where the section begins.
+    pub place: Place,
+    /// `users`.
+    pub users: Option<Vec<At<String>>>,
+    /// `groups`.
+    pub groups: Option<Vec<At<String>>>,
 }
 
 /// One parameter.
@@ -213,9 +230,18 @@ fn read(reader: &mut Reader<'_>, top: &Section<'_>) -> Schema {
         schema.purpose = reader.string(&task, "purpose");
         schema.owner = reader.string(&task, "owner");
         schema.review_by = reader.day(&task, "review_by");
+        schema.environment = reader.string(&task, "environment");
+        schema.strict = reader.boolean(&task, "strict");
     }
     if let Some(command) = reader.section(top, "command") {
         schema.command = read_command(reader, &command);
+    }
+    if let Some(invoke) = reader.section(top, "invoke") {
+        schema.invoke = Some(InvokeText {
+            users: reader.strings(&invoke, "users"),
+            groups: reader.strings(&invoke, "groups"),
+            place: invoke.place,
+        });
     }
     if let Some(params) = reader.section(top, "params") {
         schema.params = read_params(reader, &params);

@@ -753,3 +753,97 @@ fn a_program_without_its_loader_is_told_with_the_line_to_write() {
         assert_eq!(told(&files), None, "{granted}");
     }
 }
+
+/// What keeps anna, or whoever `change` makes the caller, from starting a policy.
+fn refusals(text: &str, change: impl FnOnce(&mut FakeFacts) -> &mut FakeFacts) -> Vec<String> {
+    let mut facts = FakeFacts::usual();
+    facts.called_by(1000);
+    change(&mut facts);
+    let policy = with(&facts, text, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    policy.refusals.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn only_who_is_named_may_start_a_policy() {
+    let none: [String; 0] = [];
+    for (text, admitted) in [
+        ("", true),
+        ("[invoke]\nusers = [\"anna\"]", true),
+        ("[invoke]\nusers = [\"svc\", \"anna\"]", true),
+        ("[invoke]\nusers = [\"svc\"]", false),
+        ("[invoke]\nusers = []", false),
+        ("[invoke]\ngroups = [\"support\"]", true),
+        ("[invoke]\ngroups = [\"others\"]", false),
+        ("[invoke]\nusers = [\"svc\"]\ngroups = [\"support\"]", true),
+        (
+            "[invoke]\nusers = [\"no-such-user\"]\ngroups = [\"no-such-group\"]",
+            false,
+        ),
+    ] {
+        let found = refusals(text, |facts| {
+            facts.member("anna", "support").member("svc", "others")
+        });
+        assert_eq!(found.is_empty(), admitted, "{text} {found:?}");
+    }
+    // Root is nobody else.
+    let by_root = |text: &str| refusals(text, |facts| facts.called_by(0));
+    assert_eq!(by_root("[invoke]\nusers = [\"root\"]"), none);
+    assert_eq!(
+        by_root("[task]\nowner = \"a@b\"\n[invoke]\nusers = [\"anna\"]"),
+        [format!(
+            "{FILE}:5:1: invoke: root (uid 0) may not start this policy; ask \"a@b\""
+        )]
+    );
+}
+
+#[test]
+fn who_became_root_by_su_is_who_logged_in() {
+    let text = "[invoke]\nusers = [\"anna\"]";
+    let su = |login: u32| refusals(text, |facts| facts.called_by(0).logged_in(login));
+    assert!(su(1000).is_empty());
+    assert!(su(900)[0].contains("svc (uid 900)"));
+    assert!(su(4711)[0].contains("4711 (uid 4711)"));
+    assert!(su(0)[0].contains("root (uid 0)"));
+    // Where sudo has said who it was, or lp-run is not root's, the login is not asked.
+    let named = refusals(text, |facts| facts.called_by(900).logged_in(1000));
+    assert!(named[0].contains("svc (uid 900)"));
+}
+
+#[test]
+fn an_overdue_review_warns_and_a_strict_one_refuses() {
+    let task = "purpose = \"x\"\nowner = \"y\"\n";
+    for (today, overdue) in [
+        ("2027-03-01T23:59:59Z", false),
+        ("2027-03-02T00:00:00Z", true),
+    ] {
+        for (strict, refused) in [("", false), ("strict = true", overdue)] {
+            let text = format!("[task]\n{task}review_by = 2027-03-01\n{strict}");
+            let mut facts = FakeFacts::usual();
+            facts.at(today);
+            let policy = with(&facts, &text, &[]).unwrap();
+            assert_eq!(policy.task.overdue, overdue, "{text} {today}");
+            assert_eq!(
+                policy.refusals.len(),
+                usize::from(refused),
+                "{text} {today}"
+            );
+            let warned = policy
+                .warnings
+                .iter()
+                .any(|(_, what)| what.contains("due on"));
+            assert_eq!(warned, overdue && !refused, "{text} {today}");
+        }
+    }
+}
+
+#[test]
+fn who_may_start_a_policy_is_its_own_word() {
+    let mut facts = FakeFacts::usual();
+    let team = "version = 1\n[invoke]\nusers = [\"anna\"]\n";
+    facts.file("/etc/lp-run/policies/team.toml", 0, team);
+    let found = with(&facts, "extends = [\"team.toml\"]", &[]).unwrap_err();
+    assert_eq!(
+        found.to_string(),
+        "team.toml:2:1: invoke: holds only in the policy itself; write it there"
+    );
+}

@@ -49,7 +49,7 @@ fn policy() -> Policy {
         task: Task {
             purpose: Some("Summarise".to_owned()),
             owner: Some("support@example.com".to_owned()),
-            review_by: None,
+            ..Task::default()
         },
         ..testing::policy()
     }

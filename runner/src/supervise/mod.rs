@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The only event loop: where the policy that flows down meets the events that flow up.
 
+mod admission;
 mod books;
 mod desk;
 mod gate;

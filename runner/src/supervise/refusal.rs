@@ -11,6 +11,7 @@ use crate::launch::{LaunchError, StdioError};
 use crate::plan::{CompileError, CompileErrors, Plan};
 use crate::policy::PolicyErrors;
 use crate::policy::facts::FactError;
+use crate::policy::model::Refusal;
 use crate::record::audit::AuditError;
 use crate::record::event::{Exit, Reason};
 use crate::record::log_file::LogFileError;
@@ -36,6 +37,9 @@ pub enum RunError {
     /// The policy says no.
     #[error("the policy is refused")]
     Policy(#[from] PolicyErrors),
+    /// The policy is valid, and not for this caller, this host or this hour.
+    #[error("{}", joined(.0))]
+    TurnedAway(Vec<Refusal>),
     /// The policy cannot be compiled on any host.
     #[error("the policy is refused")]
     Compile(#[from] CompileErrors),
@@ -110,7 +114,9 @@ impl RunError {
                 127 => Reason::NotFound,
                 _ => Reason::Refused,
             },
-            Self::Caller(_) | Self::Compile(_) | Self::InGrant { .. } => Reason::Refused,
+            Self::Caller(_) | Self::Compile(_) | Self::InGrant { .. } | Self::TurnedAway(_) => {
+                Reason::Refused
+            }
             Self::Enforce(EnforceError::LimitTooSmall { .. }) => Reason::Refused,
             Self::Enforce(error) if error.host_lacks_it() => Reason::CannotEnforce,
             Self::Launch(error) => error.reason(),
@@ -141,10 +147,16 @@ impl RunError {
         match (self, plan) {
             (Self::Policy(errors), _) => errors.iter().map(ToString::to_string).collect(),
             (Self::Compile(errors), _) => errors.0.iter().map(at_its_place).collect(),
+            (Self::TurnedAway(refusals), _) => refusals.iter().map(ToString::to_string).collect(),
             (Self::Gaps, Some(plan)) => gaps(plan),
             _ => vec![with_causes(self)],
         }
     }
+}
+
+fn joined(refusals: &[Refusal]) -> String {
+    let said: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    said.join("; ")
 }
 
 fn at_its_place(error: &CompileError) -> String {

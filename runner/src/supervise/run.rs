@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::admission;
 use super::books::Books;
 use super::desk::{Desk, Finished, exit_code};
 use super::gate::Keeper;
@@ -29,6 +30,7 @@ use crate::policy::facts::{Facts, Remembering, SystemFacts};
 use crate::policy::model::NO_WALL_TIME;
 use crate::policy::{self, LoadRequest};
 use crate::record::audit::{Audit, Start};
+use crate::record::escape::visible;
 use crate::record::event::{Exit, Reason};
 use crate::record::log_file::LogFile;
 use crate::record::report_file::is_descriptor;
@@ -83,6 +85,8 @@ fn attempt(
     plan::search(&mut policy, &host, facts);
     let plan = Rc::new(plan::compile(policy, &host, &options)?);
     desk.plan = Some(Rc::clone(&plan));
+    outside_grants(&plan, "--audit", request.audit.as_deref())?;
+    admission::check(request, desk, &plan)?;
     say_plan(request, &plan);
     if plan.open_gaps().next().is_some() {
         return Err(RunError::Gaps);
@@ -90,7 +94,6 @@ fn attempt(
     if request.fail_on_denied && !plan.sees_denials() {
         return Err(RunError::Unseen);
     }
-    outside_grants(&plan, "--audit", request.audit.as_deref())?;
     let report = request.report.as_deref();
     outside_grants(
         &plan,
@@ -146,8 +149,21 @@ pub fn load_request(request: &RunRequest, needs_command: bool) -> LoadRequest {
     }
 }
 
-/// With `-v` the warnings and the whole plan; what is missed on purpose always.
+/// With `-v` the warnings and the whole plan; what is missed on purpose, or by nobody's care, always.
 fn say_plan(request: &RunRequest, plan: &Plan) {
+    if let Some(date) = plan
+        .policy
+        .task
+        .review_by
+        .filter(|_| plan.policy.task.overdue)
+    {
+        let owner = plan.policy.task.owner.as_deref().unwrap_or("nobody");
+        let said = format!(
+            "the review of this policy was due on {date} (task.review_by); {} answers for it",
+            visible(owner)
+        );
+        request.terminal.note(&said);
+    }
     for (place, warning) in &plan.policy.warnings {
         let line = format!("warning {}:{}: {warning}", place.file, place.line);
         request.terminal.detail(&line);
@@ -189,7 +205,7 @@ fn carry_out(
             inherited,
         },
     )?;
-    write_start(&mut audit, desk, plan, &prepared)?;
+    write_start(&mut audit, desk, plan, Some(prepared.identity.uid))?;
     let mut books = Books::open(plan, &request.terminal, audit, told);
     let result = in_cgroup(request, desk, plan, host, &prepared, objects, &mut books);
     close_log(&mut books, &result);
@@ -249,7 +265,11 @@ fn close_log(books: &mut Books<'_>, result: &Result<Finished, RunError>) {
 }
 
 /// The audit log of the policy, and the one that the command line adds.
-fn open_logs(request: &RunRequest, desk: &Desk<'_>, plan: &Plan) -> Result<Audit, RunError> {
+pub(super) fn open_logs(
+    request: &RunRequest,
+    desk: &Desk<'_>,
+    plan: &Plan,
+) -> Result<Audit, RunError> {
     let mut files = Vec::new();
     if let Some(path) = &plan.policy.audit.log {
         let theirs = plan.policy.file_owner != 0;
@@ -287,11 +307,12 @@ fn tell_agent(plan: &Plan, dir: &RunDir) -> Result<Option<SelfDir>, RunError> {
         .map_err(RunError::internal("write what the agent may read"))
 }
 
-fn write_start(
+/// The first lines of the log; the agent's uid is unknown where there will be none.
+pub(super) fn write_start(
     audit: &mut Audit,
     desk: &Desk<'_>,
     plan: &Plan,
-    prepared: &Prepared,
+    agent_uid: Option<u32>,
 ) -> Result<(), RunError> {
     let program = plan
         .policy
@@ -306,7 +327,7 @@ fn write_start(
             policy_sha256: &plan.policy.sha256,
             program: program.as_bytes(),
             caller_uid: desk.caller.uid,
-            agent_uid: Some(prepared.identity.uid),
+            agent_uid,
         },
         now,
     )?;

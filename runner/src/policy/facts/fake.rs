@@ -19,7 +19,8 @@ pub struct FakeFacts {
     /// Groups and who is in them; a place in the list is the id.
     groups: Vec<(String, String)>,
     caller: u32,
-    today: jiff::civil::Date,
+    login: Option<u32>,
+    now: jiff::Timestamp,
     mounts: Vec<MountPoint>,
 }
 
@@ -52,7 +53,8 @@ impl FakeFacts {
             ],
             groups: Vec::new(),
             caller: 0,
-            today: jiff::civil::date(2026, 11, 1),
+            login: None,
+            now: "2026-11-01T12:00:00Z".parse().unwrap_or_default(),
             mounts: Vec::new(),
         };
         facts.mount("8:0", "/", "/");
@@ -229,6 +231,18 @@ impl FakeFacts {
         self
     }
 
+    /// Says who logged in.
+    pub fn logged_in(&mut self, uid: u32) -> &mut Self {
+        self.login = Some(uid);
+        self
+    }
+
+    /// Sets the clock, as `2026-11-01T12:00:00Z`.
+    pub fn at(&mut self, now: &str) -> &mut Self {
+        self.now = now.parse().unwrap_or_default();
+        self
+    }
+
     /// Says who calls.
     pub fn called_by(&mut self, uid: u32) -> &mut Self {
         self.caller = uid;
@@ -376,8 +390,12 @@ impl Facts for FakeFacts {
                 && has(object.uid, object.gid, object.mode) & wanted == wanted
     }
 
-    fn today(&self) -> jiff::civil::Date {
-        self.today
+    fn login(&self) -> Option<u32> {
+        self.login
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        self.now
     }
 }
 

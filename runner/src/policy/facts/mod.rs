@@ -216,6 +216,8 @@ pub trait Facts {
     fn with_rights_of(&self, user: &User, act: &mut dyn FnMut()) -> Result<(), FactError>;
     /// Whether a user could reach and use the object by himself.
     fn may(&self, user: &User, object: &Object, need: Need) -> bool;
-    /// Today, in the machine's time zone, for review dates.
-    fn today(&self) -> jiff::civil::Date;
+    /// Who logged in to the session that lp-run runs in, as the kernel's audit layer has it.
+    fn login(&self) -> Option<u32>;
+    /// What the machine's clock says.
+    fn now(&self) -> jiff::Timestamp;
 }

@@ -107,8 +107,12 @@ impl Facts for Remembering<'_> {
         self.facts.may(user, object, need)
     }
 
-    fn today(&self) -> jiff::civil::Date {
-        self.facts.today()
+    fn login(&self) -> Option<u32> {
+        self.facts.login()
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        self.facts.now()
     }
 }
 

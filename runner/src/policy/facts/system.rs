@@ -213,8 +213,14 @@ impl Facts for SystemFacts {
         self.with_rights_of(user, ask).is_ok() && may
     }
 
-    fn today(&self) -> jiff::civil::Date {
-        jiff::ZonedDateTime::now().date()
+    fn login(&self) -> Option<u32> {
+        let text = std::fs::read_to_string("/proc/self/loginuid").ok()?;
+        // Unset, the number is -1.
+        text.trim().parse().ok().filter(|uid| *uid != u32::MAX)
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
     }
 }
 

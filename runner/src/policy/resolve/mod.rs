@@ -2,6 +2,7 @@
 //! From what was typed to what it means: variables replaced, layers joined, every path opened
 //! once.
 
+mod admission;
 mod base;
 mod command;
 mod files;
@@ -27,7 +28,7 @@ use self::kept::{CACHE, STATE};
 use super::error::{PolicyErrors, REFUSED, quote};
 use super::facts::{Ancestor, Facts, Kind, MountPoint, Need, Object, User};
 use super::layers::{self, Layer};
-use super::model::{Command, Identity, Place, Policy, RuleInfo, Task};
+use super::model::{Command, Identity, Place, Policy, Refusal, RuleInfo};
 use super::schema::{RuleText, Schema, check_name};
 use super::tree::At;
 use super::variables::{Failure, Values};
@@ -55,6 +56,7 @@ struct Resolver<'a> {
     held_programs: Vec<PathBuf>,
     base: OnceCell<(Vec<Object>, Vec<Object>)>,
     errors: &'a mut PolicyErrors,
+    refusals: Vec<Refusal>,
     warnings: Vec<(Place, String)>,
     defaults: Vec<(String, String)>,
     overridden: Vec<super::model::Overridden>,
@@ -96,6 +98,7 @@ pub fn resolve(
         held_programs: Vec::new(),
         base: OnceCell::new(),
         errors,
+        refusals: Vec::new(),
         warnings: Vec::new(),
         defaults: Vec::new(),
         overridden: Vec::new(),
@@ -123,6 +126,7 @@ impl Resolver<'_> {
         let degrade = self.degrade();
         let syscalls_strict = self.syscalls_strict();
         let task = self.task(main);
+        let invoke = self.invoke(main);
         Some(Policy {
             name: self.name.clone(),
             file: PathBuf::from(&main.source.label),
@@ -130,6 +134,7 @@ impl Resolver<'_> {
             file_owner: self.owner,
             task,
             command: self.command.clone(),
+            invoke,
             params,
             identity: self.identity.clone(),
             env_pass,
@@ -150,6 +155,7 @@ impl Resolver<'_> {
             caller: self.caller.clone(),
             kept: [STATE, CACHE].map(|base| self.kept(base)),
             mounts: self.mounts.clone(),
+            refusals: std::mem::take(&mut self.refusals),
             warnings: std::mem::take(&mut self.warnings),
             defaults: std::mem::take(&mut self.defaults),
             overridden: std::mem::take(&mut self.overridden),
@@ -260,57 +266,6 @@ impl Resolver<'_> {
         self.values.set("CACHE", self.kept(CACHE).to_string_lossy());
         if let Some(dir) = main.source.path.as_deref().and_then(Path::parent) {
             self.values.set("POLICY_DIR", dir.to_string_lossy());
-        }
-    }
-
-    fn task(&mut self, main: &Layer) -> Task {
-        let schema = &main.schema;
-        let whole = main.source.place();
-        for (key, text) in [
-            ("task.purpose", &schema.purpose),
-            ("task.owner", &schema.owner),
-        ] {
-            let empty = text
-                .as_ref()
-                .is_none_or(|text| text.value.trim().is_empty());
-            if empty {
-                self.warnings
-                    .push((whole.clone(), format!("{key} is missing; say it")));
-            }
-        }
-        let review_by = schema.review_by.as_ref().and_then(|day| {
-            let date = jiff::civil::Date::new(
-                i16::try_from(day.value.year).ok()?,
-                i8::try_from(day.value.month).ok()?,
-                i8::try_from(day.value.day).ok()?,
-            );
-            match date {
-                Ok(date) => Some(date),
-                Err(_) => {
-                    self.errors.add(
-                        &day.place,
-                        &day.key,
-                        "is not a day; write one such as 2027-03-01",
-                    );
-                    None
-                }
-            }
-        });
-        match (&schema.review_by, review_by) {
-            (Some(day), Some(date)) if date < self.facts.today() => {
-                let what = format!("task.review_by: the review was due on {date}");
-                self.warnings.push((day.place.clone(), what));
-            }
-            (None, _) => self
-                .warnings
-                .push((whole, "task.review_by is missing; set a day".to_owned())),
-            _ => {}
-        }
-        let text = |text: &Option<At<String>>| text.as_ref().map(|text| text.value.clone());
-        Task {
-            purpose: text(&schema.purpose),
-            owner: text(&schema.owner),
-            review_by,
         }
     }
 
