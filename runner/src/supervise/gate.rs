@@ -241,10 +241,15 @@ fn judge_memfd(plan: &Plan, evidence: &CanaryEvidence) -> Result<(), GateError> 
     if plan.state("seccomp") != Some(State::Enforced) || evidence.memfd_holds() {
         return Ok(());
     }
+    // execve(2): the limit counts when a user changes, and is told at the next execution.
+    let crowded = match evidence.memfd.contains(&libc::EAGAIN) {
+        true => "; the agent's user has more processes than `ulimit -u` lets it have",
+        false => "",
+    };
     Err(GateError::Unproven {
         protection: "seccomp",
         detail: format!(
-            "executing a file in memory gave errno {}, and {} for one made with MFD_EXEC",
+            "executing a file in memory gave errno {}, and {} for one made with MFD_EXEC{crowded}",
             evidence.memfd[0], evidence.memfd[1]
         ),
     })
