@@ -33,6 +33,9 @@ mod kits;
 // A store on the host's disk.
 mod disk;
 
+// Memory, processes and processor time of the whole run.
+mod limits;
+
 // A layer left out, a process killed: what must hold when something fails in the middle.
 mod faults;
 

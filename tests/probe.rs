@@ -11,6 +11,7 @@ use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
+use std::time::Duration;
 use std::{env, fs, mem};
 
 use nix::errno::Errno;
@@ -327,6 +328,21 @@ const ACTS: &[Act] = &[
         let limit = [a.number(1), a.number(2)];
         raw(libc::SYS_prlimit64, &[0, a.number(0), pointer(&limit), 0])
     }),
+    Act("forks", "COUNT", |a| forks(a.number(0))),
+    Act("threads", "COUNT", |a| threads(a.number(0))),
+    Act("allocate", "BYTES", |a| {
+        // Written, and not by a size that the kernel could do without pages.
+        let memory: Vec<u8> = (0..a.number(0)).map(|index| index as u8).collect();
+        Ok(std::hint::black_box(memory).len())
+    }),
+    Act("spin", "MILLISECONDS", |a| {
+        let most = Duration::from_millis(a.number(0) as u64);
+        while nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID)
+            .map(Duration::from)?
+            < most
+        {}
+        Ok(0)
+    }),
     Act("tiocsti", "", |_| {
         let byte = *b"x";
         raw(
@@ -498,7 +514,7 @@ const ACTS: &[Act] = &[
         let itself = bind(&own, libc::SOCK_DGRAM)?;
         raw(libc::SYS_connect, &[itself, own.pointer(), own.length])?;
         while open(a.path(0), libc::O_RDONLY).is_err() {
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2));
         }
         if send(connected, None, 0) != Err(Errno::EPERM) {
             return Err(Errno::ENOTRECOVERABLE);
@@ -1079,6 +1095,53 @@ fn unix_address(arguments: &Arguments) -> ([u8; 110], usize) {
 
 /// Reads through a link that a thread points at one file, then at the other, again and again.
 /// EUCLEAN: once it was not the first file's content that was read.
+/// Makes as many children as asked for, which live until all are made or one is refused.
+fn forks(count: usize) -> Answer {
+    let mut children = Vec::new();
+    let mut answer = Ok(0);
+    while children.len() < count && answer.is_ok() {
+        // SAFETY: the child only waits for a signal.
+        match unsafe { libc::fork() } {
+            0 => loop {
+                // SAFETY: it takes nothing.
+                unsafe { libc::pause() };
+            },
+            -1 => answer = Err(Errno::last()),
+            child => children.push(child),
+        }
+    }
+    for child in children {
+        // SAFETY: the child is this process's own; nothing is written.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+    }
+    answer
+}
+
+/// The same with threads.
+fn threads(count: usize) -> Answer {
+    let (over, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Arc::new(std::sync::Mutex::new(wait));
+    let mut made = Vec::new();
+    let mut answer = Ok(0);
+    while made.len() < count && answer.is_ok() {
+        let wait = std::sync::Arc::clone(&wait);
+        let thread =
+            std::thread::Builder::new().spawn(move || drop(wait.lock().map(|end| end.recv())));
+        match thread {
+            Ok(thread) => made.push(thread),
+            Err(error) => answer = Err(Errno::from_raw(error.raw_os_error().unwrap_or(0))),
+        }
+    }
+    drop(over);
+    for thread in made {
+        let _ = thread.join();
+    }
+    answer
+}
+
 fn read_flipping(link: &str, targets: [&str; 2], times: usize) -> Answer {
     let good = fs::read(targets[0]).map_err(errno_of)?;
     let done = std::sync::atomic::AtomicBool::new(false);

@@ -14,6 +14,7 @@ use super::input::caller;
 use super::output::{print, print_json};
 use super::subject::{Subject, tell};
 use crate::host::{self, Capability, Depth, Host, Means};
+use crate::plan::resources::{self, Resource};
 use crate::plan::{Plan, State};
 use crate::record::escape::visible;
 use crate::record::summary::plural;
@@ -25,7 +26,7 @@ const COLUMNS: usize = 80;
 
 /// Prints what this host can do; exit 1 if there are gaps.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let host = Host::probe(Depth::Doctor);
+    let host = Host::probe(Depth::Doctor).with_controllers();
     match &args.policy {
         Some(policy) => run_for(policy, args, &host),
         None => {
@@ -88,6 +89,22 @@ impl Finding {
     fn is_gap(&self) -> bool {
         !self.capability.yes() && !self.cost.is_empty()
     }
+}
+
+/// What holds limits here, and what holds none of the whole run's.
+fn resource_limits(host: &Host) -> String {
+    let own_uid = host.means == Means::Root;
+    let whole = [
+        Resource::Memory(0),
+        Resource::Processes(0),
+        Resource::Cpu(0),
+    ];
+    let held = whole.map(|resource| {
+        let holder = resources::holder(resource, host, own_uid);
+        let name = holder.map_or("nothing", |holder| holder.name());
+        format!("{} by {name}", resource.key())
+    });
+    format!("rlimits, sizes of tmpfs, wall clock; {}", held.join(", "))
 }
 
 /// Everything that a policy can need, in the order of the plan.
@@ -185,7 +202,7 @@ fn findings(host: &Host) -> Vec<Finding> {
         finding(
             "resource-limits",
             &Capability::Yes,
-            "rlimits, sizes of tmpfs, wall clock",
+            &resource_limits(host),
             "",
         ),
         finding("audit", &Capability::Yes, "a hash chain for each run", ""),
@@ -480,7 +497,8 @@ mod tests {
               file-deny         yes   by BPF LSM, or a mask where only root can change the
                                       parents
               file-deny-pattern yes   by BPF LSM
-              resource-limits   yes   rlimits, sizes of tmpfs, wall clock
+              resource-limits   yes   rlimits, sizes of tmpfs, wall clock; memory by
+                                      cgroup-v2, processes by cgroup-v2, cpu by cgroup-v2
               audit             yes   a hash chain for each run
               memfds            yes   for data only, never executable
               counts of files   yes   opens and execs, for each rule
@@ -519,7 +537,8 @@ mod tests {
                                       parents
               file-deny-pattern NO    bpf is built in but not in the active list of this
                                       kernel
-              resource-limits   yes   rlimits, sizes of tmpfs, wall clock
+              resource-limits   yes   rlimits, sizes of tmpfs, wall clock; memory by
+                                      cgroup-v2, processes by cgroup-v2, cpu by cgroup-v2
               audit             yes   a hash chain for each run
               memfds            yes   for data only, never executable
               counts of files   no    tracefs cannot be mounted: Operation not permitted

@@ -16,7 +16,7 @@ use crate::policy::facts::SystemFacts;
 use crate::policy::model::Policy;
 use crate::policy::{LoadRequest, load};
 use crate::record::terminal::Terminal;
-use crate::supervise::RunError;
+use crate::supervise::{RunError, host_for};
 
 /// A policy, a task, perhaps a command.
 #[derive(Debug)]
@@ -63,11 +63,7 @@ impl Subject {
             environment: std::env::vars_os().collect(),
         };
         let mut policy = self.policy()?;
-        let host = host.clone();
-        let host = match policy.takes_files() {
-            true => host.with_lsm_tried(),
-            false => host,
-        };
+        let host = host_for(&policy, host.clone());
         search(&mut policy, &host, &SystemFacts::default());
         Ok(compile(policy, &host, &options)?)
     }

@@ -19,8 +19,8 @@ use crate::sys::places;
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    /// Noted in its state.
-    cgroup: Option<PathBuf>,
+    /// The cgroups that are noted in its state.
+    cgroups: Vec<PathBuf>,
 }
 
 impl RunDir {
@@ -35,7 +35,12 @@ impl RunDir {
         let _lock = lock(base)?;
         let path = base.join(run);
         make(&path)?;
-        let cgroup = traces.cgroup.clone();
+        let cgroups = traces
+            .cgroup
+            .iter()
+            .chain(&traces.legacy)
+            .cloned()
+            .collect();
         let state = RunState::own(run, traces).map_err(failed("describe", &path));
         let written = state.and_then(|state| {
             state
@@ -43,7 +48,7 @@ impl RunDir {
                 .map_err(failed("write the state of", &path))
         });
         match written {
-            Ok(()) => Ok(Self { path, cgroup }),
+            Ok(()) => Ok(Self { path, cgroups }),
             Err(error) => {
                 // The first error is the one to tell.
                 let _ = remove_directory(&path);
@@ -75,7 +80,7 @@ impl RunDir {
             .map_err(failed("open", &path))
     }
 
-    /// Removes the directory. Refused while the cgroup that was noted exists: the next sweep
+    /// Removes the directory. Refused while a cgroup that was noted exists: the next sweep
     /// needs to know of it.
     pub fn remove(self) -> Result<(), ControlError> {
         let result = self.take_down();
@@ -86,9 +91,9 @@ impl RunDir {
     fn take_down(&self) -> Result<(), ControlError> {
         // Under the lock, so that no sweep meets a directory that is half gone.
         let _lock = lock(self.path.parent().unwrap_or(&self.path))?;
-        match &self.cgroup {
-            Some(cgroup) if cgroup.exists() => Err(ControlError::StillThere(cgroup.clone())),
-            _ => remove_directory(&self.path),
+        match self.cgroups.iter().find(|cgroup| cgroup.exists()) {
+            Some(cgroup) => Err(ControlError::StillThere(cgroup.clone())),
+            None => remove_directory(&self.path),
         }
     }
 }

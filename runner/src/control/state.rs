@@ -44,6 +44,9 @@ pub(super) struct Owner {
 pub struct Traces {
     /// The cgroup directory of the run, where it has one.
     pub cgroup: Option<PathBuf>,
+    /// Its directories in hierarchies of version 1, where it has any.
+    #[serde(default)]
+    pub legacy: Vec<PathBuf>,
     /// The policy's name.
     pub policy: String,
     /// The audit logs that wait for the run's last line.
@@ -150,6 +153,7 @@ mod tests {
         let mut state = own();
         state.write(directory.path()).unwrap();
         state.traces = Traces {
+            legacy: vec![PathBuf::from("/sys/fs/cgroup/memory/lp-run/abcdefgh")],
             cgroup: Some(PathBuf::from("/sys/fs/cgroup/lp-run/abcdefgh")),
             policy: "test".to_owned(),
             logs: vec![PathBuf::from("/var/log/lp-run.jsonl")],

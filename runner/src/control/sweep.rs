@@ -3,7 +3,7 @@
 //! the last line of their logs. Each start does it, and `lp-run gc` by hand.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -54,6 +54,9 @@ pub fn gc(all: bool) -> Result<GcReport, ControlError> {
     if let Err(error) = watch::sweep(&places::runtime()) {
         report.failures.push(in_words(&error));
     }
+    for placement in host::legacy_placements() {
+        report.cgroups += remove_unknown(&placement, &places::runtime());
+    }
     if all && report.alive.is_empty() && report.failures.is_empty() {
         remove_shared(&places::runtime(), &mut report)?;
     }
@@ -102,12 +105,16 @@ fn take_down(
     }
     let state = RunState::read(path).ok();
     if let Some(state) = state.filter(|state| state.owner.run == run) {
-        let cgroup = &state.traces.cgroup;
-        if let Some(cgroup) = cgroup.as_deref().filter(|cgroup| cgroup.ends_with(run)) {
-            cgroup::remove(cgroup, PATIENCE).map_err(|source| ControlError::Cgroup {
-                run: run.to_owned(),
-                source,
-            })?;
+        let failed = |source| ControlError::Cgroup {
+            run: run.to_owned(),
+            source,
+        };
+        let ours = |cgroup: &&PathBuf| cgroup.ends_with(run);
+        if let Some(cgroup) = state.traces.cgroup.as_ref().filter(ours) {
+            cgroup::remove(cgroup, PATIENCE).map_err(failed)?;
+        }
+        for cgroup in state.traces.legacy.iter().filter(ours) {
+            cgroup::remove_legacy(cgroup).map_err(failed)?;
         }
         failures.extend(farewell::write(&state));
     }
@@ -173,9 +180,6 @@ fn in_words(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-    use std::path::PathBuf;
-
     use super::super::run_dir::RunDir;
     use super::super::state::Traces;
     use super::*;
@@ -183,6 +187,7 @@ mod tests {
     use crate::record::audit::Audit;
     use crate::record::audit::Start;
     use crate::record::log_file::LogFile;
+    use std::os::fd::AsFd;
 
     fn run_dir(base: &Path, run: &str, traces: Traces) -> RunDir {
         RunDir::create_in(base, run, traces).unwrap()
@@ -318,6 +323,7 @@ mod tests {
             policy: "test".to_owned(),
             logs: vec![log.clone()],
             cgroup: None,
+            legacy: Vec::new(),
         };
         orphan(run_dir(base.path(), "gggggggg", traces));
         let report = sweep_in(base.path(), None).unwrap();

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::resources::Resources;
+use crate::plan::resources::Limited;
+
 /// A cgroup could not be made, read, killed or removed.
 #[derive(Debug, Error)]
 pub enum CgroupError {
@@ -37,7 +40,7 @@ pub enum CgroupError {
     },
 }
 
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
+pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
     move |source| CgroupError::Call {
         what,
         path: path.to_owned(),
@@ -85,21 +88,6 @@ impl Leaf {
         self.level
     }
 
-    /// `cgroup.kill`, open for writing: the shim writes "1" when lp-run is gone.
-    pub fn open_kill(&self) -> Result<File, CgroupError> {
-        let path = self.path.join("cgroup.kill");
-        File::options()
-            .write(true)
-            .open(&path)
-            .map_err(failed("open", &path))
-    }
-
-    /// `cgroup.events`, open for reading; `poll` for priority data wakes on each change.
-    pub fn open_events(&self) -> Result<File, CgroupError> {
-        let path = self.path.join("cgroup.events");
-        File::open(&path).map_err(failed("open", &path))
-    }
-
     /// Kills everything in it, and whatever is forked meanwhile.
     pub fn kill(&self) -> Result<(), CgroupError> {
         kill(&self.path)
@@ -125,6 +113,8 @@ pub struct RunCgroup {
     pub shim: Leaf,
     /// For the agent and all that it starts.
     pub agent: Leaf,
+    /// The limits of the run as a whole.
+    pub limits: Resources,
 }
 
 impl RunCgroup {
@@ -146,7 +136,12 @@ impl RunCgroup {
         let leaves = Leaf::make(path.join("shim"))
             .and_then(|shim| Ok((shim, Leaf::make(path.join("agent"))?)));
         match leaves {
-            Ok((shim, agent)) => Ok(Self { path, shim, agent }),
+            Ok((shim, agent)) => Ok(Self {
+                path,
+                shim,
+                agent,
+                limits: Resources::default(),
+            }),
             Err(error) => {
                 // What was made just now is empty; the first error is the one to tell.
                 let _ = remove(&path, Duration::ZERO);
@@ -160,9 +155,17 @@ impl RunCgroup {
         &self.path
     }
 
+    /// Puts limits in force for the agent, before there is one. `run` is the name that it was
+    /// made with.
+    pub fn limit(&mut self, limits: &[Limited], run: &str) -> Result<(), CgroupError> {
+        self.limits = Resources::set(limits, self, run)?;
+        Ok(())
+    }
+
     /// Kills what is left and removes everything, waiting at most `patience`.
     pub fn remove(self, patience: Duration) -> Result<(), CgroupError> {
-        remove(&self.path, patience)
+        remove(&self.path, patience)?;
+        self.limits.remove()
     }
 }
 
@@ -208,6 +211,27 @@ pub fn remove(path: &Path, patience: Duration) -> Result<(), CgroupError> {
     }
 }
 
+/// Removes a run's directory in a hierarchy of version 1, in which nobody is left. Gone already is
+/// fine. There is no way to kill all in it at once: that was done in version 2.
+pub fn remove_legacy(path: &Path) -> Result<(), CgroupError> {
+    let deadline = Instant::now() + LEAVING;
+    loop {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // A process that is dead leaves it a moment later.
+            Err(error)
+                if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
+            {
+                thread::sleep(Duration::from_millis(1));
+            }
+            other => return other.map_err(failed("remove", path)),
+        }
+    }
+}
+
+/// How long the dead may take to leave a directory of version 1.
+const LEAVING: Duration = Duration::from_secs(1);
+
 /// How deep a run's cgroups are followed; the agent cannot make any, so this is two in fact.
 const MAX_DEPTH: u32 = 16;
 
@@ -241,7 +265,7 @@ pub fn populated(path: &Path) -> Result<bool, CgroupError> {
     Ok(events.lines().any(|line| line == "populated 1"))
 }
 
-fn make(path: &Path) -> Result<(), CgroupError> {
+pub(super) fn make(path: &Path) -> Result<(), CgroupError> {
     fs::DirBuilder::new()
         .mode(0o755)
         .create(path)

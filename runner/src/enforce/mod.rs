@@ -16,6 +16,7 @@ pub mod identity;
 pub mod idmap;
 pub mod landlock;
 pub mod lease;
+pub mod resources;
 pub mod rlimits;
 pub mod seccomp;
 mod tree;
@@ -101,7 +102,7 @@ pub fn prepare(
         false => None,
     };
     let seccomp = wanted(plan, "seccomp").then(|| seccomp::prepare(&plan.syscalls));
-    let rlimits = rlimits::prepare(options.inherited, &plan.policy.limits);
+    let rlimits = rlimits::prepare(options.inherited, plan);
     let canary = canary::LandlockCanary::prepare(&identity, options.run_dir)?;
     Ok(Prepared {
         identity,

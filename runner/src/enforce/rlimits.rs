@@ -8,7 +8,8 @@
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use super::{Act, EnforceError, StepError};
-use crate::policy::model;
+use crate::plan::Plan;
+use crate::plan::resources::{Holder, Limited, Resource as Limit};
 
 /// Limits under which lp-run itself could die or fail, and how much it needs at least: well
 /// above what a run was measured to take. The file size is the first.
@@ -66,20 +67,35 @@ pub fn lift() -> Result<Inherited, EnforceError> {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     inherited: Inherited,
+    processes: Option<u64>,
     open_files: Option<u64>,
     file_size: Option<u64>,
 }
 
-/// Takes the limits of the caller and of a policy.
-pub fn prepare(inherited: Inherited, limits: &model::Limits) -> Limits {
+/// Takes the limits of the caller and of a plan.
+pub fn prepare(inherited: Inherited, plan: &Plan) -> Limits {
+    let limits = &plan.policy.limits;
+    let processes = plan.resources.iter().find_map(|one| match *one {
+        Limited {
+            resource: Limit::Processes(most),
+            holder: Holder::Rlimit(others),
+        } => Some(most + others),
+        _ => None,
+    });
     Limits {
         inherited,
+        processes,
         open_files: limits.open_files,
         file_size: limits.file_size,
     }
 }
 
 impl Limits {
+    /// How many processes its uid may have, where that limit holds them.
+    pub fn processes(&self) -> Option<u64> {
+        self.processes
+    }
+
     /// The largest file that the agent may write.
     pub fn file_size(&self) -> u64 {
         narrowed(self.inherited.0[0], self.file_size).0
@@ -94,6 +110,11 @@ impl Limits {
                 _ => None,
             };
             set(resource, narrowed(theirs, most))?;
+        }
+        if let Some(most) = self.processes {
+            let failed = failed(Resource::RLIMIT_NPROC);
+            let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).map_err(failed)?;
+            set(Resource::RLIMIT_NPROC, (most.min(hard), most.min(hard)))?;
         }
         // With a pipe as core pattern a size of 0 still starts the handler; 1 does not
         // (core(5), "Piping core dumps to a program").

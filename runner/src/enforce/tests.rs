@@ -103,6 +103,9 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
         listen: Vec::new(),
         unix: Vec::new(),
         limits: Limits {
+            memory: None,
+            processes: None,
+            cpu: None,
             wall_time: None,
             open_files: Some(100),
             file_size: Some(1 << 20),

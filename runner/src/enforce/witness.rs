@@ -80,7 +80,7 @@ impl Witness {
         self.identity(prepared)?;
         self.seccomp(plan)?;
         self.network(plan)?;
-        self.limits(plan)?;
+        self.limits(plan, prepared)?;
         self.view(&prepared.view)
     }
 
@@ -164,9 +164,10 @@ impl Witness {
         Ok(())
     }
 
-    fn limits(&self, plan: &Plan) -> Result<(), Finding> {
+    fn limits(&self, plan: &Plan, prepared: &Prepared) -> Result<(), Finding> {
         let limits = &plan.policy.limits;
         let wanted = [
+            ("Max processes", prepared.rlimits.processes()),
             ("Max open files", limits.open_files),
             ("Max file size", limits.file_size),
             // A size of 1 is never reached, and keeps a piped core pattern from starting.

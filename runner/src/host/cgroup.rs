@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Capability, Need};
 use crate::sys::{SysError, kernel_file};
 
@@ -48,11 +50,57 @@ fn delegated(path: &Path) -> bool {
         .any(|name| crate::sys::attribute::read(path, name).is_ok_and(|value| value == b"1"))
 }
 
-/// Controllers that can be used for runs placed there.
-pub(super) fn controllers(placement: &Path) -> Vec<String> {
+/// A controller of cgroups (cgroups(7)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Controller {
+    /// `memory`, `pids` or `cpu`.
+    pub name: String,
+    /// Where it has a hierarchy of version 1 for itself: the directory below which runs are
+    /// placed there. `None`: it belongs to version 2, below [`Host::cgroup`](super::Host::cgroup).
+    pub legacy: Option<PathBuf>,
+}
+
+/// Controllers that can be used for runs placed there: each is in one hierarchy only.
+pub(super) fn controllers(placement: &Path) -> Vec<Controller> {
     let above = placement.parent().unwrap_or(placement);
-    let text = kernel_file::text(above.join("cgroup.controllers")).unwrap_or_default();
-    text.split_whitespace().map(str::to_owned).collect()
+    let unified = kernel_file::text(above.join("cgroup.controllers")).unwrap_or_default();
+    let mountinfo = kernel_file::text("/proc/self/mountinfo").unwrap_or_default();
+    let find = |name: &str| {
+        let legacy = match unified.split_whitespace().any(|one| one == name) {
+            true => None,
+            false => Some(legacy_mount(&mountinfo, name)?.join("lp-run")),
+        };
+        let name = name.to_owned();
+        Some(Controller { name, legacy })
+    };
+    ["memory", "pids", "cpu"]
+        .into_iter()
+        .filter_map(find)
+        .collect()
+}
+
+/// Where the hierarchy of version 1 with this controller is mounted, or a part of it.
+fn legacy_mount(mountinfo: &str, controller: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (front, back) = line.split_once(" - ")?;
+        let mut back = back.split(' ');
+        let is_v1 = back.next() == Some("cgroup");
+        let has_it = back.nth(1)?.split(',').any(|option| option == controller);
+        let at = front.split(' ').nth(4)?;
+        (is_v1 && has_it).then(|| PathBuf::from(at))
+    })
+}
+
+/// Directories of runs in hierarchies of version 1, where there are any.
+pub fn legacy_placements() -> Vec<PathBuf> {
+    let mountinfo = kernel_file::text("/proc/self/mountinfo").unwrap_or_default();
+    let mut placements: Vec<PathBuf> = ["memory", "pids", "cpu"]
+        .into_iter()
+        .filter_map(|name| Some(legacy_mount(&mountinfo, name)?.join("lp-run")))
+        .filter(|placement| placement.exists())
+        .collect();
+    placements.dedup();
+    placements
 }
 
 /// Whether a cgroup can be made there and killed as a whole. Before a run the answer is that
@@ -128,6 +176,18 @@ mod tests {
         );
         let optional = "42 1 0:39 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
         assert_eq!(mount_point(optional), Some(PathBuf::from("/sys/fs/cgroup")));
+    }
+
+    #[test]
+    fn a_hierarchy_of_version_1_is_found_by_its_controller() {
+        let hybrid = "31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=pids\n\
+                      33 30 0:29 / /sys/fs/cgroup/memory rw shared:4 - cgroup cgroup rw,memory\n\
+                      40 30 0:36 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let at = |name| legacy_mount(hybrid, name);
+        assert_eq!(at("cpu"), Some(PathBuf::from("/sys/fs/cgroup/cpu,cpuacct")));
+        assert_eq!(at("memory"), Some(PathBuf::from("/sys/fs/cgroup/memory")));
+        assert_eq!([at("pids"), at("io")], [None, None]);
     }
 
     #[test]

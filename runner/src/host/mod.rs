@@ -19,7 +19,7 @@ use crate::sys::SysError;
 pub use crate::sys::credentials::lent_by_the_file;
 pub use crate::sys::places;
 pub use bpf_lsm::lsm_line;
-pub use cgroup::placement;
+pub use cgroup::{Controller, legacy_placements, placement};
 pub use environments::{Environment, Seen, tried};
 pub use means::Means;
 pub use probe::{Depth, mkfs};
@@ -127,8 +127,8 @@ pub struct Host {
     pub lsm_list: String,
     /// An ext4 in a file can be made and mounted: `mkfs.ext4` and loop devices.
     pub disk_store: Capability,
-    /// Controllers of cgroup v2 that are available below `cgroup`.
-    pub controllers: Vec<String>,
+    /// What limits resources of cgroups. Looked for only where a policy needs it.
+    pub controllers: Vec<Controller>,
     /// The environment label of `/etc/lp-run/host.toml`, if any; or why nobody knows it.
     pub environment: Result<Option<String>, String>,
     /// Dynamic uids: first of the block and how many.
@@ -205,7 +205,12 @@ impl Host {
             bpf_lsm: Capability::Yes,
             lsm_list: "lockdown,capability,landlock,bpf".to_owned(),
             disk_store: Capability::Yes,
-            controllers: vec!["memory".to_owned(), "pids".to_owned(), "cpu".to_owned()],
+            controllers: ["memory", "pids", "cpu"]
+                .map(|name| Controller {
+                    name: name.to_owned(),
+                    legacy: None,
+                })
+                .to_vec(),
             environment: Ok(None),
             uid_block: (2_000_000_000, 65_536),
             idmap: BTreeMap::new(),

@@ -66,10 +66,7 @@ impl Host {
                 },
             ),
             disk_store: disk_store(doctor),
-            controllers: placement
-                .as_deref()
-                .map(cgroup::controllers)
-                .unwrap_or_default(),
+            controllers: Vec::new(),
             cgroup: placement,
             lsm_list,
             environment: settings.environment,
@@ -88,6 +85,14 @@ impl Host {
 }
 
 impl Host {
+    /// With the controllers of its cgroups, for a policy that has limits for them.
+    pub fn with_controllers(mut self) -> Self {
+        if let (Means::Root, Some(placement)) = (self.means, &self.cgroup) {
+            self.controllers = cgroup::controllers(placement);
+        }
+        self
+    }
+
     /// With a trial of LSM programs, for a policy that they may have to hold: unlike the rest,
     /// what cannot be used there has another way, which the plan must choose before.
     pub fn with_lsm_tried(mut self) -> Self {

@@ -119,6 +119,7 @@ pub fn compile(
         count_files_why_not: verdict.count_files_why_not,
         protections: verdict.protections,
         gaps: verdict.gaps,
+        resources: verdict.resources,
         policy,
     })
 }

@@ -22,6 +22,7 @@ mod places;
 mod protections;
 pub mod render;
 mod render_json;
+pub mod resources;
 pub mod special;
 pub mod syscall_names;
 pub mod syscalls;
@@ -362,6 +363,8 @@ pub struct Plan {
     pub means: Means,
     /// What the system call filter is made from.
     pub syscalls: syscalls::Syscalls,
+    /// Limits of the run as a whole, and what holds each.
+    pub resources: Vec<resources::Limited>,
     /// Count opens and execs per rule.
     pub count_files: bool,
     /// Why files are not counted, when they are not.

@@ -6,6 +6,7 @@
 use super::compile::{CompileOptions, place_text};
 use super::error::CompileError;
 use super::gaps::socket_gap;
+use super::resources::{self, Limited, Resource};
 use super::syscalls::{Profile, Syscalls};
 use super::takeaway::{FILE_DENY, FILE_DENY_PATTERN};
 use super::{Gap, Namespace, Network, Protection, State};
@@ -42,6 +43,7 @@ pub(super) struct Verdict {
     pub syscalls: Syscalls,
     pub count_files: bool,
     pub count_files_why_not: Option<String>,
+    pub resources: Vec<Limited>,
 }
 
 /// The names that `degrade` and `--allow-degraded` accept to miss.
@@ -115,7 +117,7 @@ pub(super) fn judge(
     judge.network(policy, needs.network);
     judge.unix_sockets(policy, needs.network);
     judge.taken_away(policy, needs);
-    judge.limits(policy);
+    let resources = judge.limits(policy);
     judge.audit(policy);
     let count_files_why_not = judge.counts(policy);
     for gap in &mut judge.gaps {
@@ -127,6 +129,7 @@ pub(super) fn judge(
         Profile::Default
     };
     Verdict {
+        resources,
         count_files: count_files_why_not.is_none(),
         count_files_why_not,
         syscalls: Syscalls {
@@ -472,11 +475,33 @@ impl Judge<'_> {
         }
     }
 
-    fn limits(&mut self, policy: &Policy) {
+    /// Gives what is held for the run as a whole.
+    fn limits(&mut self, policy: &Policy) -> Vec<Limited> {
         let limits = &policy.limits;
-        let rlimits = limits.open_files.is_some() || limits.file_size.is_some();
+        let host = self.host;
+        let mut mechanisms = Vec::new();
+        let mut details = Vec::new();
+        let mut limited = Vec::new();
+        for resource in resources::wanted(limits) {
+            let own_uid = matches!(policy.identity.user, UserChoice::Dynamic);
+            match resources::holder(resource, host, own_uid) {
+                Some(holder) => {
+                    mechanisms.push(holder.name());
+                    details.push(resource.key());
+                    limited.push(Limited { resource, holder });
+                }
+                None => self.no_holder(resource),
+            }
+        }
+        let files = [
+            limits.open_files.map(|_| "open_files"),
+            limits.file_size.map(|_| "file_size"),
+        ];
+        if files.iter().any(Option::is_some) {
+            mechanisms.push("rlimit");
+            details.extend(files.into_iter().flatten());
+        }
         if let Store::Disk(_) = limits.tmp {
-            let host = self.host;
             self.require("resource-limits", &host.disk_store);
             // There is nothing weaker to put in its place.
             if let Some(gap) = self.gaps.last_mut()
@@ -484,20 +509,40 @@ impl Judge<'_> {
             {
                 gap.acceptable = false;
             }
-            let (mechanism, detail) = match rlimits {
-                true => ("rlimit, ext4", "open_files, file_size, sizes of stores"),
-                false => ("ext4", "sizes of stores"),
-            };
-            self.needed("resource-limits", mechanism, detail);
-        } else if rlimits {
-            self.needed(
-                "resource-limits",
-                "rlimit",
-                "open_files, file_size, tmpfs sizes",
-            );
-        } else {
-            self.not_needed("resource-limits", "only sizes of tmpfs are set");
+            mechanisms.push("ext4");
+            details.push("sizes of stores");
         }
+        mechanisms.dedup();
+        match resources::wanted(limits).next().is_none() && mechanisms.is_empty() {
+            true => self.not_needed("resource-limits", "only sizes of tmpfs are set"),
+            false => {
+                self.needed(
+                    "resource-limits",
+                    &mechanisms.join(", "),
+                    &details.join(", "),
+                );
+            }
+        }
+        limited
+    }
+
+    fn no_holder(&mut self, resource: Resource) {
+        let (key, controller) = (resource.key(), resource.controller());
+        let (why, remedy) = match self.host.means {
+            Means::Root => (
+                format!(
+                    "limits.{key} needs the `{controller}` controller of cgroups, which no hierarchy here has"
+                ),
+                format!(
+                    "give `{controller}` to the cgroup that lp-run's runs are placed in, or remove limits.{key}"
+                ),
+            ),
+            Means::UserNamespace | Means::Alone => (
+                format!("limits.{key} needs a cgroup, and a cgroup needs root"),
+                format!("start it with sudo, or remove limits.{key}"),
+            ),
+        };
+        self.gap("resource-limits", &why, &remedy);
     }
 
     fn audit(&mut self, policy: &Policy) {

@@ -287,6 +287,9 @@ fn limits(plan: &Plan, page: &mut Page) {
             .wall_time
             .map(|time| format!("wall_time={}s", time.as_secs())),
     );
+    words.extend(limits.memory.map(|size| format!("memory={}", bytes(size))));
+    words.extend(limits.processes.map(|most| format!("processes={most}")));
+    words.extend(limits.cpu.map(|share| format!("cpu={share}%")));
     words.extend(limits.open_files.map(|files| format!("open_files={files}")));
     words.extend(
         limits

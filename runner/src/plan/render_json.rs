@@ -211,6 +211,9 @@ fn limits(policy: &Policy) -> Value {
     let limits = &policy.limits;
     json!({
         "wall_time": limits.wall_time.map(|time| time.as_secs()),
+        "memory": limits.memory,
+        "processes": limits.processes,
+        "cpu": limits.cpu,
         "open_files": limits.open_files,
         "file_size": limits.file_size,
         "tmp": match limits.tmp {

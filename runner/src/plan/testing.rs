@@ -51,6 +51,9 @@ pub fn policy() -> Policy {
         unix: Vec::new(),
         limits: Limits {
             wall_time: None,
+            memory: None,
+            processes: None,
+            cpu: None,
             open_files: None,
             file_size: None,
             tmp: Store::Tmpfs(512 << 20),

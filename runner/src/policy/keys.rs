@@ -203,6 +203,9 @@ pub const TABLES: &[Table] = &[
         name: "limits",
         now: &[
             "wall_time",
+            "memory",
+            "processes",
+            "cpu",
             "open_files",
             "file_size",
             "tmp",
@@ -210,16 +213,7 @@ pub const TABLES: &[Table] = &[
             "stop_signal",
             "stop_grace",
         ],
-        later: &[
-            "memory",
-            "processes",
-            "cpu",
-            "connections",
-            "bytes_out",
-            "bytes_in",
-            "denials",
-            "io",
-        ],
+        later: &["connections", "bytes_out", "bytes_in", "denials", "io"],
         kit: false,
     },
     Table {

@@ -246,6 +246,12 @@ pub const NO_WALL_TIME: &str = "no limits.wall_time; a hung agent runs for ever"
 pub struct Limits {
     /// Wall-clock limit.
     pub wall_time: Option<Duration>,
+    /// Bytes of memory of the agent and all that it starts.
+    pub memory: Option<u64>,
+    /// How many processes and threads there may be of it at once.
+    pub processes: Option<u64>,
+    /// Its share of processor time: percent of one processor.
+    pub cpu: Option<u32>,
     /// `RLIMIT_NOFILE`.
     pub open_files: Option<u64>,
     /// `RLIMIT_FSIZE`, bytes.

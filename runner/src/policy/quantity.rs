@@ -77,6 +77,32 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// The least memory that a run is given: with less not even a shell starts.
+const LEAST_MEMORY: u64 = 4 << 20;
+
+/// A [`size`] of memory.
+pub fn memory(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < LEAST_MEMORY => {
+            Err("is too little for a program to start; write 4M or more".to_owned())
+        }
+        bytes => Ok(bytes),
+    }
+}
+
+/// `150%`: a share of processor time, 100% for one processor.
+pub fn percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').and_then(|number| {
+        let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| number.parse().ok()).flatten()
+    });
+    match number {
+        Some(percent @ 1..=100_000) => Ok(percent),
+        Some(_) => Err("is out of range; write 1% to 100000%".to_owned()),
+        None => Err("is not a share; write percent of one processor: \"150%\"".to_owned()),
+    }
+}
+
 /// `TERM` or `SIGTERM`: the number of a signal that can ask a program to end.
 pub fn signal(text: &str) -> Result<i32, String> {
     match text.strip_prefix("SIG").unwrap_or(text) {
@@ -103,6 +129,26 @@ mod tests {
     fn durations_with_units_are_read() {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn shares_and_memory_have_bounds() {
+        assert_eq!([percent("1%"), percent("150%")], [Ok(1), Ok(150)]);
+        for text in [
+            "0%",
+            "",
+            "%",
+            "150",
+            "-1%",
+            "+5%",
+            "1.5%",
+            "100001%",
+            "99999999999%",
+        ] {
+            assert!(percent(text).is_err(), "{text}");
+        }
+        assert_eq!(memory("4M"), Ok(4 << 20));
+        assert!(memory("4095K").is_err() && memory("99999999999G").is_err());
     }
 
     #[test]

@@ -166,6 +166,12 @@ pub struct UnixText {
 pub struct LimitsText {
     /// `wall_time`.
     pub wall_time: Option<At<String>>,
+    /// `memory`.
+    pub memory: Option<At<String>>,
+    /// `processes`.
+    pub processes: Option<At<i64>>,
+    /// `cpu`.
+    pub cpu: Option<At<String>>,
     /// `open_files`.
     pub open_files: Option<At<i64>>,
     /// `file_size`.
@@ -450,6 +456,9 @@ fn read_rule(reader: &mut Reader<'_>, entry: &Section<'_>) -> RuleText {
 fn read_limits(reader: &mut Reader<'_>, section: &Section<'_>) -> LimitsText {
     LimitsText {
         wall_time: reader.string(section, "wall_time"),
+        memory: reader.string(section, "memory"),
+        processes: reader.integer(section, "processes"),
+        cpu: reader.string(section, "cpu"),
         open_files: reader.integer(section, "open_files"),
         file_size: reader.string(section, "file_size"),
         tmp: reader.string(section, "tmp"),
@@ -551,8 +560,7 @@ mod tests {
             p.toml:1:11: version: expected a whole number, found a string; write version = 1
             p.toml:2:1: nmae: unknown key; did you mean `name`?
             p.toml:4:1: files.reads: unknown key; did you mean `read`?
-            p.toml:5:9: files.read[0]: expected a string or a table, found an integer; write { path = "…" }
-            p.toml:7:1: limits.memory: not in this version; remove it: nothing would enforce it"#]]
+            p.toml:5:9: files.read[0]: expected a string or a table, found an integer; write { path = "…" }"#]]
         .assert_eq(&found.to_string());
     }
 

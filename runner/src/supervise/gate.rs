@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::kernel::Kernel;
 use super::refusal::with_causes;
 use crate::enforce::canary::NETWORK_ACT_NAMES;
-use crate::enforce::cgroup::Leaf;
+use crate::enforce::cgroup::RunCgroup;
 use crate::enforce::witness::Witness;
 use crate::enforce::{CanaryEvidence, Prepared};
 use crate::launch::{GateError, GateKeeper};
@@ -24,7 +24,7 @@ use crate::watch::{self, Objects, Rules, WatchError};
 pub struct Keeper<'a> {
     plan: &'a Plan,
     prepared: &'a Prepared,
-    agent: Option<&'a Leaf>,
+    cgroup: Option<&'a RunCgroup>,
     objects: Option<Objects>,
     /// In front of the run, so that it goes first: the run gives back the slot of both.
     files: Result<Files, Option<String>>,
@@ -37,19 +37,19 @@ pub struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    /// A keeper for the cgroup `agent`, with the programs loaded and attached nowhere: both are
+    /// A keeper for a run's cgroups, with the programs loaded and attached nowhere: both are
     /// there, or the run has no programs. `prepared` holds what the agent is held against.
     pub fn new(
         plan: &'a Plan,
         prepared: &'a Prepared,
-        agent: Option<&'a Leaf>,
+        cgroup: Option<&'a RunCgroup>,
         objects: Option<Objects>,
         parking: BorrowedFd<'a>,
     ) -> Self {
         Self {
             plan,
             prepared,
-            agent,
+            cgroup,
             objects,
             run: None,
             files: Err(None),
@@ -61,7 +61,7 @@ impl<'a> Keeper<'a> {
 
     /// The run in the kernel, once it is live.
     pub fn into_kernel(self) -> Option<Kernel<'a>> {
-        let watched = match self.agent {
+        let watched = match self.cgroup {
             None => None,
             Some(_) => Some((self.run?, self.files, self.lsm, self.sight?)),
         };
@@ -114,7 +114,8 @@ impl<'a> Keeper<'a> {
     /// What the kernel says of the agent's process.
     fn look_at(&self, agent: i32, keep: &[RawFd]) -> Result<(), GateError> {
         let internal = |error| GateError::Internal(Box::new(error));
-        let witness = Witness::of(agent, self.agent).map_err(internal)?;
+        let witness =
+            Witness::of(agent, self.cgroup.map(|cgroup| &cgroup.agent)).map_err(internal)?;
         let judged = witness.judge(self.plan, self.prepared, keep);
         judged.map_err(|(protection, detail)| GateError::Unproven { protection, detail })
     }
@@ -128,7 +129,7 @@ impl<'a> Keeper<'a> {
 
 impl GateKeeper for Keeper<'_> {
     fn attach(&mut self) -> Result<(), GateError> {
-        let Some(agent) = self.agent else {
+        let Some(agent) = self.cgroup.map(|cgroup| &cgroup.agent) else {
             return Ok(());
         };
         let objects = self
@@ -157,7 +158,7 @@ impl GateKeeper for Keeper<'_> {
     }
 
     fn canary(&mut self) -> Result<(), GateError> {
-        if self.agent.is_none() {
+        if self.cgroup.is_none() {
             return Ok(());
         }
         self.run()?
@@ -175,6 +176,13 @@ impl GateKeeper for Keeper<'_> {
             let gone = io::Error::from(io::ErrorKind::NotFound);
             GateError::Internal(Box::new(gone))
         })?;
+        if let Some(cgroup) = self.cgroup {
+            let admitted = cgroup.limits.admit(agent);
+            admitted.map_err(|error| GateError::Unproven {
+                protection: "resource-limits",
+                detail: with_causes(&error),
+            })?;
+        }
         // A test leaves a layer out and lets the run go on, to see an attack succeed.
         let judged = !fault::skips("judge");
         if judged {
@@ -182,7 +190,7 @@ impl GateKeeper for Keeper<'_> {
             self.look_at(agent, keep)?;
             judge_memfd(self.plan, evidence)?;
         }
-        if self.agent.is_none() {
+        if self.cgroup.is_none() {
             return judge_sockets(evidence);
         }
         if judged {

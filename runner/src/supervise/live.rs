@@ -13,6 +13,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 use super::books::Books;
 use super::kernel::Kernel;
 use super::refusal::with_causes;
+use crate::enforce::resources::Resources;
 use crate::launch::{End, Rest, Running, Signals};
 use crate::record::audit::AuditError;
 use crate::record::event::Reason;
@@ -25,6 +26,9 @@ const TICK: Duration = Duration::from_secs(1);
 const PATROL: Duration = Duration::from_millis(500);
 /// Most events taken in one go, so that a flood cannot starve signals and timers.
 const BATCH: usize = 64;
+
+/// What is said of a run that the kernel killed.
+const MEMORY: &str = "the run took more memory than limits.memory lets it have";
 
 /// When and how a run is to be ended.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +62,16 @@ pub async fn follow(
     mut signals: Signals,
     kernel: &mut Kernel<'_>,
     books: &mut Books<'_>,
+    limits: Option<&Resources>,
     stop: Stop,
 ) -> std::io::Result<Ending> {
+    let mut memory = match limits.map(Resources::watch).transpose() {
+        Ok(watched) => watched
+            .flatten()
+            .map(|(fd, interest)| readiness::watch(fd, interest).map(|fd| (fd, interest)))
+            .transpose()?,
+        Err(error) => return Err(std::io::Error::other(with_causes(&error))),
+    };
     let ring = kernel.ring()?;
     let ring = ring
         .map(|ring| readiness::watch(ring, Interest::READABLE))
@@ -78,6 +90,14 @@ pub async fn follow(
             end = running.ended() => break end,
             () = watchdog.due() => {
                 watchdog.act(&mut running);
+                Ok(())
+            }
+            told = told(memory.as_ref()) => {
+                told?;
+                if limits.is_some_and(Resources::runs_out) {
+                    memory = None;
+                    watchdog.out_of_memory(&running);
+                }
                 Ok(())
             }
             // Before the events: a flood of them must not hide a loss.
@@ -103,6 +123,10 @@ pub async fn follow(
             watchdog.lost(&lost, &running);
         }
     };
+    // The kernel ends the whole run by itself where it can, and its program is gone at once.
+    if limits.is_some_and(Resources::ran_out) {
+        watchdog.blame(Reason::Memory, Some(MEMORY.to_owned()));
+    }
     let rest = running.finish().await;
     Ok(Ending {
         end,
@@ -125,6 +149,17 @@ async fn readable(
 ) -> std::io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
     match ring {
         Some(ring) => ring.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the kernel to tell of memory; for ever where it has no limit.
+async fn told(memory: Option<&(AsyncFd<OwnedFd>, Interest)>) -> std::io::Result<()> {
+    match memory {
+        Some((events, interest)) => {
+            events.ready(*interest).await?.clear_ready();
+            Ok(())
+        }
         None => std::future::pending().await,
     }
 }
@@ -237,10 +272,7 @@ impl Watchdog {
 
     /// Asks the program to end and starts the grace.
     fn end(&mut self, cause: Reason, detail: Option<String>, running: &mut Running) {
-        if self.cause.is_none() {
-            self.cause = Some(cause);
-            self.detail = detail;
-        }
+        self.blame(cause, detail);
         let _ = running.signal(self.stop.signal);
         self.start_grace(running);
     }
@@ -260,10 +292,21 @@ impl Watchdog {
             Lost::Audit(_) => Reason::AuditFailed,
             Lost::Protection(_) => Reason::ProtectionLost,
         };
+        self.blame(cause, Some(with_causes(lost)));
+        self.kill_now(running);
+    }
+
+    /// The kernel has killed one of its processes: what is left is half a run.
+    fn out_of_memory(&mut self, running: &Running) {
+        self.blame(Reason::Memory, Some(MEMORY.to_owned()));
+        self.kill_now(running);
+    }
+
+    /// The first cause is the one to tell.
+    fn blame(&mut self, cause: Reason, detail: Option<String>) {
         if self.cause.is_none() {
             self.cause = Some(cause);
-            self.detail = Some(with_causes(lost));
+            self.detail = detail;
         }
-        self.kill_now(running);
     }
 }

@@ -13,4 +13,4 @@ mod run;
 
 pub use refusal::{RunError, with_causes};
 pub use request::RunRequest;
-pub use run::{load_request, run};
+pub use run::{host_for, load_request, run};

@@ -22,12 +22,13 @@ use super::refusal::{RunError, with_causes};
 use super::request::RunRequest;
 use crate::control::{self, RunDir, Traces};
 use crate::enforce::cgroup::RunCgroup;
+use crate::enforce::resources::{self, Resources};
 use crate::enforce::{self, PrepareOptions, Prepared, rlimits};
 use crate::host::{Depth, Host, Means};
 use crate::launch::{self, Cgroups, End, Launch, Stdio, StdioOptions};
 use crate::plan::{self, CompileOptions, Namespace, Plan};
 use crate::policy::facts::{Facts, Remembering, SystemFacts};
-use crate::policy::model::NO_WALL_TIME;
+use crate::policy::model::{NO_WALL_TIME, Policy};
 use crate::policy::{self, LoadRequest};
 use crate::record::audit::{Audit, Start};
 use crate::record::escape::visible;
@@ -73,11 +74,7 @@ fn attempt(
     if request.timeout.is_some() {
         policy.warnings.retain(|(_, text)| text != NO_WALL_TIME);
     }
-    let host = Host::probe(Depth::Run);
-    let host = match policy.takes_files() {
-        true => host.with_lsm_tried(),
-        false => host,
-    };
+    let host = host_for(&policy, Host::probe(Depth::Run));
     let options = CompileOptions {
         allow_degraded: request.allow_degraded.clone(),
         environment: request.environment.clone(),
@@ -102,6 +99,17 @@ fn attempt(
     )?;
     desk.can_report()?;
     carry_out(request, desk, &plan, &host, inherited)
+}
+
+/// What a machine can do, with trials of what this policy may need and others do without.
+pub fn host_for(policy: &Policy, mut host: Host) -> Host {
+    if plan::resources::wanted(&policy.limits).next().is_some() {
+        host = host.with_controllers();
+    }
+    match policy.takes_files() {
+        true => host.with_lsm_tried(),
+        false => host,
+    }
 }
 
 /// A log in the agent's hands is no log, and where the report is to appear the agent could have
@@ -226,8 +234,12 @@ fn in_cgroup(
     if plan.means != Means::Root {
         return start_and_follow(request, plan, prepared, None, objects, books);
     }
-    let cgroup = RunCgroup::create(cgroup_base(host), &desk.run)?;
-    let result = start_and_follow(request, plan, prepared, Some(&cgroup), objects, books);
+    let mut cgroup = RunCgroup::create(cgroup_base(host), &desk.run)?;
+    let limited = cgroup
+        .limit(&plan.resources, &desk.run)
+        .map_err(RunError::from);
+    let result = limited
+        .and_then(|()| start_and_follow(request, plan, prepared, Some(&cgroup), objects, books));
     // What cannot be removed is the next sweep's: the end of the run is known all the same.
     if let Err(error) = cgroup.remove(PATIENCE) {
         request.terminal.error(&with_causes(&error));
@@ -288,6 +300,7 @@ fn traces(request: &RunRequest, desk: &Desk<'_>, plan: &Plan, host: &Host) -> Tr
     let has_cgroup = plan.means == Means::Root;
     Traces {
         cgroup: has_cgroup.then(|| RunCgroup::place(cgroup_base(host), &desk.run)),
+        legacy: resources::legacy_places(&plan.resources, &desk.run),
         policy: plan.policy.name.clone(),
         logs: logs
             .filter_map(|path| std::path::absolute(path).ok())
@@ -379,13 +392,13 @@ fn start_and_follow(
             .map(|lease| lease.as_raw_fd())
             .collect(),
     };
-    let agent = cgroup.map(|cgroup| &cgroup.agent);
-    let mut keeper = Keeper::new(plan, prepared, agent, objects, parking.as_fd());
+    let mut keeper = Keeper::new(plan, prepared, cgroup, objects, parking.as_fd());
     let launched = launch::start(launch, &mut keeper)?;
     let kernel = keeper.into_kernel().ok_or_else(|| {
         RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())
     })?;
-    to_its_end(request, plan, prepared, launched, kernel, books)
+    let limits = cgroup.map(|cgroup| &cgroup.limits);
+    to_its_end(request, plan, prepared, limits, launched, kernel, books)
         .map_err(|error| RunError::WhileRunning(Box::new(error)))
 }
 
@@ -394,12 +407,13 @@ fn to_its_end(
     request: &RunRequest,
     plan: &Plan,
     prepared: &Prepared,
+    limits: Option<&Resources>,
     launched: launch::Launched,
     mut kernel: Kernel<'_>,
     books: &mut Books<'_>,
 ) -> Result<Finished, RunError> {
     write_exec(books, plan, launched.agent_pid())?;
-    let ending = follow(request, plan, launched, &mut kernel, books)?;
+    let ending = follow(request, plan, limits, launched, &mut kernel, books)?;
     tally(&ending, &mut kernel, books, prepared.identity.uid)
 }
 
@@ -417,18 +431,19 @@ fn write_exec(books: &mut Books<'_>, plan: &Plan, pid: Option<i32>) -> Result<()
 fn follow(
     request: &RunRequest,
     plan: &Plan,
+    limits: Option<&Resources>,
     launched: launch::Launched,
     kernel: &mut Kernel<'_>,
     books: &mut Books<'_>,
 ) -> Result<Ending, RunError> {
-    let limits = &plan.policy.limits;
+    let times = &plan.policy.limits;
     let stop = Stop {
-        after: [limits.wall_time, request.timeout]
+        after: [times.wall_time, request.timeout]
             .into_iter()
             .flatten()
             .min(),
-        signal: limits.stop_signal,
-        grace: limits.stop_grace,
+        signal: times.stop_signal,
+        grace: times.stop_grace,
         on_audit_failure: plan.policy.audit.stop_on_failure,
     };
     let failed = RunError::internal("follow the run");
@@ -438,7 +453,7 @@ fn follow(
         .map_err(&failed)?;
     let ending = runtime.block_on(async {
         let (running, signals) = launched.supervise()?;
-        live::follow(running, signals, kernel, books, stop).await
+        live::follow(running, signals, kernel, books, limits, stop).await
     });
     // A file that does not answer holds up its relay, and nothing that is still to be done.
     runtime.shutdown_background();

@@ -48,7 +48,7 @@ const MECHANISMS: &str = "enforce:: launch:: watch:: host:: control:: sys::";
 /// What LSM programs hold is asked hook by hook in the tests of mechanisms. The attacks on it take
 /// as long again and are for a change of those programs: `cargo xtask boot 6.12 attacks::taken
 /// faults::lsm`.
-const INTEGRATION: &str = "smoke:: network:: policies::";
+const INTEGRATION: &str = "smoke:: network:: policies:: limits::";
 
 /// Left out everywhere: what counts in thousands, and what loads an object again and again to see
 /// how lp-run keeps the books. Both take many minutes under emulation, and no kernel answers

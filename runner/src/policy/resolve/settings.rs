@@ -2,6 +2,7 @@
 //! Environment, limits, audit, system calls, and what a policy accepts to miss.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::super::model::{
     Audit, DEGRADABLE, Degrade, FileRule, Limits, NO_WALL_TIME, Store, Verb,
 };
 use super::super::quantity;
+use super::super::schema::Schema;
 use super::super::tree::At;
 use super::{Resolver, paths};
 
@@ -27,8 +29,10 @@ const LEAST_DISK: u64 = 8 << 20;
 const SHM: u64 = 64 << 20;
 /// Between the request to end and the kill.
 const GRACE: Duration = Duration::from_secs(10);
-/// `fs.nr_open`, the most that RLIMIT_NOFILE can be.
-const MOST_FILES: i64 = 1 << 20;
+/// With fewer a program cannot even be loaded; `fs.nr_open` is the most that RLIMIT_NOFILE can be.
+const FILES: RangeInclusive<i64> = 16..=1 << 20;
+/// `PID_MAX_LIMIT` (`include/linux/threads.h`) is the most.
+const PROCESSES: RangeInclusive<i64> = 1..=1 << 22;
 
 impl Resolver<'_> {
     /// `[env]`: patterns that pass, and variables that are set.
@@ -127,9 +131,17 @@ impl Resolver<'_> {
         let grace = self.scalar(|schema| schema.limits.stop_grace.as_ref());
         let stop_grace =
             self.or_default("limits.stop_grace", "10s", grace, quantity::duration, GRACE);
-        let open_files = self.open_files();
+        let open_files = self.count(|schema| schema.limits.open_files.as_ref(), FILES);
+        let processes = self.count(|schema| schema.limits.processes.as_ref(), PROCESSES);
+        let memory = self.scalar(|schema| schema.limits.memory.as_ref());
+        let memory = memory.and_then(|text| self.measured(&text, quantity::memory));
+        let cpu = self.scalar(|schema| schema.limits.cpu.as_ref());
+        let cpu = cpu.and_then(|text| self.measured(&text, quantity::percent));
         Limits {
             wall_time,
+            memory,
+            processes,
+            cpu,
             open_files,
             file_size,
             tmp,
@@ -139,11 +151,15 @@ impl Resolver<'_> {
         }
     }
 
-    fn open_files(&mut self) -> Option<u64> {
-        let limit = self.scalar(|schema| schema.limits.open_files.as_ref())?;
-        // Fewer, and a program cannot even be loaded.
-        if !(16..=MOST_FILES).contains(&limit.value) {
-            let what = format!("{} is out of range; write 16 to {MOST_FILES}", limit.value);
+    fn count(
+        &mut self,
+        key: impl Fn(&Schema) -> Option<&At<i64>>,
+        range: RangeInclusive<i64>,
+    ) -> Option<u64> {
+        let limit = self.scalar(key)?;
+        if !range.contains(&limit.value) {
+            let [least, most] = [range.start(), range.end()];
+            let what = format!("{} is out of range; write {least} to {most}", limit.value);
             self.errors.add(&limit.place, &limit.key, what);
         }
         u64::try_from(limit.value).ok()

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Limits of a run as a whole: each is reached for real, and what stays below it passes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::needs;
+use crate::support::{Jail, Outcome, probe, root};
+
+const DEBUG: bool = cfg!(debug_assertions);
+
+fn policy(limits: &str) -> String {
+    format!(
+        "version = 1\nname = \"limits\"\nextends = [\"@shell\"]\n\
+         [files]\nexec = [\"${{COMMAND}}\", \"{}\"]\n[limits]\n{limits}\n",
+        probe([])[0]
+    )
+}
+
+fn run(limits: &str, command: &[String]) -> Outcome {
+    Jail::shared().run(&policy(limits), command)
+}
+
+fn shell(script: &str) -> Vec<String> {
+    let script = script.replace("@PROBE@", &probe([])[0]);
+    ["sh", "-c", &script].map(str::to_owned).to_vec()
+}
+
+/// By which mechanism the limits were held.
+fn mechanism(outcome: &Outcome) -> String {
+    let report = outcome.report.as_ref().expect("a report");
+    let mut all = report["protections"].as_array().expect("a list").iter();
+    let limits = all.find(|one| one["name"] == "resource-limits");
+    limits.expect("a row")["mechanism"]
+        .as_str()
+        .expect("a name")
+        .to_owned()
+}
+
+fn reason(outcome: &Outcome) -> &str {
+    let report = outcome.report.as_ref().expect("a report");
+    report["exit"]["reason"].as_str().expect("a reason")
+}
+
+/// Directories of runs that are over, in any hierarchy.
+fn left() -> Vec<String> {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let below = fs::read_dir(&root).expect("cgroups").flatten();
+    let mut left = Vec::new();
+    for hierarchy in below.map(|entry| entry.path()).chain([root]) {
+        let runs = fs::read_dir(hierarchy.join("lp-run"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        left.extend(
+            runs.filter(|run| run.path().is_dir())
+                .filter(|run| !Path::new("/run/lp-run").join(run.file_name()).exists())
+                .map(|run| run.path().display().to_string()),
+        );
+    }
+    left
+}
+
+#[test]
+fn processes_and_threads_end_at_their_number() {
+    needs!(root(), "root");
+    for act in ["forks", "threads"] {
+        assert_eq!(Jail::new().bare(&probe([act, "8"])).answer(), "ok", "{act}");
+        for (count, answer) in [("7", "ok"), ("8", "EAGAIN")] {
+            let outcome = run("processes = 8", &probe([act, count]));
+            assert_eq!(outcome.answer(), answer, "{act} {count}: {outcome:?}");
+        }
+    }
+    // What it starts counts with it.
+    let outcome = run(
+        "processes = 8",
+        &shell("@PROBE@ forks 6; @PROBE@ forks 7; true"),
+    );
+    assert_eq!(outcome.stdout, "ok\nEAGAIN\n", "{outcome:?}");
+    let whole = run("wall_time = \"1m\"", &probe(["forks", "8"]));
+    assert_eq!(whole.answer(), "ok", "{whole:?}");
+}
+
+#[test]
+fn a_run_that_takes_too_much_memory_ends_as_a_whole_and_says_so() {
+    needs!(root(), "root");
+    let allocate = |bytes: &str| probe(["allocate", bytes]);
+    assert_eq!(Jail::new().bare(&allocate("100000000")).answer(), "ok");
+    let limit = "memory = \"48M\"";
+    let small = run(limit, &allocate("16000000"));
+    assert_eq!((small.code(), small.answer()), (0, "ok"), "{small:?}");
+    let large = run(limit, &allocate("100000000"));
+    assert_eq!((large.code(), large.answer()), (137, ""), "{large:?}");
+    assert_eq!(reason(&large), "memory", "{large:?}");
+    assert!(large.said().contains("limits.memory"), "{large:?}");
+    // A child takes it: nothing goes on without it.
+    let child = run(
+        limit,
+        &shell("@PROBE@ allocate 100000000; sleep 20; echo went on"),
+    );
+    assert_eq!(
+        (child.code(), child.stdout.as_str()),
+        (137, ""),
+        "{child:?}"
+    );
+    assert_eq!(reason(&child), "memory", "{child:?}");
+    // What stands in the run's own places is memory too.
+    let fill = shell("head -c 100000000 /dev/zero >/tmp/large; sleep 20; echo went on");
+    let tmpfs = run(limit, &fill);
+    assert_eq!(
+        (tmpfs.code(), tmpfs.stdout.as_str()),
+        (137, ""),
+        "{tmpfs:?}"
+    );
+    assert_eq!(reason(&tmpfs), "memory", "{tmpfs:?}");
+    // A program that kills itself has not run out of memory.
+    let own = run(limit, &shell("kill -9 $$"));
+    assert_eq!((own.code(), reason(&own)), (137, "signal"), "{own:?}");
+    assert_eq!(left(), [""; 0]);
+}
+
+/// Processor time can only be seen to last: the kernel gives a fifth of a second in each second.
+#[test]
+fn a_share_of_a_processor_is_not_exceeded() {
+    needs!(root(), "root");
+    let spin = probe(["spin", "400"]);
+    let time = |limits: &str| {
+        let start = Instant::now();
+        let outcome = run(limits, &spin);
+        assert_eq!(outcome.answer(), "ok", "{outcome:?}");
+        start.elapsed()
+    };
+    let held = time("cpu = \"20%\"");
+    assert!(held >= Duration::from_millis(1600), "{held:?}");
+    // A machine that is busy gives it late: once it must be in time.
+    let free: Vec<Duration> = (0..5).map(|_| time("cpu = \"1000%\"")).collect();
+    let best = free.iter().min().expect("five");
+    assert!(*best < Duration::from_millis(1600), "{free:?}");
+}
+
+#[test]
+fn a_limit_that_is_not_in_force_refuses_the_run() {
+    needs!(root(), "root");
+    needs!(DEBUG, "a debug build of lp-run");
+    let limits = "memory = \"64M\"\nprocesses = 20\ncpu = \"50%\"";
+    let jail = Jail::shared();
+    let with = |fault: &str| {
+        let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+        lp_run.env("LP_RUN_FAULT", fault);
+        jail.run_as(lp_run, &policy(limits), &[], &["echo", "it ran"])
+    };
+    let whole = with("skip=nothing");
+    assert_eq!((whole.code(), whole.answer()), (0, "it ran"), "{whole:?}");
+    let legacy = mechanism(&whole).contains("cgroup-v1");
+    let files: &[&str] = match legacy {
+        true => &["memory.limit_in_bytes", "pids.max", "cpu.cfs_quota_us"],
+        false => &["memory.max", "memory.oom.group", "pids.max", "cpu.max"],
+    };
+    for file in files {
+        let refused = with(&format!("skip=limit {file}"));
+        assert_eq!(
+            (refused.code(), refused.stdout.as_str()),
+            (123, ""),
+            "{file}: {refused:?}"
+        );
+        assert!(refused.said().contains(file), "{refused:?}");
+    }
+    if legacy {
+        let refused = with("skip=admit");
+        assert_eq!(
+            (refused.code(), refused.stdout.as_str()),
+            (123, ""),
+            "{refused:?}"
+        );
+        assert!(
+            refused.said().contains("`resource-limits` did not hold"),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(left(), [""; 0]);
+}
+
+#[test]
+fn what_nothing_can_hold_is_refused_or_accepted_by_name() {
+    needs!(root(), "root");
+    let hide = "for name in memory pids cpu; do umount /sys/fs/cgroup/$name 2>/dev/null; done; \
+                mount --bind /dev/null /sys/fs/cgroup/cgroup.controllers 2>/dev/null; exec \"$@\"";
+    let hidden = |limits: &str, options: &[&str], command: &[String]| {
+        let mut lp_run = Command::new("unshare");
+        lp_run.args([
+            "--mount",
+            "sh",
+            "-c",
+            hide,
+            "sh",
+            env!("CARGO_BIN_EXE_lp-run"),
+        ]);
+        Jail::shared().run_as(lp_run, &policy(limits), options, command)
+    };
+    // A uid of the run's own can be counted without a controller.
+    for (count, answer) in [("7", "ok"), ("8", "EAGAIN")] {
+        let outcome = hidden("processes = 8", &[], &probe(["forks", count]));
+        assert_eq!(outcome.answer(), answer, "{count}: {outcome:?}");
+        assert_eq!(mechanism(&outcome), "rlimit", "{outcome:?}");
+    }
+    let echo = ["echo", "it ran"].map(str::to_owned);
+    for (limit, key) in [
+        ("memory = \"64M\"", "limits.memory"),
+        ("cpu = \"50%\"", "limits.cpu"),
+    ] {
+        let refused = hidden(limit, &[], &echo);
+        assert_eq!(
+            (refused.code(), refused.stdout.as_str()),
+            (123, ""),
+            "{key}: {refused:?}"
+        );
+        assert!(refused.said().contains(key), "{refused:?}");
+        let accepted = hidden(limit, &["--allow-degraded", "resource-limits"], &echo);
+        assert_eq!(
+            (accepted.code(), accepted.answer()),
+            (0, "it ran"),
+            "{accepted:?}"
+        );
+        assert!(
+            accepted.said().contains("DEGRADED resource-limits"),
+            "{accepted:?}"
+        );
+    }
+}
+
+#[test]
+fn a_killed_run_leaves_no_directory_of_its_limits() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let limits = "memory = \"64M\"\nprocesses = 20\ncpu = \"50%\"";
+    let file = jail.file("policy.toml", policy(limits));
+    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+    lp_run
+        .arg("--policy")
+        .arg(file)
+        .args(["--", "sh", "-c", "echo lives; exec sleep 60"]);
+    lp_run
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = lp_run
+        .current_dir(jail.path())
+        .spawn()
+        .expect("start lp-run");
+    let mut first = String::new();
+    let mut output = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+    std::io::BufRead::read_line(&mut output, &mut first).expect("read");
+    assert_eq!(first, "lives\n");
+    child.kill().expect("kill lp-run");
+    child.wait().expect("wait for it");
+    let next = run(limits, &["true".to_owned()]);
+    assert_eq!(next.code(), 0, "{next:?}");
+    assert_eq!(left(), [""; 0]);
+}
