@@ -20,6 +20,9 @@ const DISTRIBUTION: [&str; 7] = [
 
 /// Finds what the rules take away that `host` cannot hold and whose authors accept a mask.
 pub fn search(policy: &mut Policy, host: &Host, facts: &dyn Facts) {
+    if !policy.files.iter().any(|rule| rule.mask_fallback) {
+        return;
+    }
     let mut budget = Budget::new();
     let rules = FileRules::collect(policy);
     for verb in [Verb::Deny, Verb::Protect] {

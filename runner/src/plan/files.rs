@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::view::own_places;
 use super::{Anchor, Owners, Rights, Row};
+use crate::policy::below::{is_below, is_same};
 use crate::policy::facts::{Kind, MountPoint, Object, mounts};
 use crate::policy::model::{Existing, FileRule, Policy, Target, Verb};
 use crate::policy::pattern::Pattern;
@@ -65,7 +66,7 @@ pub(super) struct Grant {
 impl Grant {
     /// Whether `path` lies in the granted tree.
     pub fn reaches(&self, path: &Path) -> bool {
-        path.starts_with(&self.path) && !self.ends.iter().any(|end| path.starts_with(end))
+        is_below(path, &self.path) && !self.ends.iter().any(|end| is_below(path, end))
     }
 }
 
@@ -321,7 +322,7 @@ impl FileRules {
         let mut above: Vec<&Grant> = self
             .grants
             .iter()
-            .filter(|grant| grant.origin.own() == own && path.starts_with(&grant.path))
+            .filter(|grant| grant.origin.own() == own && is_below(path, &grant.path))
             .collect();
         above.sort_by_key(|grant| {
             (
@@ -331,7 +332,7 @@ impl FileRules {
         });
         let mut closed = Rights::default();
         for taken in self.taken.iter().filter(|taken| enforced(taken.row)) {
-            if taken.what.path().is_some_and(|at| path.starts_with(at)) {
+            if taken.what.path().is_some_and(|at| is_below(path, at)) {
                 closed.write = true;
                 closed.read |= taken.verb == Verb::Deny;
                 closed.exec |= taken.verb == Verb::Deny;
@@ -368,7 +369,7 @@ fn is_own(path: &Path, own: &[PathBuf]) -> bool {
         || node.is_some_and(|name| DEVICE_NODES.contains(&name))
         || own
             .iter()
-            .any(|place| place == path && !place.starts_with("/etc"))
+            .any(|place| is_same(place, path) && !place.starts_with("/etc"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::{Mount, Source, View};
+use crate::policy::below::is_below;
 use crate::policy::model::{Place, Policy, Target};
 
 /// A working directory that is empty and goes with the run, and links of the host that are not
@@ -60,10 +61,7 @@ fn workdir(policy: &Policy, view: &View) -> Option<(Place, String)> {
 /// The place of the run's own that `path` lies in: the agent may write there, and nothing of the
 /// host shows.
 fn own<'v>(view: &'v View, path: &Path) -> Option<&'v Mount> {
-    let above = view
-        .mounts
-        .iter()
-        .filter(|mount| path.starts_with(&mount.at));
+    let above = view.mounts.iter().filter(|mount| is_below(path, &mount.at));
     let nearest = above.max_by_key(|mount| mount.at.components().count())?;
     let own = matches!(nearest.source, Source::Tmpfs { .. } | Source::Disk { .. });
     (own && !nearest.read_only).then_some(nearest)

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::files::{Origin, Spot};
 use super::generated;
 use super::{Generated, IdMap, Mask, Mount, Rights, Row, Source, View};
+use crate::policy::below::{is_below, is_same};
 use crate::policy::facts::{Kind, Object};
 use crate::policy::model::{HomeChoice, Policy, Store, Target, Verb, ViewChoice};
 
@@ -117,7 +118,7 @@ fn add_private(places: &mut Vec<OwnPlace>, path: &Path, exec: bool, store: Store
     }
     let around = places
         .iter()
-        .filter(|place| place.source.is_some() && path.starts_with(&place.path))
+        .filter(|place| place.source.is_some() && is_below(path, &place.path))
         .max_by_key(|place| place.path.components().count());
     let inside = around.is_some_and(|place| !place.read_only && place.no_exec != exec);
     places.push(OwnPlace {
@@ -218,7 +219,7 @@ impl Builder<'_> {
         let nearest = self
             .mounts
             .iter()
-            .filter(|mount| path.starts_with(&mount.at))
+            .filter(|mount| is_below(path, &mount.at))
             .max_by_key(|mount| mount.at.components().count());
         match nearest {
             Some(mount) => Around::Mount(mount),
@@ -249,7 +250,7 @@ impl Builder<'_> {
 
     /// Whether anything of the host shows at `path` or below.
     fn shows(&self, path: &Path) -> bool {
-        self.shows_host(path) || self.mounts.iter().any(|mount| mount.at.starts_with(path))
+        self.shows_host(path) || self.mounts.iter().any(|mount| is_below(&mount.at, path))
     }
 
     fn places_and_grants(&mut self, spots: &[Spot], ends: &[&Path], idmap_of: IdMapOf) {
@@ -372,7 +373,7 @@ impl Builder<'_> {
         let mut files = Vec::new();
         for (path, content) in generated_files(self.policy) {
             let named = |spot: &Spot| {
-                spot.anchor.path == path && matches!(spot.origin, Some(Origin::Host(_)))
+                is_same(&spot.anchor.path, &path) && matches!(spot.origin, Some(Origin::Host(_)))
             };
             if spots.iter().any(named) {
                 continue;

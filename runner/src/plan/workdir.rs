@@ -8,6 +8,7 @@ use std::path::Path;
 use super::error::CompileError;
 use super::permissions::agent_ids;
 use super::{IdMap, Source, View};
+use crate::policy::below::is_below;
 use crate::policy::facts::Ancestor;
 use crate::policy::model::{Policy, ViewChoice};
 
@@ -50,10 +51,7 @@ pub(super) fn check(policy: &Policy, view: &View) -> Option<CompileError> {
 }
 
 fn nearest<'v>(view: &'v View, path: &Path) -> Option<&'v super::Mount> {
-    let above = view
-        .mounts
-        .iter()
-        .filter(|mount| path.starts_with(&mount.at));
+    let above = view.mounts.iter().filter(|mount| is_below(path, &mount.at));
     above.max_by_key(|mount| mount.at.components().count())
 }
 

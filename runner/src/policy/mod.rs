@@ -3,6 +3,7 @@
 //! ([`model`]). Reads no clock and makes no system call but through [`facts::Facts`].
 
 pub(crate) mod address;
+pub mod below;
 pub mod error;
 pub mod facts;
 pub mod keys;

@@ -83,9 +83,14 @@ impl Terminal {
         }
     }
 
+    /// Whether [`Self::detail`] shows anything: what is long to write need not be written for nobody.
+    pub fn shows_details(&self) -> bool {
+        self.verbosity >= Verbosity::Verbose
+    }
+
     /// A detail: shown with `-v` only.
     pub fn detail(&self, text: &str) {
-        if self.verbosity >= Verbosity::Verbose {
+        if self.shows_details() {
             print_lines(&wrap(text));
         }
     }

@@ -101,10 +101,13 @@ impl<'a> Desk<'a> {
 
     /// Writes everything and gives the exit status.
     pub fn close(mut self, result: Result<Finished, RunError>) -> u8 {
-        match result {
+        let status = match result {
             Ok(finished) => self.finished(finished),
             Err(error) => self.refused(&error),
-        }
+        };
+        // The process ends behind this, which closes hundreds of descriptors at once.
+        std::mem::forget(self.plan.take());
+        status
     }
 
     fn finished(&mut self, finished: Finished) -> u8 {

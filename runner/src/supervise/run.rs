@@ -3,6 +3,7 @@
 //! clean up.
 
 use std::ffi::{CString, OsStr};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -48,11 +49,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub fn run(request: &RunRequest) -> u8 {
     process::survive_file_size_limit();
     launch::arm_faults();
-    let facts = SystemFacts::default();
+    // The process ends behind this: what it remembers is given back by that, all at once.
+    let facts = ManuallyDrop::new(SystemFacts::default());
     let desk = facts.caller().map_err(RunError::Caller);
     match desk.and_then(|caller| Desk::open(request, caller)) {
         Ok(mut desk) => {
-            let result = attempt(request, &facts, &mut desk);
+            let result = attempt(request, &*facts, &mut desk);
             desk.close(result)
         }
         Err(error) => {
@@ -176,8 +178,10 @@ fn say_plan(request: &RunRequest, plan: &Plan) {
         let line = format!("warning {}:{}: {warning}", place.file, place.line);
         request.terminal.detail(&line);
     }
-    for line in plan::render::text(plan, false).lines() {
-        request.terminal.detail(line);
+    if request.terminal.shows_details() {
+        for line in plan::render::text(plan, false).lines() {
+            request.terminal.detail(line);
+        }
     }
     for (protection, why) in plan.degraded() {
         request

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::below::is_same;
 use super::super::facts::{Facts, Kind, Object};
 use super::Resolver;
 
@@ -140,7 +141,11 @@ impl Objects {
     }
 
     fn merge(&mut self, object: Object) {
-        match self.0.iter_mut().find(|known| known.path == object.path) {
+        match self
+            .0
+            .iter_mut()
+            .find(|known| is_same(&known.path, &object.path))
+        {
             Some(known) => {
                 for link in object.links {
                     if !known.links.contains(&link) {
