@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::EnforceError;
+use super::strangers::Strangers;
 use crate::sys::{lock_file, process};
 
 /// A uid that is this run's alone as long as the descriptor is open anywhere.
@@ -57,9 +58,10 @@ pub fn acquire(directory: &Path, block: (u32, u32), name: &str) -> Result<Lease,
         .mode(0o700)
         .create(directory)
         .map_err(state)?;
+    let mut strangers = Strangers::read(directory.with_extension("free"));
     for uid in candidates(block, name) {
         // A run whose uid is someone's would be that someone.
-        if process::exists_of(uid) || has_name(uid) {
+        if process::exists_of(uid) || !strangers.include(uid) {
             continue;
         }
         let path = directory.join(uid.to_string());
@@ -100,11 +102,6 @@ fn candidates((first, count): (u32, u32), name: &str) -> impl Iterator<Item = u3
         .map(move |step| first + ((u64::from(start) + u64::from(step)) % u64::from(count)) as u32)
 }
 
-/// Whether the user database knows the uid.
-fn has_name(uid: u32) -> bool {
-    matches!(nix::unistd::User::from_uid(uid.into()), Ok(Some(_)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -115,44 +112,44 @@ mod tests {
 
     #[test]
     fn a_policy_gets_the_same_uid_again_and_a_second_run_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = acquire(dir.path(), BLOCK, "ticket-summary").unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("uids");
+        let first = acquire(&dir, BLOCK, "ticket-summary").unwrap();
         let uid = first.uid();
-        let second = acquire(dir.path(), BLOCK, "ticket-summary").unwrap();
+        let second = acquire(&dir, BLOCK, "ticket-summary").unwrap();
         assert_ne!(uid, second.uid());
         first.release().unwrap();
-        assert_eq!(
-            acquire(dir.path(), BLOCK, "ticket-summary").unwrap().uid(),
-            uid
-        );
+        assert_eq!(acquire(&dir, BLOCK, "ticket-summary").unwrap().uid(), uid);
     }
 
     #[test]
     fn a_lease_lives_as_long_as_any_holder() {
-        let dir = tempfile::tempdir().unwrap();
-        let lease = acquire(dir.path(), (2_000_000_000, 1), "one").unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("uids");
+        let lease = acquire(&dir, (2_000_000_000, 1), "one").unwrap();
         let shim = lease.as_fd().try_clone_to_owned().unwrap();
         drop(lease);
         assert!(matches!(
-            acquire(dir.path(), (2_000_000_000, 1), "one"),
+            acquire(&dir, (2_000_000_000, 1), "one"),
             Err(EnforceError::NoUid {
                 first: 2_000_000_000,
                 last: 2_000_000_000
             })
         ));
-        assert_eq!(sweep(dir.path()).unwrap(), 0);
+        assert_eq!(sweep(&dir).unwrap(), 0);
         drop(shim);
-        assert_eq!(sweep(dir.path()).unwrap(), 1);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(sweep(&dir).unwrap(), 1);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
     }
 
     #[test]
     fn a_uid_that_owns_a_process_is_not_leased() {
         let own = nix::unistd::getuid().as_raw();
-        let dir = tempfile::tempdir().unwrap();
-        let error = acquire(dir.path(), (own, 1), "x").unwrap_err();
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("uids");
+        let error = acquire(&dir, (own, 1), "x").unwrap_err();
         assert!(matches!(error, EnforceError::NoUid { .. }), "{error}");
-        assert!(acquire(dir.path(), BLOCK, "x").is_ok());
+        assert!(acquire(&dir, BLOCK, "x").is_ok());
     }
 
     #[test]

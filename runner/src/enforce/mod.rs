@@ -19,6 +19,7 @@ pub mod lease;
 pub mod resources;
 pub mod rlimits;
 pub mod seccomp;
+mod strangers;
 mod tree;
 pub mod view;
 pub mod witness;
