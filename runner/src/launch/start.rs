@@ -69,6 +69,9 @@ pub struct Cgroups<'a> {
 pub trait GateKeeper {
     /// The agent's process exists and waits: attach, fill, state `setup`.
     fn attach(&mut self) -> Result<(), GateError>;
+    /// The agent goes on, to the self-test at most: what must be there before the program, and is
+    /// nothing that the self-test asks for.
+    fn count(&mut self) -> Result<(), GateError>;
     /// The agent is confined by Landlock and asks for the self-test: state `canary`.
     fn canary(&mut self) -> Result<(), GateError>;
     /// The self-test is over and `agent`, a pidfd, waits to execute the program, which is to have
@@ -330,6 +333,10 @@ impl<C: Confinement> Start<'_, C> {
         reached(Step::Attach);
         // The agent will find the gate open. A shim that has failed says why, and is heard first.
         let opened = self.open(Gate::Attached);
+        keeper.count().map_err(|source| LaunchError::Gate {
+            step: Step::Attach,
+            source,
+        })?;
         match self.next_of_agent(Step::Landlock)? {
             Some(FromAgent::Confined) => opened?,
             other => return Err(self.unexpected(other)),

@@ -26,6 +26,8 @@ pub struct Keeper<'a> {
     prepared: &'a Prepared,
     cgroup: Option<&'a RunCgroup>,
     objects: Option<Objects>,
+    /// What counts files, until that is brought up.
+    opened: Option<Result<Files, FilesError>>,
     /// In front of the run, so that it goes first: the run gives back the slot of both.
     files: Result<Files, Option<String>>,
     lsm: Option<Lsm>,
@@ -51,6 +53,7 @@ impl<'a> Keeper<'a> {
             prepared,
             cgroup,
             objects,
+            opened: None,
             run: None,
             files: Err(None),
             lsm: None,
@@ -120,6 +123,18 @@ impl<'a> Keeper<'a> {
         judged.map_err(|(protection, detail)| GateError::Unproven { protection, detail })
     }
 
+    /// Does something to the run with what else is here. On an error the run is over.
+    fn with_run<T>(
+        &mut self,
+        act: impl FnOnce(&Self, &mut watch::Run) -> Result<T, GateError>,
+    ) -> Result<T, GateError> {
+        let run = self.run.take();
+        let mut run = run.ok_or_else(|| internal(WatchError::Missing("a run")))?;
+        let done = act(self, &mut run)?;
+        self.run = Some(run);
+        Ok(done)
+    }
+
     fn run(&mut self) -> Result<&mut watch::Run, GateError> {
         self.run
             .as_mut()
@@ -137,23 +152,29 @@ impl GateKeeper for Keeper<'_> {
             .take()
             .ok_or_else(|| internal(WatchError::Missing("an object")))?;
         let cgroup = watch::open_cgroup(agent.path()).map_err(internal)?;
-        let files = self.plan.count_files.then(|| objects.files());
+        self.opened = self.plan.count_files.then(|| objects.files());
         let lsm = match self.plan.taken.is_empty() {
             true => None,
             false => Some(objects.lsm().map_err(not_taken)?),
         };
-        let mut run = objects
+        let run = objects
             .start(Rules::from(self.plan), cgroup, agent.level())
             .map_err(internal)?;
-        if let Some(files) = files {
-            self.files = self.count_files(files, &mut run)?;
-        }
-        // After the counting, which leaves the run when it fails.
-        self.lsm = lsm
-            .map(|lsm| self.take_away(lsm, &mut run))
-            .transpose()
-            .map_err(not_taken)?;
         self.run = Some(run);
+        if let Some(lsm) = lsm {
+            // After the counting, which leaves the run when it fails.
+            self.count()?;
+            self.with_run(|keeper, run| keeper.take_away(lsm, run).map_err(not_taken))
+                .map(|lsm| self.lsm = Some(lsm))?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) -> Result<(), GateError> {
+        let Some(files) = self.opened.take() else {
+            return Ok(());
+        };
+        self.files = self.with_run(|keeper, run| keeper.count_files(files, run))?;
         Ok(())
     }
 
