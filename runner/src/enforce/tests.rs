@@ -86,6 +86,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
         task: Task::default(),
         command: None,
         invoke: None,
+        valid: None,
         params: BTreeMap::new(),
         identity: Identity {
             user: UserChoice::Dynamic,

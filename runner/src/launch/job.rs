@@ -122,8 +122,20 @@ impl Running {
         let _ = ask_shim(self.control.get_ref().as_fd(), request);
     }
 
+    /// Keeps the run frozen, whatever its terminal says meanwhile, or lets go of it; says whether
+    /// that was possible.
+    pub fn hold(&mut self, held: bool) -> bool {
+        self.held = held;
+        self.freeze(held)
+    }
+
+    /// Whether it is kept frozen.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     fn freeze(&self, frozen: bool) -> bool {
-        let state = if frozen { b"1" } else { b"0" };
+        let state = if frozen || self.held { b"1" } else { b"0" };
         let write = |controls: &Controls| descriptor::write(controls.freeze.as_raw_fd(), state);
         self.controls
             .as_ref()

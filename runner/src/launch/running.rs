@@ -71,6 +71,7 @@ impl Launched {
             stopped: self.stopped,
             in_front: self.in_front,
             ending: false,
+            held: false,
         };
         running.catch_up();
         Ok((running, signals))
@@ -114,6 +115,8 @@ pub struct Running {
     pub(super) in_front: bool,
     /// Whether it was asked to end.
     pub(super) ending: bool,
+    /// Whether it is frozen until lp-run says otherwise.
+    pub(super) held: bool,
 }
 
 impl Running {

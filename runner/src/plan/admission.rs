@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whether this host is one that the policy is for: a policy for tests never runs in production,
-//! nor the other way round.
+//! nor the other way round; and whether a run can be frozen here when its hours are over.
 
-use crate::host::Host;
-use crate::policy::model::{Place, Refusal, Task};
+use super::Gap;
+use super::compile::place_text;
+use crate::host::{Host, Means};
+use crate::policy::model::{Place, Policy, Refusal, Task};
+use crate::policy::window::Leaving;
 
 /// What refuses the run on this host.
 pub(super) fn on_host(task: &Task, host: &Host) -> Option<Refusal> {
@@ -25,6 +28,25 @@ pub(super) fn on_host(task: &Task, host: &Host) -> Option<Refusal> {
         )),
         _ => None,
     }
+}
+
+/// The gap of a policy whose agent is to be frozen where there is no cgroup to freeze.
+pub(super) fn freezer_gap(policy: &Policy, host: &Host) -> Option<Gap> {
+    let window = policy.valid.as_ref()?;
+    if window.action != Leaving::Freeze || host.means == Means::Root {
+        return None;
+    }
+    Some(Gap {
+        protection: "host",
+        rule: None,
+        place: place_text(&window.place),
+        why: "valid.action = \"freeze\" needs a cgroup of the run's own, which takes root"
+            .to_owned(),
+        remedy: "write action = \"kill\"; or start it with sudo".to_owned(),
+        accepted: false,
+        existing_held: false,
+        acceptable: false,
+    })
 }
 
 #[cfg(test)]
@@ -66,5 +88,29 @@ mod tests {
                 Some(words) => assert!(found.unwrap().contains(words)),
             }
         }
+    }
+
+    #[test]
+    fn without_a_cgroup_nobody_can_be_frozen() {
+        let window = |action| crate::policy::window::Window {
+            not_before: None,
+            not_after: None,
+            hours: None,
+            zone: jiff::tz::TimeZone::UTC,
+            zone_name: "UTC".to_owned(),
+            action,
+            place: Place::default(),
+        };
+        let gap = |action, host: &Host| {
+            let policy = Policy {
+                valid: Some(window(action)),
+                ..crate::plan::testing::policy()
+            };
+            freezer_gap(&policy, host).map(|gap| gap.acceptable)
+        };
+        let (root, user) = (Host::emulated(6), Host::emulated_without_root(6));
+        assert_eq!(gap(Leaving::Freeze, &user), Some(false));
+        assert_eq!(gap(Leaving::Kill, &user), None);
+        assert_eq!(gap(Leaving::Freeze, &root), None);
     }
 }

@@ -98,6 +98,7 @@ pub fn compile(
     policy
         .refusals
         .extend(admission::on_host(&policy.task, host));
+    gaps.extend(admission::freezer_gap(&policy, host));
     let verdict = protections::judge(&policy, host, &needs, accepted, gaps);
     // What becomes of a grant here comes before what the policy leaves out.
     let mut first = covered(&files, &rules, &view);

@@ -150,6 +150,9 @@ fn who(plan: &Plan, page: &mut Page) {
         };
         page.entry("started by", &admitted);
     }
+    if let Some(window) = &plan.policy.valid {
+        page.entry("valid", &window.text());
+    }
     if let Some((label, _)) = &plan.policy.task.environment {
         page.entry("environment", label);
     }

@@ -23,6 +23,11 @@ pub fn json(plan: &Plan) -> Value {
             "environment": policy.task.environment.as_ref().map(|(label, _)| label),
             "strict": policy.task.strict,
         },
+        "valid": policy.valid.as_ref().map(|window| json!({
+            "not_before": window.not_before.map(|day| day.to_string()),
+            "not_after": window.not_after.map(|day| day.to_string()),
+            "text": window.text(),
+        })),
         "invoke": policy.invoke.as_ref().map(|invoke| json!({
             "users": invoke.users,
             "groups": invoke.groups,

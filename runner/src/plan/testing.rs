@@ -33,6 +33,7 @@ pub fn policy() -> Policy {
         task: Task::default(),
         command: None,
         invoke: None,
+        valid: None,
         params: Default::default(),
         identity: Identity {
             user: UserChoice::Dynamic,

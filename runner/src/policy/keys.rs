@@ -63,6 +63,7 @@ pub const TABLES: &[Table] = &[
             "task",
             "command",
             "invoke",
+            "valid",
             "params",
             "identity",
             "env",
@@ -73,7 +74,7 @@ pub const TABLES: &[Table] = &[
             "enforcement",
             "audit",
         ],
-        later: &["valid", "secret", "spawn", "overrides"],
+        later: &["secret", "spawn", "overrides"],
         kit: true,
     },
     Table {
@@ -91,6 +92,12 @@ pub const TABLES: &[Table] = &[
     Table {
         name: "command",
         now: &["run", "args"],
+        later: &[],
+        kit: false,
+    },
+    Table {
+        name: "valid",
+        now: &["not_before", "not_after", "hours", "tz", "action"],
         later: &[],
         kit: false,
     },

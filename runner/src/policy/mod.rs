@@ -18,6 +18,7 @@ pub mod schema;
 mod source;
 mod tree;
 pub(crate) mod variables;
+pub mod window;
 
 use std::path::PathBuf;
 

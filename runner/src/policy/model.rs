@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use jiff::civil::Date;
 
 use super::facts::Object;
+use super::window::Window;
 
 /// Protections that a policy, or root on the command line, may accept to miss.
 pub const DEGRADABLE: [&str; 10] = [
@@ -384,6 +385,8 @@ pub struct Policy {
     pub command: Option<Command>,
     /// `[invoke]`; `None`: whoever may read the policy.
     pub invoke: Option<Invoke>,
+    /// `[valid]`; `None`: always.
+    pub valid: Option<Window>,
     /// Parameters with their values.
     pub params: BTreeMap<String, String>,
     /// `[identity]`.

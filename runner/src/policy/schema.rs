@@ -30,6 +30,8 @@ pub struct Schema {
     pub command: Option<CommandText>,
     /// `[invoke]`.
     pub invoke: Option<InvokeText>,
+    /// `[valid]`.
+    pub valid: Option<ValidText>,
     /// `[params]`.
     pub params: Vec<ParamText>,
     /// `identity.user`.
@@ -86,6 +88,23 @@ pub struct InvokeText {
     pub users: Option<Vec<At<String>>>,
     /// `groups`.
     pub groups: Option<Vec<At<String>>>,
+}
+
+/// `[valid]`.
+#[derive(Clone, Debug)]
+pub struct ValidText {
+    /// Where the section begins.
+    pub place: Place,
+    /// `not_before`.
+    pub not_before: Option<At<toml::value::Date>>,
+    /// `not_after`.
+    pub not_after: Option<At<toml::value::Date>>,
+    /// `hours`.
+    pub hours: Option<At<String>>,
+    /// `tz`.
+    pub tz: Option<At<String>>,
+    /// `action`.
+    pub action: Option<At<String>>,
 }
 
 /// One parameter.
@@ -247,6 +266,16 @@ fn read(reader: &mut Reader<'_>, top: &Section<'_>) -> Schema {
             users: reader.strings(&invoke, "users"),
             groups: reader.strings(&invoke, "groups"),
             place: invoke.place,
+        });
+    }
+    if let Some(valid) = reader.section(top, "valid") {
+        schema.valid = Some(ValidText {
+            not_before: reader.day(&valid, "not_before"),
+            not_after: reader.day(&valid, "not_after"),
+            hours: reader.string(&valid, "hours"),
+            tz: reader.string(&valid, "tz"),
+            action: reader.word(&valid, "action", &["kill", "freeze"]),
+            place: valid.place,
         });
     }
     if let Some(params) = reader.section(top, "params") {

@@ -847,3 +847,28 @@ fn who_may_start_a_policy_is_its_own_word() {
         "team.toml:2:1: invoke: holds only in the policy itself; write it there"
     );
 }
+
+#[test]
+fn a_policy_holds_in_its_window_and_in_the_zone_that_it_names() {
+    let text = "[valid]\nnot_after = 2026-12-31\nhours = \"Mon-Fri 08:00-18:00\"";
+    let berlin = format!("{text}\ntz = \"Europe/Berlin\"");
+    for (policy, now, refused) in [
+        // 07:30 UTC is 08:30 in Berlin; the machine itself has no zone and takes UTC.
+        (&berlin, "2026-11-24T07:30:00Z", None),
+        (
+            &text.to_owned(),
+            "2026-11-24T07:30:00Z",
+            Some("valid.hours"),
+        ),
+        (&text.to_owned(), "2026-11-24T08:00:00Z", None),
+        (&berlin, "2026-11-24T17:00:00Z", Some("valid.hours")),
+        (&berlin, "2026-12-31T16:00:00Z", None),
+        (&berlin, "2027-01-01T12:00:00Z", Some("valid.not_after")),
+    ] {
+        let found = refusals(policy, |facts| facts.at(now));
+        match refused {
+            None => assert!(found.is_empty(), "{now} {found:?}"),
+            Some(key) => assert!(found[0].contains(key), "{now} {found:?}"),
+        }
+    }
+}

@@ -184,6 +184,20 @@ impl Audit {
         )
     }
 
+    /// `limit`: what a key of the policy does to the run while it goes on.
+    pub fn limit(&mut self, key: &str, detail: &str, now: Timestamp) -> Result<(), AuditError> {
+        let detail = escape_bounded(detail.as_bytes(), MAX_TARGET);
+        self.write(
+            now,
+            "limit",
+            Line {
+                rule: Some(key),
+                detail: Some(&detail),
+                ..Line::default()
+            },
+        )
+    }
+
     /// `first-use`: a rule gave something for the first time in this run.
     pub fn first_use(&mut self, rule: &str, now: Timestamp) -> Result<(), AuditError> {
         self.write(

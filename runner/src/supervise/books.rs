@@ -89,6 +89,12 @@ impl<'a> Books<'a> {
         result
     }
 
+    /// What a key of the policy does to the run while it goes on.
+    pub fn limit(&mut self, key: &str, what: &str, now: Timestamp) -> Result<(), AuditError> {
+        self.terminal.note(&format!("{key}: {what}"));
+        self.audit.limit(key, what, now)
+    }
+
     /// What the kernel did not tell apart or could not send, so far.
     pub fn lost(&mut self, tallies: &Tallies, now: Timestamp) -> Result<(), AuditError> {
         self.audit.others(tallies.others());

@@ -13,8 +13,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 use super::books::Books;
 use super::kernel::Kernel;
 use super::refusal::with_causes;
+use super::window::{Turn, Watch};
 use crate::enforce::resources::Resources;
 use crate::launch::{End, Rest, Running, Signals};
+use crate::policy::window::Leaving;
 use crate::record::audit::AuditError;
 use crate::record::event::Reason;
 use crate::sys::readiness;
@@ -64,6 +66,7 @@ pub async fn follow(
     books: &mut Books<'_>,
     limits: Option<&Resources>,
     stop: Stop,
+    window: Option<Watch>,
 ) -> std::io::Result<Ending> {
     let mut memory = match limits.map(Resources::watch).transpose() {
         Ok(watched) => watched
@@ -78,7 +81,10 @@ pub async fn follow(
         .transpose()?;
     // The gate has just looked.
     let (mut patrol, mut tick) = (every(PATROL), every(TICK));
-    let mut watchdog = Watchdog::new(stop);
+    let mut watchdog = Watchdog::new(stop, window);
+    if let Err(lost) = watchdog.look_at_clock(&mut running, books) {
+        watchdog.lost(&lost, &running);
+    }
     let end = loop {
         let checked = tokio::select! {
             biased;
@@ -116,7 +122,8 @@ pub async fn follow(
             }
             _ = tick.tick() => {
                 watchdog.look_at_terminal(&mut running);
-                look(kernel, books)
+                let looked = watchdog.look_at_clock(&mut running, books);
+                look(kernel, books).and(looked)
             }
         };
         if let Err(lost) = checked {
@@ -191,6 +198,7 @@ fn look(kernel: &mut Kernel<'_>, books: &mut Books<'_>) -> Result<(), Lost> {
 /// Ends a run that has to end: a signal first, SIGKILL to everything after the grace.
 struct Watchdog {
     stop: Stop,
+    window: Option<Watch>,
     deadline: Option<Instant>,
     kill: Option<Instant>,
     /// SIGHUP came.
@@ -200,13 +208,14 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    fn new(stop: Stop) -> Self {
+    fn new(stop: Stop, window: Option<Watch>) -> Self {
         // A limit too far away for the clock is no limit.
         let deadline = stop
             .after
             .and_then(|after| Instant::now().checked_add(after));
         Self {
             stop,
+            window,
             deadline,
             kill: None,
             hung_up: false,
@@ -263,8 +272,34 @@ impl Watchdog {
         }
     }
 
+    /// Freezes a run that left its window, or ends it; lets go of one that is inside again.
+    fn look_at_clock(&mut self, running: &mut Running, books: &mut Books<'_>) -> Result<(), Lost> {
+        let Some(turn) = self.window.as_mut().and_then(Watch::turn) else {
+            return Ok(());
+        };
+        let what = match turn {
+            _ if self.kill.is_some() => return Ok(()),
+            Turn::Left(why, Leaving::Freeze) if running.hold(true) => {
+                format!("the agent is frozen: {why}")
+            }
+            Turn::Left(why, _) => {
+                self.end(Reason::Window, Some(why.clone()), running);
+                format!("the agent is ended: {why}")
+            }
+            Turn::Entered => {
+                running.hold(false);
+                "the agent goes on: its hours have come again".to_owned()
+            }
+        };
+        Ok(books.limit("valid", &what, Timestamp::now())?)
+    }
+
     fn start_grace(&mut self, running: &mut Running) {
         running.begin_to_end();
+        if running.is_held() {
+            // It would hear no signal, and must not go on for one.
+            return self.kill_now(running);
+        }
         self.kill = self
             .kill
             .or_else(|| Instant::now().checked_add(self.stop.grace));

@@ -10,6 +10,7 @@ mod live;
 mod refusal;
 mod request;
 mod run;
+mod window;
 
 pub use refusal::{RunError, with_causes};
 pub use request::RunRequest;

@@ -21,6 +21,7 @@ use super::kernel::Kernel;
 use super::live::{self, Ending, Stop};
 use super::refusal::{RunError, with_causes};
 use super::request::RunRequest;
+use super::window::Watch;
 use crate::control::{self, RunDir, Traces};
 use crate::enforce::cgroup::RunCgroup;
 use crate::enforce::resources::{self, Resources};
@@ -450,6 +451,7 @@ fn follow(
         grace: times.stop_grace,
         on_audit_failure: plan.policy.audit.stop_on_failure,
     };
+    let window = plan.policy.valid.as_ref().map(Watch::new);
     let failed = RunError::internal("follow the run");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -457,7 +459,7 @@ fn follow(
         .map_err(&failed)?;
     let ending = runtime.block_on(async {
         let (running, signals) = launched.supervise()?;
-        live::follow(running, signals, kernel, books, limits, stop).await
+        live::follow(running, signals, kernel, books, limits, stop, window).await
     });
     // A file that does not answer holds up its relay, and nothing that is still to be done.
     runtime.shutdown_background();

@@ -14,10 +14,12 @@ pub struct Clock {
 impl Clock {
     /// Reads both clocks.
     pub fn now() -> Self {
-        let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME)
-            .map(|time| SignedDuration::new(time.tv_sec(), time.tv_nsec() as i32))
-            .unwrap_or_default();
-        Self::at(Timestamp::now() - since_boot)
+        Self::at(Timestamp::now() - since_boot())
+    }
+
+    /// What the clock would show if nobody had set it since.
+    pub fn steady(&self) -> Timestamp {
+        self.boot + since_boot()
     }
 
     /// A machine that booted at `boot`.
@@ -37,6 +39,13 @@ impl Clock {
     pub fn stamp(&self, nanoseconds: u64) -> Option<Timestamp> {
         (nanoseconds != 0).then(|| self.timestamp(nanoseconds))
     }
+}
+
+/// The time since the machine booted, with that in which it slept.
+fn since_boot() -> SignedDuration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map(|time| SignedDuration::new(time.tv_sec(), time.tv_nsec() as i32))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -128,6 +128,13 @@ impl FakeFacts {
         facts.own("/home/anna", 1000);
         facts.dir("/home/anna/kb", 1000);
         facts.dir("/root", 0);
+        facts.put(
+            "/usr/share/zoneinfo/Europe/Berlin",
+            Kind::File,
+            0,
+            0o644,
+            &zone("CET-1CEST,M3.5.0,M10.5.0/3"),
+        );
         facts
     }
 
@@ -397,6 +404,18 @@ impl Facts for FakeFacts {
     fn now(&self) -> jiff::Timestamp {
         self.now
     }
+}
+
+/// A file of a time zone that has always had one rule (RFC 9636, version 2).
+fn zone(rule: &str) -> Vec<u8> {
+    let mut block = b"TZif2".to_vec();
+    block.extend([0; 15]);
+    for count in [0_u32, 0, 0, 0, 1, 4] {
+        block.extend(count.to_be_bytes());
+    }
+    block.extend([0; 6]);
+    block.extend(b"LMT\0");
+    [&block[..], &block, b"\n", rule.as_bytes(), b"\n"].concat()
 }
 
 struct Row<'a> {

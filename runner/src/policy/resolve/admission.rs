@@ -3,7 +3,6 @@
 //! mistake of the file: the policy is valid, and the log gets its record.
 
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
 use super::super::error::quote;
 use super::super::facts::User;
@@ -12,11 +11,6 @@ use super::super::model::{Invoke, Place, Refusal, Task};
 use super::super::schema::{Schema, check_name};
 use super::super::tree::At;
 use super::Resolver;
-
-/// The machine's time zone: root's word, where `TZ` is anybody's.
-const LOCAL: &str = "/etc/localtime";
-/// Longest file of a time zone.
-const LONGEST_ZONE: usize = 1 << 20;
 
 impl Resolver<'_> {
     /// `[task]`.
@@ -83,7 +77,7 @@ impl Resolver<'_> {
     }
 
     /// A day of the calendar.
-    fn date(&mut self, day: &At<toml::value::Date>) -> Option<Date> {
+    pub(super) fn date(&mut self, day: &At<toml::value::Date>) -> Option<Date> {
         let date = Date::new(
             i16::try_from(day.value.year).ok()?,
             i8::try_from(day.value.month).ok()?,
@@ -94,13 +88,6 @@ impl Resolver<'_> {
             self.errors.add(&day.place, &day.key, what);
         }
         date.ok()
-    }
-
-    /// The zone in which the machine tells the time; UTC where it says none.
-    fn local_zone(&self) -> TimeZone {
-        let bytes = self.facts.read(LOCAL.as_ref(), LONGEST_ZONE).ok();
-        let zone = bytes.and_then(|bytes| TimeZone::tzif("", &bytes).ok());
-        zone.unwrap_or(TimeZone::UTC)
     }
 
     fn environment(&mut self, schema: &Schema) -> Option<(String, Place)> {

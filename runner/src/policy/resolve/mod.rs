@@ -19,6 +19,7 @@ mod python;
 mod rights;
 mod settings;
 mod taken;
+mod validity;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -127,6 +128,7 @@ impl Resolver<'_> {
         let syscalls_strict = self.syscalls_strict();
         let task = self.task(main);
         let invoke = self.invoke(main);
+        let valid = self.valid(main);
         Some(Policy {
             name: self.name.clone(),
             file: PathBuf::from(&main.source.label),
@@ -135,6 +137,7 @@ impl Resolver<'_> {
             task,
             command: self.command.clone(),
             invoke,
+            valid,
             params,
             identity: self.identity.clone(),
             env_pass,

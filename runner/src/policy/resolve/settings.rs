@@ -182,7 +182,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn measured<T>(
+    pub(super) fn measured<T>(
         &mut self,
         text: &At<String>,
         read: impl Fn(&str) -> Result<T, String>,
