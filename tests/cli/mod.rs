@@ -6,6 +6,7 @@ mod verbs;
 
 // Who may start a policy, where and when.
 mod admission;
+mod denials;
 mod window;
 
 // Exit status, report, log and summary of real runs.

@@ -114,6 +114,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
             shm: 1 << 20,
             stop_signal: 15,
             stop_grace: Duration::from_secs(1),
+            denials: None,
         },
         syscalls_strict: false,
         degrade: Vec::new(),

@@ -19,6 +19,15 @@ use crate::sys::{descriptor, process};
 /// How long a terminal may take for what the program wrote before it was stopped.
 const FLUSH: Duration = Duration::from_secs(1);
 
+/// Why a run is kept frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hold {
+    /// It has left its hours.
+    Window,
+    /// It was refused too much.
+    Denials,
+}
+
 impl Running {
     /// Sends `signal` to the program's process group, as a terminal does.
     pub fn signal_group(&self, signal: i32) {
@@ -122,20 +131,27 @@ impl Running {
         let _ = ask_shim(self.control.get_ref().as_fd(), request);
     }
 
-    /// Keeps the run frozen, whatever its terminal says meanwhile, or lets go of it; says whether
-    /// that was possible.
-    pub fn hold(&mut self, held: bool) -> bool {
-        self.held = held;
-        self.freeze(held)
+    /// Keeps the run frozen for a reason, whatever its terminal says meanwhile, or takes that reason
+    /// away: it goes on when the last one is gone. Says whether that was possible.
+    pub fn hold(&mut self, reason: Hold, held: bool) -> bool {
+        match held {
+            true => self.held.insert(reason),
+            false => self.held.remove(&reason),
+        };
+        let done = self.freeze(false);
+        if held && !done {
+            self.held.remove(&reason);
+        }
+        done
     }
 
     /// Whether it is kept frozen.
     pub fn is_held(&self) -> bool {
-        self.held
+        !self.held.is_empty()
     }
 
     fn freeze(&self, frozen: bool) -> bool {
-        let state = if frozen || self.held { b"1" } else { b"0" };
+        let state = if frozen || self.is_held() { b"1" } else { b"0" };
         let write = |controls: &Controls| descriptor::write(controls.freeze.as_raw_fd(), state);
         self.controls
             .as_ref()

@@ -29,6 +29,7 @@ mod tests;
 pub use confinement::Confinement;
 pub use done::arm_faults;
 pub use error::{GateError, LaunchError};
+pub use job::Hold;
 pub use running::{End, Launched, Rest, Running};
 pub use signals::Signals;
 pub use start::{Cgroups, GateKeeper, Launch, start};

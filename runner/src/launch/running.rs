@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A program that runs: its end, its signals, its relays, and what is left of it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::handshake::{FromShim, ToShim, ask_shim, receive_from_shim};
+use super::job::Hold;
 use super::relay::Relays;
 use super::signals::{Blocked, Signals};
 use super::start::{Controls, Ends};
@@ -71,7 +73,7 @@ impl Launched {
             stopped: self.stopped,
             in_front: self.in_front,
             ending: false,
-            held: false,
+            held: BTreeSet::new(),
         };
         running.catch_up();
         Ok((running, signals))
@@ -115,8 +117,8 @@ pub struct Running {
     pub(super) in_front: bool,
     /// Whether it was asked to end.
     pub(super) ending: bool,
-    /// Whether it is frozen until lp-run says otherwise.
-    pub(super) held: bool,
+    /// Why it is kept frozen.
+    pub(super) held: BTreeSet<Hold>,
 }
 
 impl Running {

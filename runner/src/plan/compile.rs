@@ -99,6 +99,7 @@ pub fn compile(
         .refusals
         .extend(admission::on_host(&policy.task, host));
     gaps.extend(admission::freezer_gap(&policy, host));
+    gaps.extend(gaps::denials_gap(policy.limits.denials.as_ref(), host));
     let verdict = protections::judge(&policy, host, &needs, accepted, gaps);
     // What becomes of a grant here comes before what the policy leaves out.
     let mut first = covered(&files, &rules, &view);

@@ -8,7 +8,7 @@ use super::compile::place_text;
 use super::takeaway::FILE_DENY;
 use crate::host::{Host, Means};
 use crate::policy::facts::Kind;
-use crate::policy::model::{FileRule, RuleInfo, Target, Verb};
+use crate::policy::model::{DenialLimit, FileRule, RuleInfo, Target, Verb};
 
 /// The gap of a rule that takes away. `closes`: what would let LSM programs hold it.
 pub(super) fn file_gap(
@@ -92,6 +92,21 @@ pub(super) fn idmap_gap(host: &Host, why: String, info: &RuleInfo) -> Gap {
         existing_held: false,
         acceptable: false,
     }
+}
+
+/// The gap of a policy that counts refusals where nobody sees one.
+pub(super) fn denials_gap(limit: Option<&DenialLimit>, host: &Host) -> Option<Gap> {
+    let limit = limit.filter(|_| host.means != Means::Root)?;
+    Some(Gap {
+        protection: "host",
+        rule: None,
+        place: place_text(&limit.place),
+        why: "limits.denials counts what eBPF sees refused, and that takes root".to_owned(),
+        remedy: "leave it out; or start it with sudo".to_owned(),
+        accepted: false,
+        existing_held: false,
+        acceptable: false,
+    })
 }
 
 /// Trees of programs, libraries and settings: in what only root changes there, no service

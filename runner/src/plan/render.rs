@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::{Namespace, Plan, Rights, Rule, RuleKind, State, TakenTarget, syscalls};
-use crate::policy::model::{HomeChoice, Store, Target, UserChoice, ViewChoice};
+use crate::policy::model::{HomeChoice, OnDenials, Store, Target, UserChoice, ViewChoice};
 
 pub use super::render_json::json;
 
@@ -293,6 +293,15 @@ fn limits(plan: &Plan, page: &mut Page) {
     words.extend(limits.memory.map(|size| format!("memory={}", bytes(size))));
     words.extend(limits.processes.map(|most| format!("processes={most}")));
     words.extend(limits.cpu.map(|share| format!("cpu={share}%")));
+    words.extend(limits.denials.as_ref().map(|denials| {
+        let then = match denials.action {
+            OnDenials::Report => "reported",
+            OnDenials::Freeze => "frozen",
+            OnDenials::Kill => "killed",
+        };
+        let (count, per) = (denials.count, denials.per.as_secs());
+        format!("denials={count}/{per}s:{then}")
+    }));
     words.extend(limits.open_files.map(|files| format!("open_files={files}")));
     words.extend(
         limits

@@ -8,7 +8,7 @@ use lp_run_common::network::{Candidate, PROTOCOL_TCP, PROTOCOL_UDP, VERDICT_ALLO
 use serde_json::{Value, json};
 
 use super::{Plan, Prefix, Row, Source, syscalls};
-use crate::policy::model::{HomeChoice, Policy, Store, UserChoice, ViewChoice};
+use crate::policy::model::{HomeChoice, OnDenials, Policy, Store, UserChoice, ViewChoice};
 
 /// The whole plan.
 pub fn json(plan: &Plan) -> Value {
@@ -226,6 +226,15 @@ fn limits(policy: &Policy) -> Value {
             Store::Disk(size) => json!({"store": "disk", "size": size}),
         },
         "shm": limits.shm,
+        "denials": limits.denials.as_ref().map(|denials| json!({
+            "count": denials.count,
+            "per": denials.per.as_secs(),
+            "action": match denials.action {
+                OnDenials::Report => "report",
+                OnDenials::Freeze => "freeze",
+                OnDenials::Kill => "kill",
+            },
+        })),
         "stop_signal": limits.stop_signal,
         "stop_grace": limits.stop_grace.as_secs(),
     })

@@ -61,6 +61,7 @@ pub fn policy() -> Policy {
             shm: 64 << 20,
             stop_signal: 15,
             stop_grace: Duration::from_secs(10),
+            denials: None,
         },
         syscalls_strict: false,
         degrade: Vec::new(),

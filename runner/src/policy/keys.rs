@@ -219,8 +219,15 @@ pub const TABLES: &[Table] = &[
             "shm",
             "stop_signal",
             "stop_grace",
+            "denials",
         ],
-        later: &["connections", "bytes_out", "bytes_in", "denials", "io"],
+        later: &["connections", "bytes_out", "bytes_in", "io"],
+        kit: false,
+    },
+    Table {
+        name: "limits.denials",
+        now: &["count", "per", "action"],
+        later: &[],
         kit: false,
     },
     Table {

@@ -265,6 +265,33 @@ pub struct Limits {
     pub stop_signal: i32,
     /// How long it may take before it is killed.
     pub stop_grace: Duration,
+    /// How many refusals within which span are too many.
+    pub denials: Option<DenialLimit>,
+}
+
+/// `limits.denials`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DenialLimit {
+    /// So many refusals.
+    pub count: u64,
+    /// Within this span.
+    pub per: Duration,
+    /// What becomes of the run.
+    pub action: OnDenials,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// What becomes of an agent that keeps knocking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDenials {
+    /// It is reported.
+    Report,
+    /// It is frozen, to be looked at.
+    Freeze,
+    /// It is killed.
+    #[default]
+    Kill,
 }
 
 /// `[audit]`.

@@ -203,6 +203,19 @@ pub struct LimitsText {
     pub stop_signal: Option<At<String>>,
     /// `stop_grace`.
     pub stop_grace: Option<At<String>>,
+    /// `denials`.
+    pub denials: Option<At<DenialsText>>,
+}
+
+/// `limits.denials`.
+#[derive(Clone, Debug)]
+pub struct DenialsText {
+    /// `count`.
+    pub count: At<i64>,
+    /// `per`.
+    pub per: At<String>,
+    /// `action`.
+    pub action: Option<At<String>>,
 }
 
 /// One entry of `enforcement.degrade`.
@@ -494,7 +507,27 @@ fn read_limits(reader: &mut Reader<'_>, section: &Section<'_>) -> LimitsText {
         shm: reader.string(section, "shm"),
         stop_signal: reader.string(section, "stop_signal"),
         stop_grace: reader.string(section, "stop_grace"),
+        denials: read_denials(reader, section),
     }
+}
+
+fn read_denials(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<At<DenialsText>> {
+    let raw = reader.raw(section, "denials")?;
+    let table = reader.section(section, "denials")?;
+    for (key, example) in [("count", "100"), ("per", "\"1m\"")] {
+        if reader.raw(&table, key).is_none() {
+            let what = format!("is missing; write {key} = {example}");
+            reader.errors.add(&table.place, &table.full(key), what);
+        }
+    }
+    let count = reader.integer(&table, "count");
+    let per = reader.string(&table, "per");
+    let action = reader.word(&table, "action", &["report", "freeze", "kill"]);
+    Some(raw.with(DenialsText {
+        count: count?,
+        per: per?,
+        action,
+    }))
 }
 
 fn read_degrade(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<DegradeText> {

@@ -89,6 +89,18 @@ impl<'a> Books<'a> {
         result
     }
 
+    /// How often something was refused so far, but by quiet rules.
+    pub fn refusals(&self, denials: &[Denial], tallies: &Tallies) -> u64 {
+        let quiet = |denial: &&Denial| {
+            let row = denial.row.and_then(|row| self.plan.rules.get(row as usize));
+            row.is_some_and(|rule| rule.info.quiet)
+        };
+        let told = denials.iter().filter(|denial| !quiet(denial));
+        told.map(|denial| denial.count)
+            .fold(tallies.other_addresses, u64::saturating_add)
+            .saturating_add(tallies.other_paths)
+    }
+
     /// What a key of the policy does to the run while it goes on.
     pub fn limit(&mut self, key: &str, what: &str, now: Timestamp) -> Result<(), AuditError> {
         self.terminal.note(&format!("{key}: {what}"));

@@ -12,10 +12,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 
 use super::books::Books;
 use super::kernel::Kernel;
+use super::knocking::Knocking;
 use super::refusal::with_causes;
 use super::window::{Turn, Watch};
 use crate::enforce::resources::Resources;
-use crate::launch::{End, Rest, Running, Signals};
+use crate::launch::{End, Hold, Rest, Running, Signals};
+use crate::policy::model::OnDenials;
 use crate::policy::window::Leaving;
 use crate::record::audit::AuditError;
 use crate::record::event::Reason;
@@ -45,6 +47,15 @@ pub struct Stop {
     pub on_audit_failure: bool,
 }
 
+/// What a run may reach while it goes on, and what becomes of it then.
+#[derive(Debug)]
+pub struct Bounds {
+    /// `[valid]`.
+    pub window: Option<Watch>,
+    /// `limits.denials`.
+    pub knocking: Option<Knocking>,
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Ending {
@@ -66,7 +77,7 @@ pub async fn follow(
     books: &mut Books<'_>,
     limits: Option<&Resources>,
     stop: Stop,
-    window: Option<Watch>,
+    bounds: Bounds,
 ) -> std::io::Result<Ending> {
     let mut memory = match limits.map(Resources::watch).transpose() {
         Ok(watched) => watched
@@ -81,7 +92,7 @@ pub async fn follow(
         .transpose()?;
     // The gate has just looked.
     let (mut patrol, mut tick) = (every(PATROL), every(TICK));
-    let mut watchdog = Watchdog::new(stop, window);
+    let mut watchdog = Watchdog::new(stop, bounds);
     if let Err(lost) = watchdog.look_at_clock(&mut running, books) {
         watchdog.lost(&lost, &running);
     }
@@ -123,7 +134,9 @@ pub async fn follow(
             _ = tick.tick() => {
                 watchdog.look_at_terminal(&mut running);
                 let looked = watchdog.look_at_clock(&mut running, books);
-                look(kernel, books).and(looked)
+                look(kernel, books)
+                    .and_then(|refusals| watchdog.knocked(refusals, &mut running, books))
+                    .and(looked)
             }
         };
         if let Err(lost) = checked {
@@ -182,8 +195,8 @@ enum Lost {
     Protection(#[from] WatchError),
 }
 
-/// Brings the books up to date with the kernel's counts.
-fn look(kernel: &mut Kernel<'_>, books: &mut Books<'_>) -> Result<(), Lost> {
+/// Brings the books up to date with the kernel's counts; gives the number of refusals so far.
+fn look(kernel: &mut Kernel<'_>, books: &mut Books<'_>) -> Result<u64, Lost> {
     let now = Timestamp::now();
     let denials = kernel.denials(true)?;
     books.denied(&denials, now)?;
@@ -192,13 +205,13 @@ fn look(kernel: &mut Kernel<'_>, books: &mut Books<'_>) -> Result<(), Lost> {
     let tallies = kernel.tallies(&denials, &usage)?;
     books.lost(&tallies, now)?;
     books.tick(now)?;
-    Ok(())
+    Ok(books.refusals(&denials, &tallies))
 }
 
 /// Ends a run that has to end: a signal first, SIGKILL to everything after the grace.
 struct Watchdog {
     stop: Stop,
-    window: Option<Watch>,
+    bounds: Bounds,
     deadline: Option<Instant>,
     kill: Option<Instant>,
     /// SIGHUP came.
@@ -208,14 +221,14 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    fn new(stop: Stop, window: Option<Watch>) -> Self {
+    fn new(stop: Stop, bounds: Bounds) -> Self {
         // A limit too far away for the clock is no limit.
         let deadline = stop
             .after
             .and_then(|after| Instant::now().checked_add(after));
         Self {
             stop,
-            window,
+            bounds,
             deadline,
             kill: None,
             hung_up: false,
@@ -274,12 +287,12 @@ impl Watchdog {
 
     /// Freezes a run that left its window, or ends it; lets go of one that is inside again.
     fn look_at_clock(&mut self, running: &mut Running, books: &mut Books<'_>) -> Result<(), Lost> {
-        let Some(turn) = self.window.as_mut().and_then(Watch::turn) else {
+        let Some(turn) = self.bounds.window.as_mut().and_then(Watch::turn) else {
             return Ok(());
         };
         let what = match turn {
             _ if self.kill.is_some() => return Ok(()),
-            Turn::Left(why, Leaving::Freeze) if running.hold(true) => {
+            Turn::Left(why, Leaving::Freeze) if running.hold(Hold::Window, true) => {
                 format!("the agent is frozen: {why}")
             }
             Turn::Left(why, _) => {
@@ -287,11 +300,39 @@ impl Watchdog {
                 format!("the agent is ended: {why}")
             }
             Turn::Entered => {
-                running.hold(false);
+                running.hold(Hold::Window, false);
                 "the agent goes on: its hours have come again".to_owned()
             }
         };
         Ok(books.limit("valid", &what, Timestamp::now())?)
+    }
+
+    /// What becomes of an agent that was refused too much lately.
+    fn knocked(
+        &mut self,
+        refusals: u64,
+        running: &mut Running,
+        books: &mut Books<'_>,
+    ) -> Result<(), Lost> {
+        let knocking = self.bounds.knocking.as_mut();
+        let Some((action, count)) = knocking.and_then(|it| it.note(refusals, Instant::now()))
+        else {
+            return Ok(());
+        };
+        let what = match action {
+            OnDenials::Report => format!("{count} refusals"),
+            OnDenials::Freeze if running.hold(Hold::Denials, true) => {
+                format!("{count} refusals: the agent is frozen; SIGTERM to lp-run ends it")
+            }
+            // What cannot be frozen does not go on.
+            OnDenials::Freeze | OnDenials::Kill => {
+                let what = format!("{count} refusals: the agent is killed");
+                self.blame(Reason::Denials, Some(format!("limits.denials: {what}")));
+                self.kill_now(running);
+                what
+            }
+        };
+        Ok(books.limit("limits.denials", &what, Timestamp::now())?)
     }
 
     fn start_grace(&mut self, running: &mut Running) {

@@ -6,6 +6,7 @@ mod books;
 mod desk;
 mod gate;
 mod kernel;
+mod knocking;
 mod live;
 mod refusal;
 mod request;

@@ -18,7 +18,8 @@ use super::books::Books;
 use super::desk::{Desk, Finished, exit_code};
 use super::gate::Keeper;
 use super::kernel::Kernel;
-use super::live::{self, Ending, Stop};
+use super::knocking::Knocking;
+use super::live::{self, Bounds, Ending, Stop};
 use super::refusal::{RunError, with_causes};
 use super::request::RunRequest;
 use super::window::Watch;
@@ -451,7 +452,10 @@ fn follow(
         grace: times.stop_grace,
         on_audit_failure: plan.policy.audit.stop_on_failure,
     };
-    let window = plan.policy.valid.as_ref().map(Watch::new);
+    let bounds = Bounds {
+        window: plan.policy.valid.as_ref().map(Watch::new),
+        knocking: times.denials.as_ref().map(Knocking::new),
+    };
     let failed = RunError::internal("follow the run");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -459,7 +463,7 @@ fn follow(
         .map_err(&failed)?;
     let ending = runtime.block_on(async {
         let (running, signals) = launched.supervise()?;
-        live::follow(running, signals, kernel, books, limits, stop, window).await
+        live::follow(running, signals, kernel, books, limits, stop, bounds).await
     });
     // A file that does not answer holds up its relay, and nothing that is still to be done.
     runtime.shutdown_background();

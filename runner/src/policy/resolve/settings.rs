@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::super::error::{nearest, quote};
 use super::super::model::{
-    Audit, DEGRADABLE, Degrade, FileRule, Limits, NO_WALL_TIME, Store, Verb,
+    Audit, DEGRADABLE, Degrade, DenialLimit, FileRule, Limits, NO_WALL_TIME, OnDenials, Store, Verb,
 };
 use super::super::quantity;
+use super::super::schema::DenialsText;
 use super::super::schema::Schema;
 use super::super::tree::At;
 use super::{Resolver, paths};
@@ -137,6 +138,8 @@ impl Resolver<'_> {
         let memory = memory.and_then(|text| self.measured(&text, quantity::memory));
         let cpu = self.scalar(|schema| schema.limits.cpu.as_ref());
         let cpu = cpu.and_then(|text| self.measured(&text, quantity::percent));
+        let denials = self.scalar(|schema| schema.limits.denials.as_ref());
+        let denials = denials.and_then(|text| self.denials(&text));
         Limits {
             wall_time,
             memory,
@@ -148,7 +151,29 @@ impl Resolver<'_> {
             shm,
             stop_signal,
             stop_grace,
+            denials,
         }
+    }
+
+    fn denials(&mut self, text: &At<DenialsText>) -> Option<DenialLimit> {
+        let DenialsText { count, per, action } = &text.value;
+        if count.value < 1 {
+            let what = format!("{} is out of range; write 1 or more", count.value);
+            self.errors.add(&count.place, &count.key, what);
+        }
+        if action.is_none() {
+            self.default("limits.denials.action", "kill");
+        }
+        Some(DenialLimit {
+            count: u64::try_from(count.value).ok()?,
+            per: self.measured(per, quantity::duration)?,
+            action: match action.as_ref().map(|word| word.value.as_str()) {
+                Some("report") => OnDenials::Report,
+                Some("freeze") => OnDenials::Freeze,
+                _ => OnDenials::Kill,
+            },
+            place: text.place.clone(),
+        })
     }
 
     fn count(
