@@ -110,6 +110,37 @@ fn check_as_json_is_one_value_and_nothing_else() {
 }
 
 #[test]
+fn check_grades_and_fails_below_the_grade_that_is_asked_for() {
+    let graded = run(&["check", "good.toml"]);
+    assert!(graded.stdout.contains("  grade D: task D"), "{graded:?}");
+    assert!(
+        graded.stdout.contains("  T2 1:1: no task.owner"),
+        "{graded:?}"
+    );
+    assert!(graded.stdout.contains("     better: "), "{graded:?}");
+    for (grade, code) in [("D", 0), ("F", 0), ("C", 1), ("A", 1), ("E", 125)] {
+        let outcome = run(&["check", "--min-grade", grade, "good.toml"]);
+        assert_eq!(outcome.code(), code, "{grade} {outcome:?}");
+    }
+    // A policy that is not valid is refused, whatever its grade.
+    let outcome = run(&["check", "--min-grade", "F", "good.toml", "bad.toml"]);
+    assert_eq!(outcome.code(), 122);
+    let outcome = run(&["check", "--json", "--min-grade", "A", "good.toml"]);
+    let value: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(
+        (outcome.code(), &value["ok"], &value["grade"]),
+        (1, &true.into(), &"D".into())
+    );
+    assert_eq!(value["areas"]["task"], "D");
+    let finding = &value["findings"][0];
+    assert_eq!(
+        (&finding["code"], &finding["line"]),
+        (&"T1".into(), &1.into())
+    );
+    assert!(finding["habit"].is_string() && finding["weight"] == "weak");
+}
+
+#[test]
 fn a_unit_fails_on_a_broken_policy_instead_of_skipping_it() {
     assert_eq!(run(&["check", "-q", "--for-run", "bad.toml"]).code(), 255);
 }

@@ -10,6 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::policy::quantity;
+use crate::policy::review::Grade;
 use crate::record::escape::visible;
 use crate::record::formats::Format;
 use crate::record::terminal::SummaryMode;
@@ -55,7 +56,7 @@ pub enum Verb {
     /// Run CMD under a policy: the main job, spelled out
     #[command(override_usage = "lp-run run --policy FILE [OPTIONS] [--] CMD [ARG...]")]
     Run(RunArgs),
-    /// Validate policies, and show what would be enforced
+    /// Validate and grade policies, and show what would be enforced
     Check(CheckArgs),
     /// Find out what this host can enforce, by trying it; exit 1 if there are gaps
     Doctor(DoctorArgs),
@@ -159,6 +160,9 @@ pub struct CheckArgs {
     /// For ExecCondition= of a unit: exit 255 when a run would be refused
     #[arg(long)]
     pub for_run: bool,
+    /// Exit 1 when the policy's grade is worse than this one (A to F)
+    #[arg(long, value_name = "GRADE", conflicts_with = "for_run")]
+    pub min_grade: Option<Grade>,
     /// Which task.
     #[command(flatten)]
     pub task: TaskArgs,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `lp-run check`: whether policies are valid, what to think about, and with `--plan` exactly
+//! `lp-run check`: whether policies are valid, what could be narrower, their grade, and with `--plan` exactly
 //! what would be enforced: the value that a run uses.
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::args::CheckArgs;
 use super::output::{print, print_json};
@@ -13,7 +13,8 @@ use super::subject::{Subject, gap, tell};
 use crate::host::{Depth, Host};
 use crate::plan::{Plan, render};
 use crate::policy::error::REFUSED;
-use crate::policy::model::{Place, Policy, Refusal};
+use crate::policy::model::{NO_WALL_TIME, Place, Policy, Refusal};
+use crate::policy::review::{self, AREAS, Finding, Grade};
 use crate::record::escape::visible;
 use crate::record::summary::plural;
 use crate::record::terminal::{SummaryMode, Terminal, Verbosity};
@@ -22,6 +23,8 @@ use crate::supervise::RunError;
 /// A unit's `ExecCondition=` reads 1 to 254 as "skip" and 255 as "failed".
 const SKIP_THE_UNIT: u8 = 1;
 const FAIL_THE_UNIT: u8 = 255;
+/// The policy is valid, and worse than `--min-grade`.
+const BELOW_THE_GRADE: u8 = 1;
 
 /// Checks every file; the exit status is that of the first one that fails.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
@@ -60,14 +63,15 @@ fn check(
 ) -> anyhow::Result<(Value, u8)> {
     let subject = Subject::new(file, &args.task, &[])?;
     let name = file.to_string_lossy();
-    let checked = match host {
-        None => subject
-            .policy()
-            .map(|policy| Checked::Policy(Box::new(policy)))
-            .map_err(RunError::from),
-        Some(host) => subject.plan(host).map(|plan| Checked::Plan(Box::new(plan))),
-    };
-    let checked = match checked {
+    let read = subject.reviewed().map_err(RunError::from);
+    let checked = read.and_then(|(policy, findings)| {
+        let subject = match host {
+            None => Checked::Policy(Box::new(policy)),
+            Some(host) => Checked::Plan(Box::new(subject.plan_of(policy, host)?)),
+        };
+        Ok((subject, findings))
+    });
+    let (checked, findings) = match checked {
         Ok(checked) => checked,
         Err(error) => {
             if !args.json {
@@ -79,7 +83,7 @@ fn check(
         }
     };
     if !args.json {
-        show(&name, &checked, args, terminal)?;
+        show(&name, &checked, &findings, args, terminal)?;
     }
     let mut code = checked
         .plan()
@@ -90,7 +94,14 @@ fn check(
         let passes = refusals.iter().all(|refusal| refusal.passes);
         code = if passes { SKIP_THE_UNIT } else { REFUSED };
     }
-    Ok((checked.to_json(&name, code == 0), code))
+    let ok = code == 0;
+    let grade = review::grade(&findings);
+    if let Some(least) = args.min_grade.filter(|least| grade > *least && ok) {
+        let said = format!("{}: grade {grade} is worse than {least}", visible(&name));
+        terminal.error(&said);
+        code = BELOW_THE_GRADE;
+    }
+    Ok((checked.to_json(&name, ok, &findings), code))
 }
 
 enum Checked {
@@ -113,7 +124,7 @@ impl Checked {
         }
     }
 
-    fn to_json(&self, file: &str, ok: bool) -> Value {
+    fn to_json(&self, file: &str, ok: bool, findings: &[Finding]) -> Value {
         let policy = self.policy();
         let warnings: Vec<_> = policy
             .warnings
@@ -136,20 +147,66 @@ impl Checked {
                 },
             )
             .collect();
+        let areas = AREAS.map(|area| {
+            let grade = review::of_area(findings, area).to_string();
+            (area.name().to_owned(), Value::from(grade))
+        });
+        let findings_found: Vec<_> = findings.iter().map(finding).collect();
         json!({
             "file": file, "ok": ok, "name": policy.name, "sha256": policy.sha256,
+            "grade": review::grade(findings).to_string(), "areas": Map::from_iter(areas),
+            "findings": findings_found,
             "warnings": warnings, "refusals": refusals, "plan": self.plan().map(render::json),
         })
     }
 }
 
+fn finding(finding: &Finding) -> Value {
+    let Place { file, line, column } = &finding.place;
+    json!({
+        "code": finding.code, "area": finding.area, "weight": finding.weight,
+        "file": file, "line": line, "column": column,
+        "reason": finding.reason, "habit": finding.habit,
+    })
+}
+
+/// The grade, and what it comes from.
+fn graded(findings: &[Finding]) -> String {
+    let below = AREAS.into_iter().filter_map(|area| {
+        let grade = review::of_area(findings, area);
+        (grade > Grade::A).then(|| format!("{} {grade}", area.name()))
+    });
+    let areas = below.collect::<Vec<_>>().join(", ");
+    let mut text = match areas.is_empty() {
+        true => "  grade A\n".to_owned(),
+        false => format!("  grade {}: {areas}\n", review::grade(findings)),
+    };
+    for finding in findings {
+        text.push_str(&format!(
+            "  {} {}{}\n     better: {}\n",
+            finding.code,
+            place_text(&finding.place),
+            visible(&finding.reason),
+            finding.habit
+        ));
+    }
+    text
+}
+
+/// Whether a finding says it already.
+fn is_found(warning: &str) -> bool {
+    warning.starts_with("task.") || warning == NO_WALL_TIME
+}
+
 fn show(
     file: &str,
     checked: &Checked,
+    findings: &[Finding],
     args: &CheckArgs,
     terminal: &Terminal,
 ) -> anyhow::Result<()> {
-    let warnings = &checked.policy().warnings;
+    let warnings = checked.policy().warnings.iter();
+    let warnings: Vec<_> = warnings.filter(|(_, text)| !is_found(text)).collect();
     if !args.quiet {
         let mut text = match warnings.len() {
             0 => format!("{}: ok\n", visible(file)),
@@ -173,6 +230,7 @@ fn show(
                 visible(&refusal.what)
             ));
         }
+        text.push_str(&graded(findings));
         print(&text)?;
     }
     let Some(plan) = checked.plan() else {

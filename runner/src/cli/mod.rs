@@ -183,7 +183,7 @@ mod tests {
 
             Verbs:
               run          Run CMD under a policy: the main job, spelled out
-              check        Validate policies, and show what would be enforced
+              check        Validate and grade policies, and show what would be enforced
               doctor       Find out what this host can enforce, by trying it; exit 1 if
                            there are gaps
               why          Say whether a policy allows something, and by which rule

@@ -14,7 +14,8 @@ use crate::plan::{CompileOptions, Plan, compile, search};
 use crate::policy::error::PolicyErrors;
 use crate::policy::facts::SystemFacts;
 use crate::policy::model::Policy;
-use crate::policy::{LoadRequest, load};
+use crate::policy::review::Finding;
+use crate::policy::{LoadRequest, load, load_reviewed};
 use crate::record::terminal::Terminal;
 use crate::supervise::{RunError, host_for};
 
@@ -56,13 +57,22 @@ impl Subject {
         load(&self.request, &SystemFacts::default())
     }
 
+    /// The same, with what of it could be narrower.
+    pub fn reviewed(&self) -> Result<(Policy, Vec<Finding>), PolicyErrors> {
+        load_reviewed(&self.request, &SystemFacts::default())
+    }
+
     /// Compiles it for `host`. A plan may have open gaps: [`gap`] makes them an error.
     pub fn plan(&self, host: &Host) -> Result<Plan, RunError> {
+        self.plan_of(self.policy()?, host)
+    }
+
+    /// Compiles what was read for `host`.
+    pub fn plan_of(&self, mut policy: Policy, host: &Host) -> Result<Plan, RunError> {
         let options = CompileOptions {
             allow_degraded: self.allow_degraded.clone(),
             environment: std::env::vars_os().collect(),
         };
-        let mut policy = self.policy()?;
         let host = host_for(&policy, host.clone());
         search(&mut policy, &host, &SystemFacts::default());
         Ok(compile(policy, &host, &options)?)

@@ -14,6 +14,7 @@ mod params;
 pub mod pattern;
 pub mod quantity;
 pub(crate) mod resolve;
+pub mod review;
 pub mod schema;
 mod source;
 mod tree;
@@ -24,8 +25,10 @@ use std::path::PathBuf;
 
 pub use error::{PolicyError, PolicyErrors};
 use facts::Facts;
+use layers::Layer;
 use model::Policy;
 pub use resolve::PATH;
+use review::Finding;
 
 /// What a policy is loaded for.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +50,20 @@ pub struct LoadRequest {
 
 /// Loads a policy: everything that is wrong with it at once, or what it means.
 pub fn load(request: &LoadRequest, facts: &dyn Facts) -> Result<Policy, PolicyErrors> {
+    read(request, facts).map(|(policy, _)| policy)
+}
+
+/// The same, with what of it could be narrower.
+pub fn load_reviewed(
+    request: &LoadRequest,
+    facts: &dyn Facts,
+) -> Result<(Policy, Vec<Finding>), PolicyErrors> {
+    let (policy, layers) = read(request, facts)?;
+    let findings = review::findings(&policy, &layers);
+    Ok((policy, findings))
+}
+
+fn read(request: &LoadRequest, facts: &dyn Facts) -> Result<(Policy, Vec<Layer>), PolicyErrors> {
     let mut errors = PolicyErrors::new();
     let caller = match facts.caller() {
         Ok(caller) => caller,
@@ -68,10 +85,11 @@ pub fn load(request: &LoadRequest, facts: &dyn Facts) -> Result<Policy, PolicyEr
         if layers.iter().any(|layer| layer.broken) {
             return None;
         }
-        resolve::resolve(request, &layers, caller, facts, &mut errors)
+        let policy = resolve::resolve(request, &layers, caller, facts, &mut errors)?;
+        Some((policy, layers))
     });
     match policy {
-        Some(policy) if errors.is_empty() => Ok(policy),
+        Some(read) if errors.is_empty() => Ok(read),
         _ => {
             errors.sort();
             Err(errors)
