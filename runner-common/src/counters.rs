@@ -30,7 +30,7 @@ pub struct CounterRow {
     pub spare: [u64; 2],
 }
 
-/// Value of `DENIED_ADDRESSES` and `DENIED_PATHS`: how often one target was refused.
+/// Value of `DENIED_ADDRESSES`, `DENIED_PATHS` and `DENIED_OBJECTS`: how often one target was refused.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DenialRow {
@@ -48,10 +48,10 @@ pub struct DenialRow {
     pub comm: [u8; 16],
 }
 
-/// How many of the distinct targets in `DENIED_ADDRESSES`, and in `DENIED_PATHS`, one run may
-/// take (a few more under load on several CPUs); the rest is summed in its [`Tally`].
+/// How many of the distinct targets in `DENIED_ADDRESSES`, in `DENIED_PATHS` and in
+/// `DENIED_OBJECTS`, one run may take (a few more under load on several CPUs); the rest is summed in its [`Tally`].
 pub const MAX_DENIED_PER_RUN: u64 = 1000;
-/// How many each of the two holds: room for every run's own, whatever the others do.
+/// How many each of the three holds: room for every run's own, whatever the others do.
 pub const MAX_DENIED: u32 = MAX_RUNS * 1024;
 
 /// What a run could not be told one by one. Index in `TALLIES`: the run's slot.
@@ -75,6 +75,10 @@ pub struct Tally {
     pub missing: u64,
     /// Attempts on missing paths that found no room there: nobody can tell what they meant.
     pub other_missing: u64,
+    /// Distinct targets in `DENIED_OBJECTS`.
+    pub objects: u64,
+    /// Refusals by LSM programs beyond that table.
+    pub other_objects: u64,
 }
 
-plain_data!(CounterRow = 64, DenialRow = 48, Tally = 64);
+plain_data!(CounterRow = 64, DenialRow = 48, Tally = 80);

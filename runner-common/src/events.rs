@@ -13,6 +13,8 @@ pub const RING_BYTES: u32 = 1 << 20;
 pub const KIND_NETWORK: u32 = 1;
 /// `EventHeader::kind`: a [`FileEvent`].
 pub const KIND_FILE: u32 = 2;
+/// `EventHeader::kind`: a [`TakenEvent`].
+pub const KIND_TAKEN: u32 = 3;
 
 /// A connect of a TCP or UDP socket.
 pub const OP_CONNECT: u32 = 1;
@@ -32,6 +34,43 @@ pub const OP_OPEN: u32 = 16;
 pub const OP_WRITE: u32 = 17;
 /// The execution of a program.
 pub const OP_EXEC: u32 = 18;
+
+/// A new directory.
+pub const OP_MKDIR: u32 = 19;
+/// A new node, FIFO or socket.
+pub const OP_MKNOD: u32 = 20;
+/// A new symbolic link.
+pub const OP_SYMLINK: u32 = 21;
+/// A hard link.
+pub const OP_LINK: u32 = 22;
+/// A rename.
+pub const OP_RENAME: u32 = 23;
+/// The removal of a file.
+pub const OP_UNLINK: u32 = 24;
+/// The removal of a directory.
+pub const OP_RMDIR: u32 = 25;
+/// Reading or following a symbolic link.
+pub const OP_READLINK: u32 = 26;
+/// A change of a mode.
+pub const OP_CHMOD: u32 = 27;
+/// A change of an owner.
+pub const OP_CHOWN: u32 = 28;
+/// A change of times.
+pub const OP_UTIME: u32 = 29;
+/// A change of a size.
+pub const OP_TRUNCATE: u32 = 30;
+/// A change of an extended attribute or an access control list.
+pub const OP_SETXATTR: u32 = 31;
+/// Reading an extended attribute.
+pub const OP_GETXATTR: u32 = 32;
+/// A change of flags or the like.
+pub const OP_IOCTL: u32 = 33;
+/// A descriptor that arrived over a socket.
+pub const OP_RECEIVE: u32 = 34;
+/// A connection or datagram to a Unix socket.
+pub const OP_UNIX: u32 = 35;
+/// Watching for changes.
+pub const OP_WATCH: u32 = 36;
 
 /// The first bytes of each event.
 #[repr(C)]
@@ -96,11 +135,35 @@ pub struct FileEvent {
     pub text: [u8; FILE_TEXT],
 }
 
+/// An act that an LSM program refused. Its first `size_of::<TakenEvent>() - TAKEN_TEXT` bytes are
+/// always sent; of `text` only `length` bytes travel.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TakenEvent {
+    /// `kind` is [`KIND_TAKEN`].
+    pub header: EventHeader,
+    /// The key in `DENIED_OBJECTS`.
+    pub hash: u64,
+    /// Address of the inode object of the granted root above, or 0.
+    pub root: u64,
+    /// Bytes of `text`: the names from the object up to that root, innermost first, each ended by a
+    /// NUL.
+    pub length: u32,
+    /// Not 0: upper names are missing.
+    pub cut: u32,
+    /// Hostile text.
+    pub text: [u8; TAKEN_TEXT],
+}
+
+/// Size of `TakenEvent::text`.
+pub const TAKEN_TEXT: usize = 4096;
+
 /// Size of `FileEvent::text`.
 pub const FILE_TEXT: usize = TYPED_BYTES + BASE_BYTES;
 
 plain_data!(
     EventHeader = 48,
     NetworkEvent = 72,
-    FileEvent = 72 + FILE_TEXT
+    FileEvent = 72 + FILE_TEXT,
+    TakenEvent = 72 + TAKEN_TEXT,
 );

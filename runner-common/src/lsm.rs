@@ -13,6 +13,16 @@ pub const MAX_TAKEN_PER_RUN: usize = 4096;
 pub const MAX_CLIMB: u32 = 4096;
 /// Longest name of a rule in bytes: one bit of `RunRow::lengths` for each length.
 pub const LONGEST_NAME: usize = 63;
+/// Bit of `RunRow::lengths`: there are names with a `*`. No name has no bytes.
+pub const STARS: u64 = 1 << 0;
+/// Most bytes on each side of a `*`.
+pub const LONGEST_SIDE: usize = 31;
+/// Most pairs of lengths on the two sides of a `*` in one run.
+pub const SHAPES: usize = 8;
+/// Words of the positions of one run ([`PatternRow`]).
+pub const WORDS: usize = 2;
+/// Most parts, in all, of one run's patterns of several parts or below a directory.
+pub const POSITIONS: usize = 64 * WORDS;
 
 /// `TakenRow::bits`: a granted root. Patterns hold for it and what lies below it.
 pub const ROOT: u32 = 1 << 0;
@@ -24,24 +34,67 @@ pub const NAMES: u32 = 1 << 2;
 pub const READ: u32 = 1 << 3;
 /// `TakenRow::bits`: changing is taken away, here and below.
 pub const CHANGE: u32 = 1 << 4;
-/// `TakenRow::bits`, of a name: the first part of a name of two parts. Directories are made
-/// with it, and neither renamed to it nor from it, or what is below would change its name.
-pub const PART: u32 = 1 << 5;
+/// Of an act: what is below changes its path with it. It is refused where the names from here up
+/// are the upper parts of a pattern.
+pub const MOVE: u32 = 1 << 5;
 
 /// Value of `TAKEN` (key: `files::AnchorKey`) and of `TAKEN_NAMES`. Rows count from
 /// `RunRow::first_row`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TakenRow {
-    /// `ROOT`, `FIXED`, `NAMES`, `READ`, `CHANGE`.
+    /// `ROOT`, `FIXED`, `NAMES`, `READ`, `CHANGE`; of a name, what it takes away by itself.
     pub bits: u32,
     /// Rule that takes reading away.
     pub read: u32,
     /// Rule that takes changing away, or for which this is fixed.
     pub change: u32,
-    /// Of a name at any depth: its number as [`NameKey::parent`], or 0.
-    pub number: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Of a name: which parts of patterns it is. Of a directory: which patterns hold below it.
+    pub positions: Positions,
 }
+
+/// One bit for each part of a run's patterns: bit N of word M is part `64 * M + N`.
+pub type Positions = [u64; WORDS];
+
+/// Value of `PATTERNS`, by slot: patterns of several parts, or that hold in one directory. The
+/// parts of a pattern stand one after the other from the last, which is met first on the way up,
+/// to the first, and in one word.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatternRow {
+    /// Last parts.
+    pub start: Positions,
+    /// First parts of patterns that take reading away.
+    pub read: Positions,
+    /// First parts of patterns that take changing away.
+    pub change: Positions,
+    /// First parts of patterns of all that is granted.
+    pub anywhere: Positions,
+    /// First parts that hold only for what stands in the directory itself.
+    pub direct: Positions,
+    /// Lengths before and after a `*`: `before | after << 8`, in use if [`SHAPE`] is set.
+    pub shapes: [u32; SHAPES],
+    /// The rule of each first part.
+    pub rows: [u32; POSITIONS],
+}
+
+impl PatternRow {
+    /// No pattern.
+    pub const EMPTY: Self = Self {
+        start: [0; WORDS],
+        read: [0; WORDS],
+        change: [0; WORDS],
+        anywhere: [0; WORDS],
+        direct: [0; WORDS],
+        shapes: [0; SHAPES],
+        rows: [0; POSITIONS],
+    };
+}
+
+/// `PatternRow::shapes` and `NameKey::length`: a name with a `*`.
+pub const SHAPE: u32 = 1 << 16;
 
 /// Key of `TAKEN_NAMES`.
 #[repr(C)]
@@ -49,12 +102,12 @@ pub struct TakenRow {
 pub struct NameKey {
     /// `RunRow::generation`.
     pub generation: u32,
-    /// Bytes of the name.
+    /// Bytes of the name, or a shape of [`PatternRow::shapes`].
     pub length: u32,
-    /// 0: at any depth. Up to [`MAX_TAKEN_PER_RUN`]: in a directory whose name has this number.
-    /// Else the address of the directory's inode object.
+    /// 0: at any depth. Else the address of the directory's inode object.
     pub parent: u64,
-    /// NUL padded.
+    /// NUL padded. Of a name with a `*`: what stands before it in the first half, what stands
+    /// behind it in the second.
     pub name: Name,
 }
 
@@ -138,6 +191,42 @@ pub struct LsmLayout {
     pub dentry_length: u32,
     /// `socket.sk`.
     pub socket_sk: u32,
+    /// `file.f_flags`.
+    pub file_flags: u32,
+    /// `iattr.ia_valid`.
+    pub attr_valid: u32,
+    /// `pt_regs.orig_ax`.
+    pub call_number: u32,
+    /// System calls that the counting programs see the end of.
+    pub counted: [u32; 6],
+    /// Zero.
+    pub reserved: u32,
 }
 
-plain_data!(TakenRow = 16, NameKey = 80, LsmLayout = 40);
+/// Key of `DENIED_OBJECTS`: an act that was refused, by a keyed hash of the granted root and the
+/// names below it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DeniedObject {
+    /// `RunRow::generation`.
+    pub generation: u32,
+    /// One of the `events::OP_` constants.
+    pub op: u32,
+    /// Row of the rule.
+    pub row: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Of root and names.
+    pub hash: u64,
+}
+
+/// Most tasks whose refused system call has not returned yet.
+pub const MAX_RETURNING: u32 = 65536;
+
+plain_data!(
+    TakenRow = 32,
+    NameKey = 80,
+    PatternRow = 112 + 4 * POSITIONS,
+    DeniedObject = 24,
+    LsmLayout = 80,
+);

@@ -25,6 +25,9 @@ use aya_ebpf::programs::{
     LsmContext, RawTracePointContext, SkBuffContext, SockAddrContext, SockContext,
     TracePointContext,
 };
+use lp_run_common::events::{
+    OP_MKDIR, OP_MKNOD, OP_READLINK, OP_RMDIR, OP_SYMLINK, OP_UNLINK, OP_WRITE,
+};
 use lp_run_common::lsm::{
     HOOK_CREATE, HOOK_FOLLOW, HOOK_MKDIR, HOOK_MKNOD, HOOK_READLINK, HOOK_RMDIR, HOOK_SYMLINK,
     HOOK_UNLINK,
@@ -153,49 +156,49 @@ pub fn lsm_receive(context: LsmContext) -> i32 {
 /// A new file.
 #[lsm(hook = "inode_create")]
 pub fn lsm_create(context: LsmContext) -> i32 {
-    lsm::dentry(&context, HOOK_CREATE, 1, lsm::TO_CHANGE)
+    act(&context, 1, HOOK_CREATE, OP_WRITE, lsm::TO_CHANGE)
 }
 
 /// unlink(2).
 #[lsm(hook = "inode_unlink")]
 pub fn lsm_unlink(context: LsmContext) -> i32 {
-    lsm::dentry(&context, HOOK_UNLINK, 1, lsm::TO_CHANGE)
+    act(&context, 1, HOOK_UNLINK, OP_UNLINK, lsm::TO_CHANGE)
 }
 
 /// symlink(2).
 #[lsm(hook = "inode_symlink")]
 pub fn lsm_symlink(context: LsmContext) -> i32 {
-    lsm::dentry(&context, HOOK_SYMLINK, 1, lsm::TO_MOVE)
+    act(&context, 1, HOOK_SYMLINK, OP_SYMLINK, lsm::TO_MOVE)
 }
 
 /// mkdir(2).
 #[lsm(hook = "inode_mkdir")]
 pub fn lsm_mkdir(context: LsmContext) -> i32 {
-    lsm::dentry(&context, HOOK_MKDIR, 1, lsm::TO_CHANGE)
+    act(&context, 1, HOOK_MKDIR, OP_MKDIR, lsm::TO_CHANGE)
 }
 
 /// rmdir(2).
 #[lsm(hook = "inode_rmdir")]
 pub fn lsm_rmdir(context: LsmContext) -> i32 {
-    lsm::dentry(&context, HOOK_RMDIR, 1, lsm::TO_REMOVE)
+    act(&context, 1, HOOK_RMDIR, OP_RMDIR, lsm::TO_REMOVE)
 }
 
 /// mknod(2), and bind(2) of a Unix socket.
 #[lsm(hook = "inode_mknod")]
 pub fn lsm_mknod(context: LsmContext) -> i32 {
-    lsm::dentry(&context, HOOK_MKNOD, 1, lsm::TO_CHANGE)
+    act(&context, 1, HOOK_MKNOD, OP_MKNOD, lsm::TO_CHANGE)
 }
 
 /// readlink(2).
 #[lsm(hook = "inode_readlink")]
 pub fn lsm_readlink(context: LsmContext) -> i32 {
-    lsm::dentry(&context, HOOK_READLINK, 0, lsm::TO_READ)
+    act(&context, 0, HOOK_READLINK, OP_READLINK, lsm::TO_READ)
 }
 
 /// A symbolic link on a way.
 #[lsm(hook = "inode_follow_link")]
 pub fn lsm_follow_link(context: LsmContext) -> i32 {
-    lsm::dentry(&context, HOOK_FOLLOW, 0, lsm::TO_READ)
+    act(&context, 0, HOOK_FOLLOW, OP_READLINK, lsm::TO_READ)
 }
 
 /// link(2).
@@ -270,6 +273,11 @@ pub fn lsm_watch(context: LsmContext) -> i32 {
 #[unsafe(link_section = "raw_tp")]
 pub fn inspect(context: *mut c_void) -> u32 {
     files::inspect(&RawTracePointContext::new(context))
+}
+
+#[inline(always)]
+fn act(context: &LsmContext, dentry: u64, hook: u32, op: u32, wanted: u32) -> i32 {
+    lsm::dentry(context, dentry, lsm::Act { hook, op, wanted })
 }
 
 /// The address of the call, whatever family it claims: the hook is what tells.

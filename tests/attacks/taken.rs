@@ -385,6 +385,25 @@ fn three_arms(rows: &[Row]) -> Option<Outcome> {
     Some(outcome)
 }
 
+/// Each refusal is told once, by the path that the agent sees, and counted once for its rule.
+fn told(outcome: &crate::support::Outcome, id: &str, paths: &[(&str, &str)]) {
+    let rows: Vec<_> = outcome.denials("/tree/").into_iter().collect();
+    let of_rule = rows.iter().filter(|row| row["rule"] == id);
+    let sum: u64 = of_rule.filter_map(|row| row["count"].as_u64()).sum();
+    assert_eq!(
+        Some(sum),
+        outcome.rule(id)["denied"].as_u64(),
+        "{id}: {outcome:#?}"
+    );
+    for (kind, path) in paths {
+        let there = rows.iter().any(|row| {
+            let target = row["target"].as_str().unwrap_or_default();
+            row["kind"] == *kind && row["rule"] == id && target.ends_with(path)
+        });
+        assert!(there, "{kind} {path}: {outcome:#?}");
+    }
+}
+
 #[test]
 fn what_is_denied_in_a_tree_that_may_be_written_is_refused_by_every_act() {
     needs!(root(), "root");
@@ -394,6 +413,30 @@ fn what_is_denied_in_a_tree_that_may_be_written_is_refused_by_every_act() {
             assert!(denied >= Some(least), "{id}: {outcome:#?}");
         }
         assert_eq!(outcome.rule("hooks")["denied"], 0, "{outcome:#?}");
+        let env = [
+            ("open", "/tree/.env"),
+            ("write", "/tree/.env"),
+            ("truncate", "/tree/.env"),
+            ("chmod", "/tree/.env"),
+            ("utime", "/tree/.env"),
+            ("link", "/tree/.env"),
+            ("mkdir", "/new2/.env"),
+            ("symlink", "/new3/.env"),
+            ("mknod", "/new4/.env"),
+            ("mknod", "/new5/.env"),
+            ("rename", "/new7/.env"),
+            ("unlink", "/a/b/.env"),
+        ];
+        told(&outcome, "env", &env);
+        let secret = [
+            ("open", "/secret/key"),
+            ("open", "/tree/secret"),
+            ("exec", "/secret/true"),
+            ("unix", "/secret/stream"),
+            ("unix", "/secret/datagram"),
+            ("rename", "/tree/secret"),
+        ];
+        told(&outcome, "secret", &secret);
     }
 }
 

@@ -9,6 +9,7 @@ use super::failure::{self, Attempt};
 use super::layout::{at, follow};
 use super::run::{charge, counted, member, total};
 use super::task::{Arguments, exit_value, task};
+use crate::lsm;
 
 /// Where a system call has what is asked.
 #[derive(Clone, Copy)]
@@ -52,7 +53,7 @@ pub fn executed() -> u32 {
 pub fn not_executed(context: &TracePointContext, call: Call) -> u32 {
     let Some(scope) = counted() else { return 0 };
     let value = exit_value(context);
-    if value < 0 && failure::is_noted(-value as u32) {
+    if value < 0 && failure::is_noted(-value as u32) && !lsm::told(-value as u32) {
         let arguments = Arguments::current();
         failure::note(
             &scope,

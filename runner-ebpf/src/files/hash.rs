@@ -61,11 +61,34 @@ impl Hasher {
     /// The typed path of the event in `FILE_SCRATCH`.
     #[inline(always)]
     pub fn text(&mut self, event: &FileEvent) {
-        self.length = u64::from(event.typed);
-        let words = event.typed.div_ceil(8);
+        self.words(event.typed, text_word);
+    }
+
+    /// `length` bytes of a text, of which the callback passes each word to [`Self::word_of`].
+    #[inline(always)]
+    pub fn words(&mut self, length: u32, word: extern "C" fn(u32, *mut Self) -> i64) {
+        self.length = u64::from(length);
         // SAFETY: the callback takes the context that is passed here, which outlives the call.
-        unsafe { bpf_loop(words, text_word as *mut c_void, (&raw mut *self).cast(), 0) };
+        unsafe {
+            bpf_loop(
+                length.div_ceil(8),
+                word as *mut c_void,
+                (&raw mut *self).cast(),
+                0,
+            )
+        };
         self.word(self.length);
+    }
+
+    /// Word `index` of a text, of the last one only what belongs to it: the bytes behind the end
+    /// are left over from another.
+    #[inline(always)]
+    pub fn word_of(&mut self, index: u32, word: u64) {
+        let used = self.length.saturating_sub(8 * u64::from(index));
+        self.word(match used {
+            0..8 => word & !(u64::MAX << (8 * (used & 7))),
+            _ => word,
+        });
     }
 
     /// The hash.
@@ -89,12 +112,7 @@ extern "C" fn text_word(index: u32, context: *mut Hasher) -> i64 {
     // The caller asks for no more words than there are; the mask tells the verifier so.
     let at = index as usize & (TYPED_BYTES / 8 - 1);
     // SAFETY: within the text, which is aligned to 8 bytes in the event.
-    let mut word = unsafe { (&raw const (*event).text).cast::<u64>().add(at).read() };
-    let used = hasher.length.saturating_sub(8 * u64::from(index));
-    if used < 8 {
-        // The bytes behind the end are left over from another path.
-        word &= !(u64::MAX << (8 * (used & 7)));
-    }
-    hasher.word(word);
+    let word = unsafe { (&raw const (*event).text).cast::<u64>().add(at).read() };
+    hasher.word_of(index, word);
     0
 }

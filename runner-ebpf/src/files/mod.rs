@@ -10,13 +10,13 @@
 mod climb;
 mod exec;
 mod failure;
-mod hash;
+pub mod hash;
 mod inspect;
 pub mod layout;
 mod maps;
 mod open;
 mod run;
-mod task;
+pub mod task;
 
 pub use exec::executed;
 pub use inspect::inspect;

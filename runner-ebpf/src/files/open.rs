@@ -11,6 +11,7 @@ use super::failure::{self, Attempt};
 use super::layout::{at, read, read_user};
 use super::run::{charge, counted, member, total};
 use super::task::{Arguments, exit_value, file_of, task};
+use crate::lsm;
 use crate::scope::Scope;
 
 // include/linux/fs.h: FMODE_WRITE, FMODE_PATH, FMODE_CREATED.
@@ -85,7 +86,7 @@ pub fn opened(context: &TracePointContext, call: Call) -> u32 {
 
 #[inline(always)]
 fn failed(scope: &Scope, call: Call, errno: u32) {
-    if !failure::is_noted(errno) {
+    if !failure::is_noted(errno) || lsm::told(errno) {
         return;
     }
     let arguments = Arguments::current();

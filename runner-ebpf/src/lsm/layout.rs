@@ -16,6 +16,11 @@ static LSM_LAYOUT: LsmLayout = LsmLayout {
     dentry_flags: 0,
     dentry_length: 0,
     socket_sk: 0,
+    file_flags: 0,
+    attr_valid: 0,
+    call_number: 0,
+    counted: [0; 6],
+    reserved: 0,
 };
 
 /// The layout. Volatile reads only: the compiler must not fold the zeros of the declaration.

@@ -27,7 +27,7 @@ pub fn event(bytes: &[u8]) {
                 audit.denial(&denial, None, now)
             }));
         }
-        Decoded::File(_) | Decoded::Unknown => {}
+        Decoded::File(_) | Decoded::Taken(_) | Decoded::Unknown => {}
     }
 }
 

@@ -217,13 +217,16 @@ impl TakenAway {
             match outcome {
                 Outcome::Holds => taken.held = true,
                 Outcome::Masked(mask) => taken.masks.push(*mask),
-                Outcome::Kernel { protection, target } => {
+                Outcome::Kernel {
+                    protection,
+                    targets,
+                } => {
                     taken.by_kernel.push(protection);
-                    taken.kernel.push(Taken {
-                        row,
-                        read: takes.verb == Verb::Deny,
-                        target,
-                    });
+                    let read = takes.verb == Verb::Deny;
+                    let held = targets.into_iter();
+                    taken
+                        .kernel
+                        .extend(held.map(|target| Taken { row, read, target }));
                 }
                 Outcome::Existing {
                     protection,

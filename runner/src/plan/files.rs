@@ -68,6 +68,11 @@ impl Grant {
     pub fn reaches(&self, path: &Path) -> bool {
         is_below(path, &self.path) && !self.ends.iter().any(|end| is_below(path, end))
     }
+
+    /// Whether something below `directory` may be in the granted tree.
+    pub fn touches(&self, directory: &Path) -> bool {
+        self.directory && self.reaches(directory) || self.path.starts_with(directory)
+    }
 }
 
 /// What a rule takes away.

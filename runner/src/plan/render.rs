@@ -415,7 +415,10 @@ fn mounts(plan: &Plan, page: &mut Page) {
         let word = if taken.read { "deny" } else { "protect" };
         let text = match &taken.target {
             TakenTarget::Below { root, path } => root.path.join(path).display().to_string(),
-            TakenTarget::Pattern(parts) => format!("**/{}", parts.join("/")),
+            TakenTarget::Pattern(pattern) => pattern.clone(),
+            TakenTarget::Inside { root, pattern, .. } => {
+                format!("{pattern} in {}", root.path.display())
+            }
         };
         page.row(word, &text, rule.map_or("", |rule| rule.info.key.as_str()));
     }

@@ -9,12 +9,13 @@
 
 use std::path::Path;
 
-use lp_run_common::lsm::LONGEST_NAME;
+use lp_run_common::lsm::{LONGEST_NAME, LONGEST_SIDE};
 
 use super::files::{FileRules, Grant, Origin, TakeAway, Taken};
 use super::{Mask, TakenTarget};
 use crate::policy::facts::{Kind, Object, mounts};
 use crate::policy::model::Verb;
+use crate::policy::pattern::Pattern;
 
 /// `Gap::protection` for something that exists.
 pub(super) const FILE_DENY: &str = "file-deny";
@@ -31,7 +32,7 @@ pub(super) enum Outcome {
     /// LSM programs hold it.
     Kernel {
         protection: &'static str,
-        target: TakenTarget,
+        targets: Vec<TakenTarget>,
     },
     /// Nothing on this host holds it, but what its fallback has found is masked.
     Existing {
@@ -53,7 +54,10 @@ pub(super) fn judge(rules: &FileRules, lsm: bool) -> Vec<(&TakeAway, Outcome)> {
         Outcome::Missing {
             protection, why, ..
         } => match in_kernel(rules, taken) {
-            Ok(target) if lsm => Outcome::Kernel { protection, target },
+            Ok(targets) if lsm => Outcome::Kernel {
+                protection,
+                targets,
+            },
             Ok(_) => missing(rules, taken, protection, why, true),
             Err(other) if lsm => missing(rules, taken, protection, other.unwrap_or(why), false),
             Err(_) => missing(rules, taken, protection, why, false),
@@ -116,10 +120,10 @@ fn described(what: &Taken) -> String {
 const STEADY: [&str; 4] = ["btrfs", "ext4", "tmpfs", "xfs"];
 
 /// How LSM programs hold it, or why they cannot; `None`: for the reason that a mask cannot.
-fn in_kernel(rules: &FileRules, taken: &TakeAway) -> Result<TakenTarget, Option<String>> {
+fn in_kernel(rules: &FileRules, taken: &TakeAway) -> Result<Vec<TakenTarget>, Option<String>> {
     let protect = taken.verb == Verb::Protect;
-    match &taken.what {
-        Taken::Pattern(pattern) => in_kernel_pattern(rules, pattern),
+    let one = match &taken.what {
+        Taken::Pattern(pattern) => return in_kernel_pattern(rules, pattern, protect),
         Taken::Object(object) => {
             if alias(rules, object, protect).is_some() {
                 return Err(None);
@@ -128,7 +132,8 @@ fn in_kernel(rules: &FileRules, taken: &TakeAway) -> Result<TakenTarget, Option<
         }
         Taken::Name(path) => in_kernel_path(rules, path, protect),
         Taken::Existing(object) => in_kernel_path(rules, &object.path, protect),
-    }
+    };
+    one.map(|target| vec![target])
 }
 
 fn in_kernel_path(
@@ -148,18 +153,7 @@ fn in_kernel_path(
             path.display()
         )));
     };
-    if !STEADY.contains(&root.filesystem.as_str()) {
-        return Err(Some(format!(
-            "`{}` is on {}, and LSM programs hold files of {} only",
-            root.path.display(),
-            root.filesystem,
-            STEADY.join(", ")
-        )));
-    }
-    // Moved through another way, the directories above the root would take its path along.
-    if alias(rules, root, protect).is_some() {
-        return Err(None);
-    }
+    known_again(rules, root, protect)?;
     let below = path.strip_prefix(&root.path).unwrap_or(path);
     match below.file_name() {
         Some(name) if name.len() <= LONGEST_NAME => Ok(TakenTarget::Below {
@@ -173,38 +167,84 @@ fn in_kernel_path(
     }
 }
 
-/// A pattern of plain names, one or two.
-fn in_kernel_pattern(rules: &FileRules, pattern: &str) -> Result<TakenTarget, Option<String>> {
-    let parts: Vec<String> = pattern
-        .strip_prefix("**/")
-        .unwrap_or_default()
-        .split('/')
-        .map(str::to_owned)
-        .collect();
-    let plain = |part: &String| {
-        !["", ".", ".."].contains(&part.as_str())
-            && !part.contains('*')
-            && part.len() <= LONGEST_NAME
-    };
-    if parts.len() > 2 || !parts.iter().all(plain) {
+/// Whether what lies below a granted root can be told by its objects.
+fn known_again(rules: &FileRules, root: &Object, protect: bool) -> Result<(), Option<String>> {
+    if !STEADY.contains(&root.filesystem.as_str()) {
         return Err(Some(format!(
-            "LSM programs hold plain names of one or two parts, such as `**/NAME` or \
-             `**/NAME/NAME`, and `{pattern}` is another"
+            "`{}` is on {}, and LSM programs hold files of {} only",
+            root.path.display(),
+            root.filesystem,
+            STEADY.join(", ")
         )));
     }
-    let own = rules.grants.iter().find(|grant| {
-        let apart = ["/proc", "/dev/pts"]
-            .iter()
-            .any(|at| grant.path.starts_with(at));
-        grant.row.is_some() && grant.origin.own() && grant.directory && !apart
-    });
-    match own {
-        Some(own) => Err(Some(format!(
-            "`{}` is the run's own, and LSM programs hold names in what is the host's only",
-            own.path.display()
-        ))),
-        None => Ok(TakenTarget::Pattern(parts)),
+    // Moved through another way, the directories above the root would take its path along.
+    match alias(rules, root, protect) {
+        Some(_) => Err(None),
+        None => Ok(()),
     }
+}
+
+fn in_kernel_pattern(
+    rules: &FileRules,
+    text: &str,
+    protect: bool,
+) -> Result<Vec<TakenTarget>, Option<String>> {
+    let pattern = Pattern::new(text);
+    let fits = |part: &&str| match part.split_once('*') {
+        None => ![".", ".."].contains(part) && part.len() <= LONGEST_NAME,
+        Some((first, last)) => first.len() <= LONGEST_SIDE && last.len() <= LONGEST_SIDE,
+    };
+    if !pattern.parts().iter().all(fits) {
+        return Err(Some(format!(
+            "LSM programs compare names of up to {LONGEST_NAME} bytes, and up to {LONGEST_SIDE} on \
+             each side of a `*`; `{text}` has longer ones"
+        )));
+    }
+    let Some(directory) = pattern.directory() else {
+        return match rules.grants.iter().find(|grant| is_own_tree(grant)) {
+            Some(own) => Err(Some(format!(
+                "`{}` is the run's own, and LSM programs hold names in what is the host's only",
+                own.path.display()
+            ))),
+            None => Ok(vec![TakenTarget::Pattern(text.to_owned())]),
+        };
+    };
+    let mut targets = Vec::new();
+    for grant in rules.grants.iter().filter(|grant| grant.touches(directory)) {
+        let Origin::Host(root) = &grant.origin else {
+            return Err(Some(format!(
+                "`{}` is made at the start, and LSM programs hold names below a directory in what \
+                 is there only",
+                grant.path.display()
+            )));
+        };
+        if pattern.covers(directory, &grant.path) {
+            return Err(Some(format!(
+                "`{}`, which a rule grants, is what `{text}` takes away",
+                grant.path.display()
+            )));
+        }
+        let inside = directory.starts_with(&grant.path);
+        if pattern.direct() && !inside {
+            continue;
+        }
+        known_again(rules, root, protect)?;
+        let below = directory.strip_prefix(&grant.path).unwrap_or(Path::new(""));
+        targets.push(TakenTarget::Inside {
+            root: root.clone(),
+            directory: below.to_owned(),
+            pattern: text.to_owned(),
+        });
+    }
+    Ok(targets)
+}
+
+/// A tree of the run's own that a rule names.
+fn is_own_tree(grant: &Grant) -> bool {
+    let apart = ["/proc", "/dev/pts"]
+        .iter()
+        .any(|at| grant.path.starts_with(at));
+    grant.row.is_some() && grant.origin.own() && grant.directory && !apart
 }
 
 fn judge_one(rules: &FileRules, taken: &TakeAway) -> Outcome {
@@ -250,10 +290,14 @@ fn masked(taken: &TakeAway, object: &Object) -> Outcome {
 }
 
 fn judge_pattern(rules: &FileRules, pattern: &str, protect: bool) -> Outcome {
-    let given = rules
-        .grants
-        .iter()
-        .any(|grant| grant.row.is_some() && (!protect || grant.rights.write));
+    let of = Pattern::new(pattern);
+    let given = rules.grants.iter().any(|grant| {
+        let meant = match of.directory() {
+            Some(directory) => grant.touches(directory),
+            None => grant.row.is_some(),
+        };
+        meant && (!protect || grant.rights.write)
+    });
     if !given {
         return Outcome::Holds;
     }
@@ -577,16 +621,37 @@ mod tests {
         let plan = held(Verb::Deny, Target::Missing("/home/anna/work/.npmrc".into()));
         assert_eq!(plan.state("file-deny-pattern"), Some(State::Enforced));
         assert!(plan.taken[0].read);
-        for pattern in ["**/.env", "**/.git/hooks"] {
+        for pattern in [
+            "**/.env",
+            "**/.git/hooks",
+            "**/*.pem",
+            "**/secrets-*",
+            "**/a/b*/c",
+            "/home/anna/work/keys/**/x",
+            "/home/anna/work/keys/*.key",
+            "/home/anna/**/.env",
+        ] {
             let plan = held(Verb::Deny, Target::Pattern(pattern.to_owned()));
             assert_eq!(gaps(&plan), [""; 0], "{pattern}");
-            assert_eq!(plan.taken.len(), 1);
+            assert_eq!(plan.taken.len(), 1, "{pattern}");
+            assert_eq!(plan.state("file-deny-pattern"), Some(State::Enforced));
         }
+        let elsewhere = held(Verb::Deny, Target::Pattern("/srv/**/x".to_owned()));
+        assert_eq!(gaps(&elsewhere), [""; 0]);
+        assert!(elsewhere.taken.is_empty(), "nothing gives it");
     }
 
     #[test]
     fn what_lsm_programs_cannot_hold_stays_a_gap() {
-        for pattern in ["**/*.pem", "**/a/b/c", "**/."] {
+        let side = format!("**/{}*", "n".repeat(32));
+        for pattern in [
+            "**/.",
+            &side,
+            "/home/**/work",
+            "/home/anna/w*",
+            "/tmp/**/x",
+            "/**/x",
+        ] {
             let plan = held(Verb::Deny, Target::Pattern(pattern.to_owned()));
             assert_eq!(gaps(&plan), ["file-deny-pattern"], "{pattern}");
             assert!(plan.taken.is_empty());
@@ -614,7 +679,8 @@ mod tests {
             },
             ..Host::emulated(7)
         };
-        for (pattern, helps) in [("**/.env", true), ("**/*.pem", false)] {
+        let long = format!("**/{}*", "n".repeat(32));
+        for (pattern, helps) in [("**/*.pem", true), (long.as_str(), false)] {
             let mut policy = policy();
             let work = Target::Object(directory("/home/anna/work", 1000));
             add(&mut policy, Verb::Write, work);

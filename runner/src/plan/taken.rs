@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What LSM programs take away inside what is granted.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::{Anchor, Row};
 use crate::policy::facts::Object;
+use crate::policy::pattern::Pattern;
 
 /// Something that LSM programs take away.
 #[derive(Clone, Debug)]
@@ -28,8 +28,17 @@ pub enum TakenTarget {
         /// From the root on.
         path: PathBuf,
     },
-    /// A name at any depth of what is granted, or a name in a directory of a name.
-    Pattern(Vec<String>),
+    /// A pattern of all that is granted.
+    Pattern(String),
+    /// A pattern of a directory, in one granted root.
+    Inside {
+        /// The root.
+        root: Object,
+        /// From the root on; the directory is there.
+        directory: PathBuf,
+        /// As the policy has it.
+        pattern: String,
+    },
 }
 
 impl Taken {
@@ -37,16 +46,14 @@ impl Taken {
     pub fn covers(&self, path: &Path, anchors: &[Anchor]) -> bool {
         match &self.target {
             TakenTarget::Below { root, path: below } => path.starts_with(root.path.join(below)),
-            TakenTarget::Pattern(parts) => anchors
+            TakenTarget::Pattern(pattern) => anchors
                 .iter()
                 .filter(|anchor| anchor.object.is_some() && path.starts_with(&anchor.path))
                 .min_by_key(|anchor| anchor.path.components().count())
-                .and_then(|top| path.strip_prefix(top.path.parent()?).ok())
-                .is_some_and(|names| {
-                    let names: Vec<&OsStr> = names.iter().collect();
-                    let parts: Vec<&OsStr> = parts.iter().map(OsStr::new).collect();
-                    names.windows(parts.len()).any(|some| some == parts)
-                }),
+                .is_some_and(|top| Pattern::new(pattern).covers(&top.path, path)),
+            TakenTarget::Inside { root, pattern, .. } => {
+                Pattern::new(pattern).covers(&root.path, path)
+            }
         }
     }
 }

@@ -6,47 +6,74 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// A pattern that [`super::resolve`] has let through.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Pattern<'a> {
-    /// Directory of the name; with `anywhere` one name, at any depth, or none.
-    above: &'a str,
-    /// The name, with at most one `*`.
-    name: &'a str,
-    anywhere: bool,
+    /// What it is told of a directory, or of all that is granted.
+    directory: Option<&'a Path>,
+    /// Only of what stands in the directory itself.
+    direct: bool,
+    /// Names, one in the other, each with at most one `*`.
+    parts: Vec<&'a str>,
 }
 
 impl<'a> Pattern<'a> {
-    /// `**/NAME`, `**/NAME/SUB`, or an absolute path; each with at most one `*` at its end.
+    /// `**/NAME/…`, `/DIRECTORY/**/NAME/…` or `/DIRECTORY/NAME`.
     pub fn new(text: &'a str) -> Self {
-        let anywhere = text.strip_prefix("**/");
-        let (above, name) = match anywhere.unwrap_or(text).rsplit_once('/') {
-            Some(parts) => parts,
-            None => ("", anywhere.unwrap_or(text)),
+        let (directory, names, direct) = match (text.strip_prefix("**/"), text.split_once("/**/")) {
+            (Some(names), _) => (None, names, false),
+            (None, Some((directory, names))) => (Some(directory), names, false),
+            (None, None) => {
+                let (directory, name) = text.rsplit_once('/').unwrap_or(("", text));
+                (Some(directory), name, true)
+            }
+        };
+        let rooted = |directory: &'a str| match directory {
+            "" => Path::new("/"),
+            directory => Path::new(directory),
         };
         Self {
-            above,
-            name,
-            anywhere: anywhere.is_some(),
+            directory: directory.map(rooted),
+            direct,
+            parts: names.split('/').collect(),
         }
+    }
+
+    /// The directory that it is told of; `None`: all that is granted.
+    pub fn directory(&self) -> Option<&'a Path> {
+        self.directory
+    }
+
+    /// Whether it is told of what stands in the directory itself alone.
+    pub fn direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Its names, the outermost first.
+    pub fn parts(&self) -> &[&'a str] {
+        &self.parts
     }
 
     /// Whether `path`, which is `root` or lies below it, is one of the names itself. The name of
     /// the root counts, those above it do not.
     pub fn matches(&self, root: &Path, path: &Path) -> bool {
-        let Some(name) = path.file_name() else {
+        if !path.starts_with(root) {
+            return false;
+        }
+        let above = root.parent().unwrap_or(root);
+        let from = match self.directory {
+            Some(directory) if directory.starts_with(root) => directory,
+            Some(directory) if !root.starts_with(directory) => return false,
+            _ => above,
+        };
+        if self.direct && path.parent() != self.directory {
+            return false;
+        }
+        let Ok(names) = path.strip_prefix(from) else {
             return false;
         };
-        if !self.fits(name) || !path.starts_with(root) {
-            return false;
-        }
-        let above = path.parent();
-        match (self.anywhere, self.above) {
-            (false, directory) => above == Some(Path::new(directory)),
-            (true, "") => true,
-            (true, first) => above.is_some_and(|above| {
-                above.starts_with(root) && above.file_name() == Some(OsStr::new(first))
-            }),
-        }
+        let mut names = names.iter().rev();
+        let mut parts = self.parts.iter().rev();
+        parts.all(|part| names.next().is_some_and(|name| fits(part, name)))
     }
 
     /// Whether `path` or something above it, from `root` on, is one of the names.
@@ -54,16 +81,17 @@ impl<'a> Pattern<'a> {
         let mut above = path.ancestors().take_while(|at| at.starts_with(root));
         above.any(|at| self.matches(root, at))
     }
+}
 
-    fn fits(&self, name: &OsStr) -> bool {
-        let name = name.as_bytes();
-        match self.name.split_once('*') {
-            None => name == self.name.as_bytes(),
-            Some((first, last)) => {
-                name.len() >= first.len() + last.len()
-                    && name.starts_with(first.as_bytes())
-                    && name.ends_with(last.as_bytes())
-            }
+/// Whether a name is what a part with at most one `*` says.
+fn fits(part: &str, name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    match part.split_once('*') {
+        None => name == part.as_bytes(),
+        Some((first, last)) => {
+            name.len() >= first.len() + last.len()
+                && name.starts_with(first.as_bytes())
+                && name.ends_with(last.as_bytes())
         }
     }
 }
@@ -88,25 +116,38 @@ mod tests {
     }
 
     #[test]
-    fn two_names_match_together_from_the_root_on() {
+    fn names_match_together_from_the_root_on() {
         assert!(matches("**/.git/hooks", "/w/a/.git/hooks"));
+        assert!(matches("**/a/b/c", "/w/a/b/c") && matches("**/a/b*/c", "/w/x/a/bb/c"));
         assert!(matches("**/w/hooks", "/w/hooks"));
         for path in ["/w/hooks", "/w/.git/a/hooks", "/w/x.git/hooks"] {
             assert!(!matches("**/.git/hooks", path), "{path}");
         }
+        assert!(!matches("**/a/b/c", "/w/a/x/c") && !matches("**/a/b/c", "/w/b/c"));
         let above = Pattern::new("**/.git/hooks");
         let hooks = Path::new("/v/.git/hooks");
         assert!(!above.matches(hooks, hooks), "names above do not count");
     }
 
     #[test]
-    fn one_star_stands_for_any_part_of_the_last_name() {
+    fn one_star_stands_for_any_part_of_a_name() {
         assert!(matches("**/*.pem", "/w/a/key.pem"));
+        assert!(matches("**/secrets-*", "/w/secrets-1"));
         assert!(matches("**/.env.*", "/w/.env.local"));
         assert!(!matches("**/.env.*", "/w/.env"));
         assert!(!matches("**/a*a", "/w/a"), "the parts do not overlap");
         assert!(matches("/w/keys/*.key", "/w/keys/a.key"));
         assert!(!matches("/w/keys/*.key", "/w/keys/b/a.key"));
+    }
+
+    #[test]
+    fn below_a_directory_only_what_lies_below_it_matches() {
+        assert!(matches("/w/a/**/x", "/w/a/x") && matches("/w/a/**/x", "/w/a/b/x"));
+        assert!(!matches("/w/a/**/x", "/w/x") && !matches("/w/a/**/x/y", "/w/x/a/y"));
+        assert!(!matches("/w/a/**/a", "/w/a"), "its own name does not count");
+        let above = Pattern::new("/v/**/x");
+        let covers = |path: &str| above.covers(Path::new("/v/u/w"), Path::new(path));
+        assert!(covers("/v/u/w/x") && covers("/v/u/w/a/x/y") && !covers("/v/u/w/a"));
     }
 
     #[test]

@@ -29,10 +29,46 @@ pub enum Op {
     Ingress,
     /// A refused system call.
     Syscall,
+    /// A new directory.
+    Mkdir,
+    /// A new node, FIFO or socket.
+    Mknod,
+    /// A new symbolic link.
+    Symlink,
+    /// A hard link.
+    Link,
+    /// A rename.
+    Rename,
+    /// The removal of a file.
+    Unlink,
+    /// The removal of a directory.
+    Rmdir,
+    /// Reading or following a symbolic link.
+    Readlink,
+    /// A change of a mode.
+    Chmod,
+    /// A change of an owner.
+    Chown,
+    /// A change of times.
+    Utime,
+    /// A change of a size.
+    Truncate,
+    /// A change of an extended attribute or an access control list.
+    Setxattr,
+    /// Reading an extended attribute.
+    Getxattr,
+    /// A change of a file's flags or the like.
+    Ioctl,
+    /// A descriptor that arrived over a socket.
+    Receive,
+    /// A connection or a datagram to a Unix socket.
+    Unix,
+    /// Watching for changes.
+    Watch,
 }
 
 impl Op {
-    /// Whether it is an act on files.
+    /// Whether it is an act on files that Landlock or the view may refuse.
     pub fn is_of_files(self) -> bool {
         matches!(self, Self::Open | Self::Write | Self::Exec)
     }
@@ -50,6 +86,24 @@ impl Op {
             Self::Egress => "egress",
             Self::Ingress => "ingress",
             Self::Syscall => "syscall",
+            Self::Mkdir => "mkdir",
+            Self::Mknod => "mknod",
+            Self::Symlink => "symlink",
+            Self::Link => "link",
+            Self::Rename => "rename",
+            Self::Unlink => "unlink",
+            Self::Rmdir => "rmdir",
+            Self::Readlink => "readlink",
+            Self::Chmod => "chmod",
+            Self::Chown => "chown",
+            Self::Utime => "utime",
+            Self::Truncate => "truncate",
+            Self::Setxattr => "setxattr",
+            Self::Getxattr => "getxattr",
+            Self::Ioctl => "ioctl",
+            Self::Receive => "receive",
+            Self::Unix => "unix",
+            Self::Watch => "watch",
         }
     }
 }

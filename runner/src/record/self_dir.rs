@@ -129,6 +129,21 @@ fn words(op: Op) -> (&'static str, &'static str) {
             "write elsewhere (policy.txt says where), or ask the user.",
         ),
         Op::Exec => ("run", ASK),
+        Op::Mkdir => ("make the directory", ASK),
+        Op::Mknod => ("make the node", ASK),
+        Op::Symlink => ("make the link", ASK),
+        Op::Link => ("link", ASK),
+        Op::Rename => ("rename", ASK),
+        Op::Unlink | Op::Rmdir => ("remove", ASK),
+        Op::Readlink => ("follow the link", ASK),
+        Op::Chmod | Op::Chown | Op::Utime | Op::Setxattr | Op::Ioctl => {
+            ("change attributes of", ASK)
+        }
+        Op::Truncate => ("cut", ASK),
+        Op::Getxattr => ("read attributes of", ASK),
+        Op::Receive => ("receive a descriptor of", ASK),
+        Op::Unix => ("connect to", ASK),
+        Op::Watch => ("watch", ASK),
         Op::Connect => ("connect to", ASK),
         Op::Sendto => ("send to", ASK),
         Op::Bind => (
@@ -332,7 +347,7 @@ mod tests {
             key in "@[a-z-]{1,20}/files\\.deny\\[[0-9]{1,4}\\]",
         ) {
             for op in [Op::Open, Op::Write, Op::Exec, Op::Connect, Op::Sendto, Op::Bind,
-                Op::Socket, Op::Egress, Op::Ingress, Op::Syscall]
+                Op::Socket, Op::Egress, Op::Ingress, Op::Syscall, Op::Rename, Op::Unix]
             {
                 let hostile =
                     Denial { op, target: target.clone(), comm: comm.clone(), ..samples::denials()[0].clone() };

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -104,8 +105,11 @@ impl<'a> Keeper<'a> {
     /// Has LSM programs take away what the plan says; the agent is not there before.
     fn take_away(&self, mut lsm: Lsm, run: &mut watch::Run) -> Result<Lsm, LsmError> {
         let anchors = self.plan.anchors.iter();
-        let made: Vec<BorrowedFd<'_>> = anchors
-            .filter_map(|anchor| self.prepared.view.created(&anchor.path))
+        let made: Vec<(&Path, BorrowedFd<'_>)> = anchors
+            .filter_map(|anchor| {
+                let made = self.prepared.view.created(&anchor.path)?;
+                Some((anchor.path.as_path(), made))
+            })
             .collect();
         if let Some(canary) = self.prepared.lsm_canary() {
             let held = lsm.start(self.plan, &made, canary.as_fd(), run)?;

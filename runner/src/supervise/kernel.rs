@@ -77,12 +77,18 @@ impl<'a> Kernel<'a> {
             return (fresh, false);
         };
         let clock = run.clock();
-        let (files, tree, sight) = (&mut self.files, &self.tree, &self.sight);
+        let (files, lsm) = (&mut self.files, &mut self.lsm);
+        let (tree, sight) = (&self.tree, &self.sight);
         let more = run.drain(limit, |event| match event {
             Decoded::Denial(denial) => fresh.push(denial),
             Decoded::File(news) => {
                 if let (Some(files), Some(sight)) = (&mut *files, sight) {
                     fresh.extend(files.failures.note(news, tree, sight, &clock));
+                }
+            }
+            Decoded::Taken(news) => {
+                if let Some(lsm) = &mut *lsm {
+                    fresh.extend(lsm.refusals.note(news, &clock));
                 }
             }
             Decoded::Unknown => {}
@@ -99,6 +105,9 @@ impl<'a> Kernel<'a> {
         let mut denials = run.denials()?;
         if let Some(files) = &self.files {
             denials.extend(files.denials(&run.clock(), lives)?);
+        }
+        if let Some(lsm) = &self.lsm {
+            denials.extend(lsm.refusals.denials(&run.clock()).map_err(Box::new)?);
         }
         Ok(denials)
     }

@@ -85,6 +85,56 @@ pub fn identity(object: BorrowedFd<'_>) -> Result<Identity, SysError> {
     Ok(identity)
 }
 
+/// One instruction of a program, as the kernel has it.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub struct Instruction {
+    /// Class and operation.
+    pub code: u8,
+    /// Source register, or what the immediate is.
+    pub source: u8,
+    /// Of a jump.
+    pub offset: i16,
+    /// The constant.
+    pub immediate: i32,
+}
+
+/// The instructions of a program after verification: dead ones are gone.
+#[cfg(test)]
+pub fn instructions(program: BorrowedFd<'_>) -> Result<Vec<Instruction>, SysError> {
+    #[repr(C)]
+    struct Ask {
+        descriptor: u32,
+        length: u32,
+        info: u64,
+    }
+    // `struct bpf_prog_info`: the length stands at byte 20, the address at 32.
+    let mut info = [0_u64; 8];
+    let ask = |info: &mut [u64; 8]| {
+        let mut attributes = Ask {
+            descriptor: program.as_raw_fd().cast_unsigned(),
+            length: size_of::<[u64; 8]>() as u32,
+            info: (&raw mut *info) as u64,
+        };
+        let call = "bpf BPF_OBJ_GET_INFO_BY_FD";
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes, call).map(drop)
+    };
+    ask(&mut info)?;
+    let length = (info[2] >> 32) as usize;
+    let mut code = vec![0_u64; length / 8];
+    info = [0; 8];
+    info[2] = (length as u64) << 32;
+    info[4] = code.as_mut_ptr() as u64;
+    ask(&mut info)?;
+    let decode = |word: &u64| Instruction {
+        code: *word as u8,
+        source: (word >> 12) as u8 & 15,
+        offset: (word >> 16) as i16,
+        immediate: (word >> 32) as i32,
+    };
+    Ok(code.iter().map(decode).collect())
+}
+
 /// Whether the kernel has a map of this id. What it does not tell is taken for there.
 pub fn map_exists(id: u32) -> bool {
     /// The first members of `union bpf_attr` for the command.

@@ -9,6 +9,7 @@ use lp_run_common::events::{EventHeader, KIND_NETWORK, NetworkEvent};
 use super::Clock;
 use super::denials::{comm, network_errno, op, row, target};
 use super::files::failures::{self, FailureNews};
+use super::lsm::refusals::{self, TakenNews};
 use crate::record::event::{Denial, Op};
 
 /// What an event says.
@@ -18,6 +19,9 @@ pub enum Decoded {
     Denial(Denial),
     /// An open or exec that failed; what that means, [`super::files::Failures::note`] tells.
     File(FailureNews),
+    /// The first refusal of a target by an LSM program; its path,
+    /// [`super::lsm::Refusals::note`] tells.
+    Taken(TakenNews),
     /// Too short, or of a kind that this version does not know.
     Unknown,
 }
@@ -27,6 +31,7 @@ pub fn decode(bytes: &[u8], clock: &Clock) -> Decoded {
     network(bytes, clock)
         .map(Decoded::Denial)
         .or_else(|| failures::decode(bytes).map(Decoded::File))
+        .or_else(|| refusals::decode(bytes).map(Decoded::Taken))
         .unwrap_or(Decoded::Unknown)
 }
 

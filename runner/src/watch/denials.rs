@@ -4,9 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use lp_run_common::counters::DenialRow;
-use lp_run_common::events::{
-    OP_BIND, OP_CONNECT, OP_EGRESS, OP_EXEC, OP_INGRESS, OP_OPEN, OP_SENDTO, OP_SOCKET, OP_WRITE,
-};
+use lp_run_common::events::*;
 use lp_run_common::network::DeniedAddress;
 use lp_run_common::run::NO_ROW;
 
@@ -73,6 +71,24 @@ pub(super) fn op(op: u32) -> Option<Op> {
         OP_OPEN => Op::Open,
         OP_WRITE => Op::Write,
         OP_EXEC => Op::Exec,
+        OP_MKDIR => Op::Mkdir,
+        OP_MKNOD => Op::Mknod,
+        OP_SYMLINK => Op::Symlink,
+        OP_LINK => Op::Link,
+        OP_RENAME => Op::Rename,
+        OP_UNLINK => Op::Unlink,
+        OP_RMDIR => Op::Rmdir,
+        OP_READLINK => Op::Readlink,
+        OP_CHMOD => Op::Chmod,
+        OP_CHOWN => Op::Chown,
+        OP_UTIME => Op::Utime,
+        OP_TRUNCATE => Op::Truncate,
+        OP_SETXATTR => Op::Setxattr,
+        OP_GETXATTR => Op::Getxattr,
+        OP_IOCTL => Op::Ioctl,
+        OP_RECEIVE => Op::Receive,
+        OP_UNIX => Op::Unix,
+        OP_WATCH => Op::Watch,
         _ => return None,
     })
 }

@@ -26,11 +26,12 @@ pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lp-run.bpf.o"));
 
 /// Every map that user space fills or reads.
-pub(super) const MAPS: [&str; 20] = [
+pub(super) const MAPS: [&str; 22] = [
     "ANCHORS",
     "CANARIES",
     "COUNTERS",
     "DENIED_ADDRESSES",
+    "DENIED_OBJECTS",
     "DENIED_PATHS",
     "DESTINATIONS",
     "EVENTS",
@@ -40,6 +41,7 @@ pub(super) const MAPS: [&str; 20] = [
     "LISTENERS",
     "LSM_CANARIES",
     "MISSING_PATHS",
+    "PATTERNS",
     "RUN",
     "RUNS",
     "SCOPE",

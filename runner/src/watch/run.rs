@@ -302,7 +302,7 @@ impl Run {
             lost: tally.lost,
             other_addresses: tally.other_addresses,
             quiet: 0,
-            other_paths: tally.other_paths,
+            other_paths: tally.other_paths + tally.other_objects,
             unjudged: tally.other_missing,
         })
     }

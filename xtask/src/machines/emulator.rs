@@ -24,6 +24,8 @@ const TOOLS: &[setup::Tool] = &[
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
     ("python3", "python3"),
 ];
 

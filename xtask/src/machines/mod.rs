@@ -25,6 +25,9 @@ const SCRIPT: &str = r#"
 set -e
 modprobe loop
 modprobe ext4
+modprobe xfs
+modprobe btrfs
+modprobe overlay
 ip link set lo up
 mkdir -p /run/smoke/scratch
 mount -t tmpfs -o size=900m tmpfs /run/smoke

@@ -5,6 +5,7 @@ use super::super::error::{NOT_EXECUTABLE, quote};
 use super::super::facts::{FactError, Object};
 use super::super::layers::Layer;
 use super::super::model::{FileRule, HomeChoice, RuleInfo, Target, Verb};
+use super::super::pattern::Pattern;
 use super::super::schema::FileText;
 use super::super::source::reason;
 use super::super::variables::{Failure, Part, SEVERAL, split};
@@ -200,7 +201,14 @@ impl Resolver<'_> {
                     quote(value)
                 ));
             }
-            return paths::pattern(value).map(Target::Pattern);
+            let pattern = paths::pattern(value)?;
+            let Some(directory) = Pattern::new(&pattern).directory() else {
+                return Ok(Target::Pattern(pattern));
+            };
+            self.check_kept_way(directory)?;
+            let held = self.holds(layer, &text.path.value) && !self.is_kept(directory);
+            let pattern = self.pattern_in(held, directory, &pattern)?;
+            return Ok(Target::Pattern(pattern));
         }
         let path = paths::absolute(value)?;
         self.check_kept_way(&path)?;

@@ -66,36 +66,52 @@ pub fn is_pattern(text: &str) -> bool {
     text.contains('*')
 }
 
-/// `**/NAME`, `**/NAME/SUB`, each with at most one `*` in its last component, or an absolute
-/// path with one `*` in its last component.
+/// Most names of a pattern, one in the other.
+const MOST_NAMES: usize = 8;
+
+/// `**/NAME` or `/DIRECTORY/**/NAME`, of up to eight names with at most one `*` each, or an
+/// absolute path with one `*` in its last name.
 pub fn pattern(text: &str) -> Result<String, String> {
-    const SHAPE: &str = "write \"**/NAME\", \"**/NAME/SUB\", or one * in the last component";
+    const SHAPE: &str = "write \"**/NAME\", \"**/NAME/SUB\" or \"/DIRECTORY/**/NAME\", with at \
+                         most one * in a name, or an absolute path with one * in its last name";
     let wrong = || Err(format!("{} is not a pattern; {SHAPE}", quote(text)));
     if text.contains('\0') || text.len() > LONGEST {
         return wrong();
     }
-    let rest = match text.strip_prefix("**/") {
-        Some(rest) => rest,
-        None if text.starts_with('/') => &text[1..],
-        None => return wrong(),
-    };
-    let names: Vec<&str> = rest.split('/').collect();
-    let anywhere = text.starts_with("**/");
-    let Some((last, above)) = names.split_last() else {
-        return wrong();
-    };
     let fine = |name: &&str| {
-        !name.is_empty() && *name != "." && *name != ".." && name.len() <= LONGEST_NAME
+        let stars = name.matches('*').count();
+        !["", ".", "..", "*"].contains(name) && name.len() <= LONGEST_NAME && stars <= 1
     };
-    let stars = last.matches('*').count();
-    let shape = names.iter().all(fine)
-        && !above.iter().any(|name| name.contains('*'))
-        && stars <= 1
-        && (anywhere && names.len() <= 2 || !anywhere && stars == 1);
-    if !shape || *last == "*" {
+    let (directory, names) = match (text.strip_prefix("**/"), text.split_once("/**/")) {
+        (Some(names), _) => ("", names),
+        (None, Some(parts)) => parts,
+        (None, None) => match text.rsplit_once('/') {
+            Some((directory, name)) if name.contains('*') => (directory, name),
+            _ => return wrong(),
+        },
+    };
+    let above = match directory.split_at_checked(1) {
+        None => Vec::new(),
+        Some(("/", directory)) => directory.split('/').collect(),
+        Some(_) => return wrong(),
+    };
+    let names: Vec<&str> = names.split('/').collect();
+    let plain = above.iter().all(|name| fine(name) && !name.contains('*'));
+    let rooted = !directory.is_empty() || text.starts_with(['*', '/']);
+    if !plain || !rooted || names.len() > MOST_NAMES || !names.iter().all(fine) {
         return wrong();
     }
     Ok(text.to_owned())
+}
+
+/// The same pattern of another directory.
+pub fn pattern_in(directory: &Path, text: &str) -> String {
+    let (above, names) = match text.split_once("/**/") {
+        Some((_, names)) => ("/**/", names),
+        None => ("/", text.rsplit_once('/').map_or(text, |parts| parts.1)),
+    };
+    let directory = directory.to_string_lossy();
+    format!("{}{above}{names}", directory.trim_end_matches('/'))
 }
 
 #[cfg(test)]
@@ -122,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_follows_its_directory() {
+        let to = |text| pattern_in(Path::new("/v/u"), text);
+        assert_eq!(to("/w/**/a/b*"), "/v/u/**/a/b*");
+        assert_eq!(to("/w/x/*.key"), "/v/u/*.key");
+        assert_eq!(pattern_in(Path::new("/"), "/w/*.key"), "/*.key");
+    }
+
+    #[test]
     fn patterns_have_three_shapes() {
         for text in [
             "**/.env",
@@ -129,6 +153,12 @@ mod tests {
             "**/*.pem",
             "/srv/kb/*.key",
             "**/.git/hook*",
+            "**/a/b/c",
+            "**/a*/b*c/*d",
+            "/srv/**/x",
+            "/srv/kb/**/a/*.pem",
+            "/**/x",
+            "/*.key",
         ] {
             assert!(pattern(text).is_ok(), "{text}");
         }
@@ -137,13 +167,18 @@ mod tests {
             "**",
             "**/",
             "**/*",
-            "**/a/b/c",
+            "**/1/2/3/4/5/6/7/8/9",
             "/srv/*/kb",
+            "/s*v/**/x",
+            "srv/**/x",
+            "/srv/**/",
+            "/srv/**/x/**/y",
+            "//**/x",
             "a*",
             "**/a*b*",
             "**/../x",
             "**/a/*",
-            "/srv/**/x",
+            "/srv/x",
         ] {
             assert!(pattern(text).is_err(), "{text}");
         }

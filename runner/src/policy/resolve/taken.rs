@@ -7,7 +7,7 @@ use super::super::error::quote;
 use super::super::facts::{FactError, Facts};
 use super::super::model::Target;
 use super::super::source::reason;
-use super::Resolver;
+use super::{Resolver, paths};
 
 impl Resolver<'_> {
     pub(super) fn taken_away(&mut self, held: bool, path: &Path) -> Result<Target, String> {
@@ -18,6 +18,21 @@ impl Resolver<'_> {
             Err(error) if held && error.is_permission() => Ok(Target::Missing(path.to_owned())),
             Err(error) => Err(unusable(path, &error)),
         }
+    }
+
+    /// A pattern of a directory: of where that leads, or a grant of the place would not be seen to
+    /// lie in it.
+    pub(super) fn pattern_in(
+        &mut self,
+        held: bool,
+        directory: &Path,
+        text: &str,
+    ) -> Result<String, String> {
+        Ok(match self.taken_away(held, directory)? {
+            Target::Object(object) => paths::pattern_in(&object.path, text),
+            Target::Missing(path) => paths::pattern_in(&path, text),
+            _ => text.to_owned(),
+        })
     }
 
     /// Where a name that does not exist would appear: links above it are followed, or a grant of

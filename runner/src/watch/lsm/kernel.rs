@@ -89,5 +89,18 @@ fn layout(btf: &Btf, hooks: &[&Hook]) -> Result<LsmLayout, BtfError> {
         dentry_flags: btf.offset("dentry.d_flags")?,
         dentry_length: btf.offset("dentry.d_name.len")?,
         socket_sk: btf.offset("socket.sk")?,
+        file_flags: btf.offset("file.f_flags")?,
+        attr_valid: btf.offset("iattr.ia_valid")?,
+        call_number: btf.offset("pt_regs.orig_ax")?,
+        counted: [
+            libc::SYS_open,
+            libc::SYS_creat,
+            libc::SYS_openat,
+            libc::SYS_openat2,
+            libc::SYS_execve,
+            libc::SYS_execveat,
+        ]
+        .map(|number| number as u32),
+        reserved: 0,
     })
 }

@@ -21,8 +21,8 @@ use crate::watch::{Rules, State};
 static TURN: Mutex<()> = Mutex::new(());
 
 /// A run of the test's own, from which something is taken.
-struct Bench {
-    lsm: Lsm,
+pub(super) struct Bench {
+    pub(super) lsm: Lsm,
     run: Run,
     cgroup: PathBuf,
     _held: Vec<OwnedFd>,
@@ -31,44 +31,54 @@ struct Bench {
 }
 
 /// A directory to be granted.
-fn tree() -> tempfile::TempDir {
+pub(super) fn tree() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     directory
 }
 
-fn object(path: &Path) -> Object {
+pub(super) fn object(path: &Path) -> Object {
     SystemFacts::default().open(path, &[0]).unwrap()
 }
 
-fn granted(tree: &Path) -> Policy {
+pub(super) fn granted(tree: &Path) -> Policy {
     let mut policy = policy();
     add(&mut policy, Verb::Write, Target::Object(object(tree)));
     policy
 }
 
+/// Whether the kernel runs LSM programs; if not, that is said aloud (past the harness, which keeps
+/// what tests that pass say).
+pub(super) fn runs_programs() -> bool {
+    if unified().is_none() {
+        eprintln!("skipped: cgroup v2 is not mounted");
+        return false;
+    }
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root");
+        return false;
+    }
+    // Without `bpf` in the list the kernel takes the programs, and runs none of them.
+    let list = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    let listed = list.trim().split(',').any(|module| module == "bpf");
+    if !listed {
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: this kernel runs no LSM programs: `bpf` is not in its list"
+        );
+    }
+    listed
+}
+
 impl Bench {
-    /// `None`, said aloud (past the harness, which keeps what tests that pass say), where the kernel takes no LSM programs.
-    fn new(policy: Policy, canary: &Path) -> Option<Self> {
+    /// `None`, said aloud, where the kernel takes no LSM programs.
+    pub(super) fn new(policy: Policy, canary: &Path) -> Option<Self> {
         let base = Base::shared();
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(unified) = unified() else {
-            eprintln!("skipped: cgroup v2 is not mounted");
-            return None;
-        };
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: needs root");
+        if !runs_programs() {
             return None;
         }
-        // Without `bpf` in the list the kernel takes the programs, and runs none of them.
-        let list = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-        if !list.trim().split(',').any(|module| module == "bpf") {
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: this kernel runs no LSM programs: `bpf` is not in its list"
-            );
-            return None;
-        }
+        let unified = unified().unwrap();
         let objects = Objects::acquire(base.path(), 16).unwrap();
         let mut lsm = match objects.lsm() {
             Ok(lsm) => lsm,
@@ -102,7 +112,7 @@ impl Bench {
     }
 
     /// Does something as a process of the run.
-    fn inside(&self, act: impl FnOnce()) {
+    pub(super) fn inside(&self, act: impl FnOnce()) {
         let procs = self.cgroup.join("cgroup.procs");
         in_child(|| {
             fs::write(procs, "0").unwrap();
@@ -110,7 +120,7 @@ impl Bench {
         });
     }
 
-    fn denied(&self) -> Vec<u64> {
+    pub(super) fn denied(&self) -> Vec<u64> {
         let usage = self.run.usage().unwrap();
         usage
             .iter()
@@ -132,16 +142,16 @@ fn errno<T>(result: std::io::Result<T>) -> i32 {
         .map_or(0, |error| error.raw_os_error().unwrap_or(-1))
 }
 
-fn refused<T>(what: &str, result: std::io::Result<T>) {
+pub(super) fn refused<T>(what: &str, result: std::io::Result<T>) {
     assert_eq!(errno(result), libc::EACCES, "{what}");
 }
 
-fn let_through<T>(what: &str, result: std::io::Result<T>) {
+pub(super) fn let_through<T>(what: &str, result: std::io::Result<T>) {
     assert_eq!(errno(result), 0, "{what}");
 }
 
 /// Opens for writing without changing anything.
-fn open_to_write(path: &Path) -> std::io::Result<File> {
+pub(super) fn open_to_write(path: &Path) -> std::io::Result<File> {
     fs::OpenOptions::new().append(true).open(path)
 }
 
@@ -315,4 +325,196 @@ fn rules_hold_whatever_leads_to_what_they_name() {
     // The programs leave everybody else alone.
     let_through("outside", fs::read(w.join(".env")));
     drop(bench);
+}
+
+#[test]
+fn patterns_hold_at_every_depth_and_are_not_laundered() {
+    let tree = tree();
+    let w = tree.path();
+    for directory in [
+        "deep/er",
+        "a/b1/c",
+        "a/other",
+        "keys/sub",
+        "x/b1/c",
+        "secrets-1",
+    ] {
+        fs::create_dir_all(w.join(directory)).unwrap();
+    }
+    for file in [
+        "k.pem",
+        "deep/er/k.pem",
+        "pem",
+        "secrets-1/f",
+        "deep/secrets-2",
+        "secrets",
+        "a/b1/c/f",
+        "x/b1/c/f",
+        "a/other/c",
+        "keys/sub/tok",
+        "keys/a.key",
+        "keys/sub/a.key",
+        "tok",
+        "a.key",
+        "plain",
+    ] {
+        fs::write(w.join(file), "x").unwrap();
+    }
+    let pattern = |text: &str| Target::Pattern(text.replace("@", &w.display().to_string()));
+    let mut policy = granted(w);
+    for text in [
+        "**/*.pem",
+        "**/secrets-*",
+        "**/a/b*/c",
+        "@/keys/**/tok",
+        "@/keys/*.key",
+    ] {
+        add(&mut policy, Verb::Deny, pattern(text));
+    }
+    add(&mut policy, Verb::Protect, pattern("**/p/q/*r"));
+    let canary = super::kernel_tests::tree();
+    let Some(bench) = Bench::new(policy, canary.path()) else {
+        return;
+    };
+    bench.inside(|| {
+        let at = |name: &str| w.join(name);
+        for name in [
+            "k.pem",
+            "deep/er/k.pem",
+            "secrets-1/f",
+            "deep/secrets-2",
+            "a/b1/c/f",
+            "keys/sub/tok",
+            "keys/a.key",
+        ] {
+            refused(name, File::open(at(name)));
+            refused(name, open_to_write(&at(name)));
+            refused(name, fs::hard_link(at(name), at("linked")));
+            refused(name, fs::remove_file(at(name)));
+        }
+        for name in [
+            "pem",
+            "secrets",
+            "x/b1/c/f",
+            "a/other/c",
+            "keys/sub/a.key",
+            "tok",
+            "a.key",
+            "plain",
+        ] {
+            let_through(name, fs::read(at(name)));
+        }
+        // One that is made, renamed or linked to such a name.
+        for name in [
+            "new.pem",
+            "deep/secrets-",
+            "keys/deep.key",
+            "keys/sub/sub/tok",
+        ] {
+            let _ = fs::create_dir(at("keys/sub/sub"));
+            refused(name, fs::write(at(name), "x"));
+            refused(name, fs::rename(at("plain"), at(name)));
+            refused(name, fs::hard_link(at("plain"), at(name)));
+            refused(name, symlink("plain", at(name)));
+        }
+        // The upper parts of a pattern: a directory takes no place among them, in or out.
+        refused("in at the top", fs::rename(at("x"), at("deep/a")));
+        refused("in at the middle", fs::rename(at("x/b1"), at("a/b2")));
+        refused("out at the middle", fs::rename(at("a/b1"), at("x/b2")));
+        refused("out at the top", fs::rename(at("a"), at("x/other")));
+        refused("linked", symlink("../x/b1", at("a/bb")));
+        let_through("another middle", fs::rename(at("x/b1"), at("x/bb")));
+        let_through("beside the parts", fs::rename(at("a/other"), at("a/more")));
+        let_through("made", fs::create_dir_all(at("deep/a/b")));
+        refused("made whole", fs::create_dir(at("deep/a/b/c")));
+        // The directory of a pattern stays where it is.
+        refused("moved", fs::rename(at("keys"), at("keys2")));
+        let_through(
+            "not the directory's",
+            fs::rename(at("keys/sub"), at("keys/sub2")),
+        );
+        refused("still below it", fs::read(at("keys/sub2/tok")));
+        // What is protected is read.
+        let_through("parts", fs::create_dir_all(at("p/q")));
+        refused("made", fs::write(at("p/q/xr"), "x"));
+        refused("moved in", fs::rename(at("x"), at("p/q/r")));
+        let_through("beside", fs::write(at("p/q/xs"), "x"));
+    });
+    let denied = bench.denied();
+    assert_eq!(denied[0], 0);
+    assert!(denied[1..7].iter().all(|count| *count > 0), "{denied:?}");
+    let_through("outside", fs::read(w.join("k.pem")));
+    drop(bench);
+}
+
+#[test]
+fn each_refused_act_is_told_once_by_its_path_and_its_rule() {
+    let tree = tree();
+    let w = tree.path();
+    fs::create_dir_all(w.join("a/conf")).unwrap();
+    for file in ["a/.env", "a/conf/f", "plain"] {
+        fs::write(w.join(file), "x").unwrap();
+    }
+    symlink("a/.env", w.join("link")).unwrap();
+    fs::set_permissions(w.join("a/.env"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut policy = granted(w);
+    let pattern = Target::Pattern("**/.env".to_owned());
+    add(&mut policy, Verb::Deny, pattern);
+    let conf = Target::Object(object(&w.join("a/conf")));
+    add(&mut policy, Verb::Protect, conf);
+    let canary = super::kernel_tests::tree();
+    let Some(mut bench) = Bench::new(policy, canary.path()) else {
+        return;
+    };
+    let at = |name: &str| w.join(name);
+    bench.inside(|| {
+        refused("read", File::open(at("a/.env")));
+        refused("again, by another way", File::open(at("link")));
+        refused("write", open_to_write(&at("a/.env")));
+        refused("rename to", fs::rename(at("plain"), at("a/.env")));
+        refused("rename from", fs::rename(at("a/.env"), at("env")));
+        let mode = fs::Permissions::from_mode(0o600);
+        refused("mode", fs::set_permissions(at("a/.env"), mode));
+        refused("directory", fs::create_dir(at("a/conf/new")));
+        refused("execute", std::process::Command::new(at("a/.env")).status());
+        refused("move", fs::rename(at("a/conf"), at("conf")));
+        refused("remove", fs::remove_file(at("a/conf/f")));
+    });
+    let clock = bench.run.clock();
+    let mut told = Vec::new();
+    let refusals = &mut bench.lsm.refusals;
+    bench.run.drain(100, |event| match event {
+        crate::watch::Decoded::Taken(news) => told.extend(refusals.note(news, &clock)),
+        other => panic!("{other:?}"),
+    });
+    let summary = |denials: &[crate::record::event::Denial]| -> Vec<String> {
+        let one = |denial: &crate::record::event::Denial| {
+            let target = String::from_utf8(denial.target.clone()).unwrap();
+            let name = target.strip_prefix(w.to_str().unwrap()).unwrap().to_owned();
+            assert!(!denial.as_typed && denial.pid != 0 && denial.first <= denial.last);
+            format!(
+                "{} {name} {:?} {}",
+                denial.op.name(),
+                denial.row,
+                denial.count
+            )
+        };
+        let mut lines: Vec<String> = denials.iter().map(one).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let all = bench.lsm.refusals.denials(&clock).unwrap();
+    let expected = [
+        "chmod /a/.env Some(1) 1",
+        "exec /a/.env Some(1) 1",
+        "mkdir /a/conf/new Some(2) 1",
+        "open /a/.env Some(1) 2",
+        "rename /a/.env Some(1) 2",
+        "rename /a/conf Some(2) 1",
+        "unlink /a/conf/f Some(2) 1",
+        "write /a/.env Some(1) 1",
+    ];
+    assert_eq!(summary(&all), expected);
+    assert_eq!(told.len(), expected.len(), "one event for each target");
+    assert_eq!(bench.denied()[..3], [0, 7, 3], "the rules' own counts");
 }

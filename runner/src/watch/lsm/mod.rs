@@ -6,22 +6,30 @@
 //! something is taken, and taken off by the last. Otherwise nobody pays for it.
 
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
+mod filesystem_tests;
+#[cfg(test)]
 mod hook_tests;
 mod kernel;
 #[cfg(test)]
 mod kernel_tests;
+pub(super) mod refusals;
 mod table;
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, HashMap, MapData, MapError};
 use lp_run_common::files::AnchorKey;
-use lp_run_common::lsm::{HOOK_COUNT, HOOKS as HOOK_SLOTS, MAX_TAKEN_PER_RUN, NameKey, TakenRow};
+use lp_run_common::lsm::{
+    HOOK_COUNT, HOOKS as HOOK_SLOTS, MAX_TAKEN_PER_RUN, NameKey, POSITIONS, PatternRow, SHAPES,
+    TakenRow,
+};
 use lp_run_common::run::FLAG_TAKES;
 use thiserror::Error;
 
@@ -40,6 +48,7 @@ use crate::sys::bpf_pin::{self, identity};
 use crate::sys::fault;
 
 pub(super) use kernel::Kernel;
+pub use refusals::Refusals;
 use table::{Entries, Table};
 
 /// A hook of the kernel's security modules and the program that runs at it.
@@ -134,6 +143,15 @@ pub enum LsmError {
     /// More than one run may have.
     #[error("the rules that take away come to {0} objects or names, of {MAX_TAKEN_PER_RUN}")]
     TooMany(usize),
+    /// Patterns of several parts, or names with a `*` of many forms.
+    #[error(
+        "{rule}: too many patterns: {POSITIONS} names in patterns of several names or below a \
+         directory, and {SHAPES} forms of names with a `*`, can be held"
+    )]
+    TooManyPatterns {
+        /// Key of the first rule that finds no room.
+        rule: String,
+    },
     /// A hook cannot be used.
     #[error("attach to the hook {hook}")]
     Attach {
@@ -161,6 +179,7 @@ pub struct Lsm {
     inspect: Inspect,
     taken: HashMap<MapData, AnchorKey, TakenRow>,
     names: HashMap<MapData, NameKey, TakenRow>,
+    patterns: Array<MapData, PatternRow>,
     canaries: Array<MapData, u64>,
     members: Members,
     runs: Runs,
@@ -170,6 +189,10 @@ pub struct Lsm {
     /// The run's entries in `TAKEN` and `TAKEN_NAMES`.
     objects: Entries<AnchorKey>,
     keys: Entries<NameKey>,
+    /// Its entry in `PATTERNS`.
+    row: PatternRow,
+    /// What was refused.
+    pub refusals: Refusals,
 }
 
 /// A program of a hook.
@@ -207,6 +230,7 @@ impl Lsm {
             inspect: Inspect::new(inspect),
             taken: loaded.map("TAKEN").map_err(Box::new)?,
             names: loaded.map("TAKEN_NAMES").map_err(Box::new)?,
+            patterns: loaded.map("PATTERNS").map_err(Box::new)?,
             canaries: loaded.map("LSM_CANARIES").map_err(Box::new)?,
             members: Members::open(objects).map_err(Box::new)?,
             runs: Runs::open(loaded).map_err(Box::new)?,
@@ -215,6 +239,8 @@ impl Lsm {
             generation: objects.lease.generation,
             objects: Entries::new(),
             keys: Entries::new(),
+            row: PatternRow::EMPTY,
+            refusals: Refusals::open(loaded, &objects.lease)?,
         })
     }
 
@@ -225,7 +251,7 @@ impl Lsm {
     pub fn start(
         &mut self,
         plan: &Plan,
-        made: &[BorrowedFd<'_>],
+        made: &[(&Path, BorrowedFd<'_>)],
         canary: BorrowedFd<'_>,
         run: &mut Run,
     ) -> Result<Vec<OwnedFd>, LsmError> {
@@ -236,9 +262,13 @@ impl Lsm {
         let Table {
             objects,
             names,
+            patterns,
+            roots,
             held,
             ..
         } = table;
+        self.refusals.know(roots);
+        self.row = patterns;
         self.enter_all(objects, names)?;
         // Under the lock, so that no run that ends just now takes the programs off.
         let _lock = self.place.lock().map_err(Box::new)?;
@@ -266,7 +296,8 @@ impl Lsm {
             filled("TAKEN_NAMES", || self.names.insert(key, row, 0))
                 .map_err(used("fill", "TAKEN_NAMES"))?;
         }
-        Ok(())
+        filled("PATTERNS", || self.patterns.set(self.slot, self.row, 0))
+            .map_err(used("fill", "PATTERNS"))
     }
 
     /// Holds what the programs will find against what was filled in.
@@ -283,6 +314,10 @@ impl Lsm {
             if found.as_ref() != Some(wanted) {
                 return Err(not_held("TAKEN_NAMES"));
             }
+        }
+        let row = self.patterns.get(&self.slot, 0);
+        if row.map_err(used("read", "PATTERNS"))? != self.row {
+            return Err(not_held("PATTERNS"));
         }
         Ok(self.members.verify()?)
     }
@@ -344,6 +379,7 @@ impl Lsm {
     /// from which something was taken.
     fn leave(&mut self) -> Result<(), LsmError> {
         self.members.leave()?;
+        self.refusals.forget()?;
         for (key, _) in self.objects.drain() {
             gone(self.taken.remove(&key)).map_err(used("clean", "TAKEN"))?;
         }
@@ -378,11 +414,16 @@ pub(super) fn forget(loaded: &Loaded, generation: u32) -> Result<(), WatchError>
     let mut names: HashMap<_, NameKey, TakenRow> = loaded.map("TAKEN_NAMES")?;
     remove(&mut names, "TAKEN_NAMES", |key, _| {
         key.generation == generation
-    })
+    })?;
+    refusals::remove_all(&mut loaded.map(refusals::TABLE)?, generation)
 }
 
-/// Zeroes what the slot's run before counted in its self-test.
+/// Zeroes what the slot's run before counted in its self-test, and takes its patterns away.
 pub(super) fn clear(loaded: &Loaded, slot: u32) -> Result<(), WatchError> {
+    let mut patterns: Array<_, PatternRow> = loaded.map("PATTERNS")?;
+    patterns
+        .set(slot, PatternRow::EMPTY, 0)
+        .map_err(map_failed("fill", "PATTERNS"))?;
     let mut canaries: Array<_, u64> = loaded.map("LSM_CANARIES")?;
     (0..HOOK_COUNT).try_for_each(|hook| {
         canaries

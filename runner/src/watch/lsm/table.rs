@@ -10,7 +10,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use lp_run_common::files::AnchorKey;
-use lp_run_common::lsm::{CHANGE, FIXED, NAMES, NameKey, PART, READ, ROOT, TakenRow};
+use lp_run_common::lsm::{
+    CHANGE, FIXED, NAMES, NameKey, PatternRow, READ, ROOT, SHAPE, STARS, TakenRow, WORDS,
+};
 use lp_run_common::run::NO_ROW;
 use nix::sys::stat::fstatat;
 use nix::sys::statfs::{
@@ -20,6 +22,8 @@ use nix::sys::statfs::{
 
 use super::LsmError;
 use crate::plan::{Plan, Row, Taken, TakenTarget};
+use crate::policy::facts::Object;
+use crate::policy::pattern::Pattern;
 use crate::sys::SysError;
 use crate::sys::beneath::open_beneath;
 use crate::watch::files::inspect::Inspect;
@@ -43,6 +47,11 @@ pub(super) struct Table<'a> {
     generation: u32,
     pub objects: Entries<AnchorKey>,
     pub names: Entries<NameKey>,
+    pub patterns: PatternRow,
+    /// Where the agent sees the granted roots, by the address of the object.
+    pub roots: HashMap<u64, PathBuf>,
+    /// How many positions of each word are taken.
+    used: [usize; WORDS],
     /// What the addresses in `objects` and `names` are of.
     pub held: Vec<OwnedFd>,
 }
@@ -61,45 +70,64 @@ impl<'a> Table<'a> {
             generation,
             objects: HashMap::new(),
             names: HashMap::new(),
+            patterns: PatternRow::EMPTY,
+            roots: HashMap::new(),
+            used: [0; WORDS],
             held: Vec::new(),
         }
     }
 
-    /// Enters what the plan takes away and, for patterns, the roots that it grants.
-    pub fn fill(&mut self, plan: &Plan, made: &[BorrowedFd<'_>]) -> Result<(), LsmError> {
-        let (mut patterns, mut ascii) = (None, true);
+    /// Enters what the plan takes away and the roots that it grants.
+    pub fn fill(&mut self, plan: &Plan, made: &[(&Path, BorrowedFd<'_>)]) -> Result<(), LsmError> {
+        let (mut names, mut ascii) = (None, true);
         for taken in &plan.taken {
             match &taken.target {
                 TakenTarget::Below { root, path } => {
-                    let Some(root) = &root.fd else {
-                        return Err(LsmError::NotOpened(root.path.clone()));
-                    };
-                    self.below(plan, taken, root.as_fd(), path)?;
+                    self.below(plan, taken, opened(root)?, path)?;
                 }
-                TakenTarget::Pattern(parts) => {
-                    self.pattern(taken, parts);
-                    ascii &= parts.iter().all(|part| part.is_ascii());
-                    patterns = patterns.or(Some(taken.row));
+                TakenTarget::Pattern(pattern) => {
+                    self.pattern(plan, taken, &Pattern::new(pattern))?;
+                    ascii &= pattern.is_ascii();
+                    names = names.or(Some(taken.row));
+                }
+                TakenTarget::Inside {
+                    root,
+                    directory,
+                    pattern,
+                } => {
+                    self.inside(plan, taken, opened(root)?, directory, pattern)?;
+                    if !is_exact(opened(root)?, pattern.is_ascii()) {
+                        return Err(inexact(plan, taken.row, &root.path));
+                    }
                 }
             }
         }
-        let Some(row) = patterns else { return Ok(()) };
         for anchor in &plan.anchors {
             let Some(object) = &anchor.object else {
                 continue;
             };
             let Some(fd) = &object.fd else { continue };
-            if anchor.directory && !is_exact(fd.as_fd(), ascii) {
-                return Err(LsmError::Inexact {
-                    rule: key(plan, row),
-                    path: anchor.path.clone(),
-                });
+            if let Some(row) = names
+                && anchor.directory
+                && !is_exact(fd.as_fd(), ascii)
+            {
+                return Err(inexact(plan, row, &anchor.path));
             }
-            self.object(fd.as_fd(), Use { bits: ROOT, row })?;
+            self.root(&anchor.path, fd.as_fd())?;
         }
-        for fd in made {
-            self.object(*fd, Use { bits: ROOT, row })?;
-        }
+        made.iter().try_for_each(|(path, fd)| self.root(path, *fd))
+    }
+
+    fn root(&mut self, path: &Path, object: BorrowedFd<'_>) -> Result<(), LsmError> {
+        let key = self.key(object)?;
+        let it = Use {
+            bits: ROOT,
+            row: NO_ROW,
+        };
+        it.add(self.objects.entry(key).or_insert(EMPTY));
+        self.roots
+            .entry(key.inode)
+            .or_insert_with(|| path.to_owned());
         Ok(())
     }
 
@@ -111,8 +139,11 @@ impl<'a> Table<'a> {
 
     /// Which lengths the names have.
     pub fn lengths(&self) -> u64 {
-        let bits = self.names.keys().map(|key| 1_u64 << key.length);
-        bits.fold(0, |all, bit| all | bit)
+        let bit = |key: &NameKey| match key.length & SHAPE {
+            0 => 1_u64 << key.length,
+            _ => STARS,
+        };
+        self.names.keys().fold(0, |all, key| all | bit(key))
     }
 
     /// Something below a granted root: the object if it is there, its name always, and the
@@ -124,26 +155,13 @@ impl<'a> Table<'a> {
         root: BorrowedFd<'_>,
         path: &Path,
     ) -> Result<(), LsmError> {
-        let failed = |source| LsmError::Path {
-            rule: key(plan, taken.row),
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| path_failed(plan, taken.row, path, source);
         let row = taken.row;
         let last = path.file_name().unwrap_or_default();
-        let mut directory = root.try_clone_to_owned().map_err(|source| {
-            failed(SysError {
-                call: "fcntl",
-                source,
-            })
-        })?;
-        for part in path.parent().into_iter().flat_map(Path::components) {
-            self.object(directory.as_fd(), Use { bits: FIXED, row })?;
-            let flags = libc::O_PATH | libc::O_DIRECTORY;
-            let name = text(part.as_os_str().as_bytes());
-            let below = open_beneath(&directory, &name, flags, 0).map_err(failed)?;
-            self.held.push(std::mem::replace(&mut directory, below));
-        }
+        let above = path.parent().unwrap_or(Path::new(""));
+        let directory = self
+            .descend(row, root, above)
+            .map_err(|error| error.of(plan, taken.row, path))?;
         let bits = FIXED | NAMES;
         self.object(directory.as_fd(), Use { bits, row })?;
         let it = Use {
@@ -165,38 +183,120 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// A name at any depth, or a name in a directory of a name.
-    fn pattern(&mut self, taken: &Taken, parts: &[String]) {
-        let it = Use {
-            bits: bits_of(taken),
-            row: taken.row,
-        };
-        match parts {
-            [name] => self.name(0, name.as_bytes(), it),
-            [directory, name] => {
-                let part = Use { bits: PART, ..it };
-                let next = self.names.len() as u32 + 1;
-                self.name(0, directory.as_bytes(), part);
-                let number = self
-                    .names
-                    .get_mut(&name_key(self.generation, 0, directory.as_bytes()))
-                    .map_or(next, |row| {
-                        row.number = if row.number == 0 { next } else { row.number };
-                        row.number
-                    });
-                self.name(number.into(), name.as_bytes(), it);
-            }
-            // The plan makes a gap of it.
-            _ => {}
+    /// Opens a directory below `root`; what is above it does not move.
+    fn descend(&mut self, row: Row, root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Descent> {
+        let copied = root.try_clone_to_owned();
+        let mut directory = copied.map_err(|source| SysError {
+            call: "fcntl",
+            source,
+        })?;
+        for part in path.components() {
+            self.object(directory.as_fd(), Use { bits: FIXED, row })?;
+            let flags = libc::O_PATH | libc::O_DIRECTORY;
+            let name = text(part.as_os_str().as_bytes());
+            let below = open_beneath(&directory, &name, flags, 0)?;
+            self.held.push(std::mem::replace(&mut directory, below));
         }
+        Ok(directory)
     }
 
-    fn object(&mut self, object: BorrowedFd<'_>, it: Use) -> Result<(), LsmError> {
-        let key = AnchorKey {
+    /// A pattern of all that is granted. One name needs no more than its entry.
+    fn pattern(
+        &mut self,
+        plan: &Plan,
+        taken: &Taken,
+        pattern: &Pattern<'_>,
+    ) -> Result<(), LsmError> {
+        if let [name] = pattern.parts() {
+            let it = Use {
+                bits: bits_of(taken),
+                row: taken.row,
+            };
+            let key = self.part(name).ok_or_else(|| too_many(plan, taken.row))?;
+            it.add(self.names.entry(key).or_insert(EMPTY));
+            return Ok(());
+        }
+        let (word, bit) = self.positions(plan, taken, pattern)?;
+        self.patterns.anywhere[word] |= bit;
+        Ok(())
+    }
+
+    /// A pattern of one directory, which does not move.
+    fn inside(
+        &mut self,
+        plan: &Plan,
+        taken: &Taken,
+        root: BorrowedFd<'_>,
+        path: &Path,
+        pattern: &str,
+    ) -> Result<(), LsmError> {
+        let row = taken.row;
+        let directory = self
+            .descend(row, root, path)
+            .map_err(|error| error.of(plan, row, path))?;
+        let pattern = Pattern::new(pattern);
+        let (word, bit) = self.positions(plan, taken, &pattern)?;
+        if pattern.direct() {
+            self.patterns.direct[word] |= bit;
+        }
+        self.object(directory.as_fd(), Use { bits: FIXED, row })?;
+        let key = self.key(directory.as_fd())?;
+        self.objects.entry(key).or_insert(EMPTY).positions[word] |= bit;
+        self.held.push(directory);
+        Ok(())
+    }
+
+    /// Enters the parts of a pattern; the word and the bit of its first.
+    fn positions(
+        &mut self,
+        plan: &Plan,
+        taken: &Taken,
+        pattern: &Pattern<'_>,
+    ) -> Result<(usize, u64), LsmError> {
+        let parts = pattern.parts();
+        let word = self.used.iter().position(|used| used + parts.len() <= 64);
+        let word = word.ok_or_else(|| too_many(plan, taken.row))?;
+        let start = self.used[word];
+        self.used[word] += parts.len();
+        self.patterns.start[word] |= 1 << start;
+        for (position, part) in (start..).zip(parts.iter().rev()) {
+            let key = self.part(part).ok_or_else(|| too_many(plan, taken.row))?;
+            self.names.entry(key).or_insert(EMPTY).positions[word] |= 1 << position;
+        }
+        let first = start + parts.len() - 1;
+        self.patterns.rows[64 * word + first] = taken.row;
+        self.patterns.change[word] |= 1 << first;
+        if taken.read {
+            self.patterns.read[word] |= 1 << first;
+        }
+        Ok((word, 1 << first))
+    }
+
+    /// The key of a name with at most one `*`; `None` when there are too many shapes.
+    fn part(&mut self, part: &str) -> Option<NameKey> {
+        let Some((before, after)) = part.split_once('*') else {
+            return Some(name_key(self.generation, 0, part.as_bytes()));
+        };
+        let shape = SHAPE | (before.len() | after.len() << 8) as u32;
+        let shapes = &mut self.patterns.shapes;
+        let free = shapes.iter_mut().find(|known| [0, shape].contains(known))?;
+        *free = shape;
+        let mut key = name_key(self.generation, 0, before.as_bytes());
+        key.name[4..].copy_from_slice(&name_key(0, 0, after.as_bytes()).name[..4]);
+        key.length = shape;
+        Some(key)
+    }
+
+    fn key(&self, object: BorrowedFd<'_>) -> Result<AnchorKey, LsmError> {
+        Ok(AnchorKey {
             generation: self.generation,
             reserved: 0,
             inode: self.inspect.object(object)?,
-        };
+        })
+    }
+
+    fn object(&mut self, object: BorrowedFd<'_>, it: Use) -> Result<(), LsmError> {
+        let key = self.key(object)?;
         it.add(self.objects.entry(key).or_insert(EMPTY));
         Ok(())
     }
@@ -216,7 +316,7 @@ impl Use {
             row.read = self.row;
         }
         // What only keeps a directory in its place gives way to what takes changing away.
-        if new & CHANGE != 0 || self.bits & (FIXED | PART) != 0 && row.change == NO_ROW {
+        if new & CHANGE != 0 || self.bits & FIXED != 0 && row.change == NO_ROW {
             row.change = self.row;
         }
     }
@@ -226,8 +326,62 @@ const EMPTY: TakenRow = TakenRow {
     bits: 0,
     read: NO_ROW,
     change: NO_ROW,
-    number: 0,
+    reserved: 0,
+    positions: [0; WORDS],
 };
+
+/// Why a directory could not be reached.
+enum Descent {
+    System(SysError),
+    Other(LsmError),
+}
+
+impl From<SysError> for Descent {
+    fn from(error: SysError) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<LsmError> for Descent {
+    fn from(error: LsmError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl Descent {
+    fn of(self, plan: &Plan, row: Row, path: &Path) -> LsmError {
+        match self {
+            Self::System(source) => path_failed(plan, row, path, source),
+            Self::Other(error) => error,
+        }
+    }
+}
+
+fn opened(root: &Object) -> Result<BorrowedFd<'_>, LsmError> {
+    let fd = root.fd.as_ref().map(|fd| fd.as_fd());
+    fd.ok_or_else(|| LsmError::NotOpened(root.path.clone()))
+}
+
+fn path_failed(plan: &Plan, row: Row, path: &Path, source: SysError) -> LsmError {
+    LsmError::Path {
+        rule: key(plan, row),
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn inexact(plan: &Plan, row: Row, path: &Path) -> LsmError {
+    LsmError::Inexact {
+        rule: key(plan, row),
+        path: path.to_owned(),
+    }
+}
+
+fn too_many(plan: &Plan, row: Row) -> LsmError {
+    LsmError::TooManyPatterns {
+        rule: key(plan, row),
+    }
+}
 
 fn bits_of(taken: &Taken) -> u32 {
     CHANGE | if taken.read { READ } else { 0 }
