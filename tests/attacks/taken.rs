@@ -25,7 +25,8 @@ degrade = ["unix-sockets"]
 "#;
 
 const TAKEN: &str = r#"
-deny    = [{ path = "**/.env", id = "env" }, { path = "@DIR@/tree/secret", id = "secret" }]
+deny    = [{ path = "**/.env", id = "env" }, { path = "@DIR@/tree/secret", id = "secret" },
+           { path = "@DIR@/tree/token", id = "token" }]
 protect = [{ path = "**/.git/hooks", id = "hooks" }, { path = "@DIR@/tree/conf/settings", id = "settings" },
            { path = "@DIR@/tree/conf/later", id = "later" }]
 "#;
@@ -38,6 +39,9 @@ fn taking() -> String {
 /// Under `deny`: everything is refused. Each act has a file of its own, since those that pass
 /// leave it changed.
 const DENY: &[Row] = &[
+    // Hard links that were there before the run are the same objects.
+    ("FS-11", "open-read @DIR@/tree/alias", "ok", "EACCES", "ok"),
+    ("FS-11w", "open-write @DIR@/tree/alias", "ok", "EACCES", "ok"),
     ("FS-60", "open-read @DIR@/tree/.env", "ok", "EACCES", "ok"),
     (
         "FS-60d",
@@ -171,6 +175,14 @@ const DENY: &[Row] = &[
 
 /// Under `protect`: reading stays.
 const PROTECT: &[Row] = &[
+    ("FS-11p", "open-read @DIR@/tree/alias2", "ok", "ok", "ok"),
+    (
+        "FS-11q",
+        "open-write @DIR@/tree/alias2",
+        "ok",
+        "EACCES",
+        "ok",
+    ),
     (
         "FS-80",
         "open-read @DIR@/tree/.git/hooks/hook",
@@ -312,6 +324,7 @@ fn jail() -> (Jail, UnixListener, UnixDatagram) {
         "tree/secret/key",
         "tree/.git/hooks/old",
         "tree/conf/settings",
+        "tree/token",
         "tree/made/hooks/hook",
     ] {
         jail.file(file, "x");
@@ -334,6 +347,9 @@ fn jail() -> (Jail, UnixListener, UnixDatagram) {
     let tree = jail.path().join("tree");
     for program in ["secret/true", ".git/hooks/hook"] {
         fs::copy("/bin/true", tree.join(program)).expect("copy a program");
+    }
+    for (file, alias) in [("token", "alias"), ("conf/settings", "alias2")] {
+        fs::hard_link(tree.join(file), tree.join(alias)).expect("make a link");
     }
     std::os::unix::fs::symlink(".env", tree.join("to-env")).expect("make a link");
     let stream = UnixListener::bind(tree.join("secret/stream")).expect("bind");
@@ -408,7 +424,7 @@ fn told(outcome: &crate::support::Outcome, id: &str, paths: &[(&str, &str)]) {
 fn what_is_denied_in_a_tree_that_may_be_written_is_refused_by_every_act() {
     needs!(root(), "root");
     if let Some(outcome) = three_arms(DENY) {
-        for (id, least) in [("env", 16), ("secret", 7)] {
+        for (id, least) in [("env", 16), ("secret", 7), ("token", 2)] {
             let denied = outcome.rule(id)["denied"].as_u64();
             assert!(denied >= Some(least), "{id}: {outcome:#?}");
         }
