@@ -117,7 +117,11 @@ fn described(what: &Taken) -> String {
 
 /// File systems that keep one inode object for a file as long as somebody holds it: what is in
 /// them can be known again.
-const STEADY: [&str; 4] = ["btrfs", "ext4", "tmpfs", "xfs"];
+const STEADY: [&str; 5] = ["btrfs", "ext4", OVERLAY, "tmpfs", "xfs"];
+
+/// Keeps one inode object for each directory and for each file of one name, also when it is copied
+/// up; the names of a file with several may be objects of their own.
+const OVERLAY: &str = "overlay";
 
 /// How LSM programs hold it, or why they cannot; `None`: for the reason that a mask cannot.
 fn in_kernel(rules: &FileRules, taken: &TakeAway) -> Result<Vec<TakenTarget>, Option<String>> {
@@ -128,12 +132,29 @@ fn in_kernel(rules: &FileRules, taken: &TakeAway) -> Result<Vec<TakenTarget>, Op
             if alias(rules, object, protect).is_some() {
                 return Err(None);
             }
+            one_object(object)?;
             in_kernel_path(rules, &object.path, protect)
         }
         Taken::Name(path) => in_kernel_path(rules, path, protect),
-        Taken::Existing(object) => in_kernel_path(rules, &object.path, protect),
+        Taken::Existing(object) => {
+            one_object(object)?;
+            in_kernel_path(rules, &object.path, protect)
+        }
     };
     one.map(|target| vec![target])
+}
+
+/// Whether every name of it leads to the same inode object.
+fn one_object(object: &Object) -> Result<(), Option<String>> {
+    if object.filesystem == OVERLAY && object.kind != Kind::Directory && object.nlink > 1 {
+        return Err(Some(format!(
+            "`{}` has {} names (hard links), which are several objects on an overlay; copy it, so \
+             that it has one",
+            object.path.display(),
+            object.nlink
+        )));
+    }
+    Ok(())
 }
 
 fn in_kernel_path(
@@ -417,6 +438,7 @@ fn file_deny(why: String) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use super::OVERLAY;
     use crate::host::Capability;
     use crate::host::Host;
     use crate::plan::testing::{add, directory, file, plan as plan_with_lsm, plan_on, policy};
@@ -668,6 +690,27 @@ mod tests {
         let plan = plan_with_lsm(policy);
         assert_eq!(gaps(&plan), ["file-deny"]);
         assert!(plan.gaps[0].why.contains("nfs"), "{}", plan.gaps[0].why);
+    }
+
+    #[test]
+    fn on_an_overlay_one_name_is_one_object() {
+        let on_overlay = |nlink| {
+            let mut policy = policy();
+            let mut work = directory("/home/anna/work", 1000);
+            let mut key = file("/home/anna/work/key", 1000);
+            for object in [&mut work, &mut key] {
+                OVERLAY.clone_into(&mut object.filesystem);
+            }
+            key.nlink = nlink;
+            add(&mut policy, Verb::Write, Target::Object(work));
+            add(&mut policy, Verb::Deny, Target::Object(key));
+            plan_with_lsm(policy)
+        };
+        assert_eq!(on_overlay(1).state("file-deny"), Some(State::Enforced));
+        let linked = on_overlay(2);
+        assert_eq!(gaps(&linked), ["file-deny"]);
+        let why = &linked.gaps[0].why;
+        assert!(why.contains("`/home/anna/work/key` has 2 names"), "{why}");
     }
 
     #[test]

@@ -140,6 +140,14 @@ pub enum LsmError {
         /// The granted root.
         path: PathBuf,
     },
+    /// Names of one file may be several objects.
+    #[error("{rule}: `{}` has more than one name, on an overlay: copy it first", path.display())]
+    Names {
+        /// Key of the rule.
+        rule: String,
+        /// The file, below its granted root.
+        path: PathBuf,
+    },
     /// More than one run may have.
     #[error("the rules that take away come to {0} objects or names, of {MAX_TAKEN_PER_RUN}")]
     TooMany(usize),

@@ -14,7 +14,7 @@ use lp_run_common::lsm::{
     CHANGE, FIXED, NAMES, NameKey, PatternRow, READ, ROOT, SHAPE, STARS, TakenRow, WORDS,
 };
 use lp_run_common::run::NO_ROW;
-use nix::sys::stat::fstatat;
+use nix::sys::stat::{fstat, fstatat};
 use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,
     XFS_SUPER_MAGIC, fstatfs,
@@ -173,6 +173,12 @@ impl<'a> Table<'a> {
         let flags = libc::O_PATH | libc::O_NOFOLLOW;
         match open_beneath(&directory, &text(last.as_bytes()), flags, 0) {
             Ok(object) => {
+                if !is_one(object.as_fd()) {
+                    return Err(LsmError::Names {
+                        rule: key(plan, taken.row),
+                        path: path.to_owned(),
+                    });
+                }
                 self.object(object.as_fd(), it)?;
                 self.held.push(object);
             }
@@ -436,6 +442,16 @@ fn is_exact(directory: BorrowedFd<'_>, ascii: bool) -> bool {
         fstatat(directory, name.as_c_str(), flags) == Err(nix::errno::Errno::ENOENT)
     };
     swapped.take(16).any(missing)
+}
+
+/// Whether all names of it lead to one inode object: of an overlay's files with several names
+/// they may not. The plan has asked, of what was there then.
+fn is_one(object: BorrowedFd<'_>) -> bool {
+    let kind = fstatfs(object).map(|status| status.filesystem_type());
+    if kind != Ok(OVERLAYFS_SUPER_MAGIC) {
+        return kind.is_ok();
+    }
+    fstat(object).is_ok_and(|it| it.st_nlink == 1 || it.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
 
 fn swap_case(name: &[u8]) -> Vec<u8> {
