@@ -13,6 +13,7 @@ use super::assert_printable;
 use crate::cli::log::sentence;
 use crate::cli::report::parse;
 use crate::policy::facts::User;
+use crate::policy::model::RuleInfo;
 use crate::record::audit::{Audit, AuditError, MAX_TARGET, Start};
 use crate::record::chain::{each_line, open_chain, verify};
 use crate::record::escape::{
@@ -98,11 +99,16 @@ pub fn audit(bytes: &[u8]) {
         as_typed: true,
     };
     let detail_text = String::from_utf8_lossy(detail);
+    let rule = RuleInfo {
+        key: "files.deny[0]".to_owned(),
+        because: Some(detail_text.clone().into_owned()),
+        ..RuleInfo::default()
+    };
     let mut log = log_of(|audit, now| {
         audit.exec(program, 12, now)?;
         audit.degraded("file-deny", &detail_text, now)?;
         audit.denial(&denial(target, 1), None, now)?;
-        audit.denial(&denial(other, 2), Some("files.deny[0]"), now)?;
+        audit.denial(&denial(other, 2), Some(&rule), now)?;
         audit.denial(&denial(target, u64::MAX), None, now)?;
         audit.others(u64::from(rest.first().copied().unwrap_or_default()));
         audit.tick(now)?;

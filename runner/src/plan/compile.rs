@@ -164,11 +164,6 @@ fn rules(policy: &Policy) -> Vec<Rule> {
         .collect()
 }
 
-/// `file:line:column`.
-pub(super) fn place_text(place: &Place) -> Option<String> {
-    (!place.file.is_empty()).then(|| format!("{}:{}:{}", place.file, place.line, place.column))
-}
-
 /// What `deny` and `protect` come to.
 struct TakenAway {
     masks: Vec<Mask>,

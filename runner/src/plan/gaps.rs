@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use super::Gap;
-use super::compile::place_text;
 use super::takeaway::FILE_DENY;
 use crate::host::{Host, Means};
 use crate::policy::facts::Kind;
@@ -27,7 +26,7 @@ pub(super) fn file_gap(
     Gap {
         protection,
         rule: Some(info.key.clone()),
-        place: place_text(&info.place),
+        place: info.place.text(),
         why,
         remedy: match closes {
             Some(closes) => format!("{closes}; or {otherwise}"),
@@ -60,7 +59,7 @@ pub(super) fn mount_gap(at: &Path, grant: &Path, info: &RuleInfo) -> Gap {
     Gap {
         protection: "host",
         rule: Some(info.key.clone()),
-        place: place_text(&info.place),
+        place: info.place.text(),
         why: format!(
             "`{}` is a mount of its own below `{}`, and without root it cannot be left out",
             at.display(),
@@ -79,7 +78,7 @@ pub(super) fn idmap_gap(host: &Host, why: String, info: &RuleInfo) -> Gap {
     Gap {
         protection: "identity",
         rule: Some(info.key.clone()),
-        place: place_text(&info.place),
+        place: info.place.text(),
         why,
         remedy: match host.means {
             Means::Root => "[identity] user = \"caller\" runs the agent as the owner",
@@ -136,7 +135,7 @@ pub(super) fn socket_gap(rule: &FileRule) -> Option<Gap> {
     Some(Gap {
         protection: "unix-sockets",
         rule: Some(rule.info.key.clone()),
-        place: place_text(&rule.info.place),
+        place: rule.info.place.text(),
         why: format!(
             "others may have sockets in `{}`, and this run may connect to what its permissions let it",
             path.display()

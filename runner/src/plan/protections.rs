@@ -3,7 +3,7 @@
 //! or which gap is left and what closes it. Nothing is weakened here: a gap refuses the run
 //! unless somebody accepted it by name.
 
-use super::compile::{CompileOptions, place_text};
+use super::compile::CompileOptions;
 use super::error::CompileError;
 use super::gaps::socket_gap;
 use super::resources::{self, Limited, Resource};
@@ -401,7 +401,7 @@ impl Judge<'_> {
             self.gaps.push(Gap {
                 protection: "network",
                 rule: Some(info.key.clone()),
-                place: place_text(&info.place),
+                place: info.place.text(),
                 why: "addresses are held by eBPF on the run's cgroup, which only root attaches"
                     .to_owned(),
                 remedy: "leave [network] out; or start it with sudo".to_owned(),

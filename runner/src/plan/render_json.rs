@@ -62,7 +62,7 @@ pub fn json(plan: &Plan) -> Value {
             "passes": refusal.passes,
         })).collect::<Vec<_>>(),
         "warnings": policy.warnings.iter().map(|(place, text)| json!({
-            "place": super::compile::place_text(place),
+            "place": place.text(),
             "text": text,
         })).collect::<Vec<_>>(),
         "defaults": policy.defaults.iter().map(|(key, value)| json!({
@@ -110,7 +110,7 @@ fn rules(plan: &Plan) -> Vec<Value> {
             "kind": rule.kind,
             "text": rule.info.text,
             "because": rule.info.because,
-            "place": super::compile::place_text(&rule.info.place),
+            "place": rule.info.place.text(),
             "enforced": plan.enforces(row as Row),
             "existing_only": plan.holds_existing_only(row as Row),
         })

@@ -39,6 +39,13 @@ pub struct Place {
     pub column: u32,
 }
 
+impl Place {
+    /// `FILE:LINE:COLUMN`, if it is known.
+    pub fn text(&self) -> Option<String> {
+        (!self.file.is_empty()).then(|| format!("{}:{}:{}", self.file, self.line, self.column))
+    }
+}
+
 /// What every rule has.
 #[derive(Clone, Debug, Default)]
 pub struct RuleInfo {

@@ -22,6 +22,8 @@ pub use line::line_hash;
 use super::escape::{escape, escape_bounded};
 use super::event::{Denial, Exit, Op, rfc3339};
 use super::log_file::LogFile;
+use super::report::rule_id;
+use crate::policy::model::RuleInfo;
 
 /// Version of the events, field `v`.
 pub const VERSION: u32 = 1;
@@ -87,8 +89,27 @@ pub struct Chain {
 #[derive(Debug)]
 struct Repeats {
     latest: Denial,
-    rule: Option<String>,
+    rule: Option<Refuser>,
     written: u64,
+}
+
+/// The rule that refused, as its lines name it.
+#[derive(Clone, Debug)]
+struct Refuser {
+    id: String,
+    because: Option<String>,
+    place: Option<String>,
+}
+
+impl Refuser {
+    fn of(rule: &RuleInfo) -> Self {
+        let escaped = |text: &str| escape_bounded(text.as_bytes(), MAX_TARGET);
+        Self {
+            id: rule_id(rule).to_owned(),
+            because: rule.because.as_deref().map(escaped),
+            place: rule.place.text().as_deref().map(escaped),
+        }
+    }
 }
 
 /// Denials that are not told apart in the log.
@@ -210,12 +231,12 @@ impl Audit {
         )
     }
 
-    /// A denial, new or with a higher count than before. `rule` is the id of the rule that
-    /// refused. Written at once when it is new.
+    /// A denial, new or with a higher count than before, and the rule that refused. Written at once
+    /// when it is new.
     pub fn denial(
         &mut self,
         denial: &Denial,
-        rule: Option<&str>,
+        rule: Option<&RuleInfo>,
         now: Timestamp,
     ) -> Result<(), AuditError> {
         if self.files.is_empty() {
@@ -234,7 +255,7 @@ impl Audit {
         }
         let fresh = Repeats {
             latest: denial.clone(),
-            rule: rule.map(str::to_owned),
+            rule: rule.map(Refuser::of),
             written: 0,
         };
         self.denials.insert(key.clone(), fresh);
@@ -336,6 +357,7 @@ impl Audit {
         };
         let denial = repeats.latest.clone();
         let rule = repeats.rule.clone();
+        let rule = rule.as_ref();
         let count = denial.count.saturating_sub(repeats.written);
         repeats.written = denial.count;
         self.lines_this_second += 1;
@@ -347,7 +369,9 @@ impl Audit {
             Line {
                 op: Some(denial.op.name()),
                 target: Some(&target),
-                rule: rule.as_deref(),
+                rule: rule.map(|rule| rule.id.as_str()),
+                because: rule.and_then(|rule| rule.because.as_deref()),
+                place: rule.and_then(|rule| rule.place.as_deref()),
                 errno: Some(denial.errno).filter(|errno| !errno.is_empty()),
                 pid: Some(denial.pid),
                 comm: Some(&comm),

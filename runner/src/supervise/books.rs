@@ -83,7 +83,7 @@ impl<'a> Books<'a> {
                 let line = denial_line(denial, rule.map(rule_id));
                 self.terminal.denied(&line);
             }
-            let written = self.audit.denial(denial, rule.map(rule_id), now);
+            let written = self.audit.denial(denial, rule, now);
             result = result.and(written);
         }
         result

@@ -29,6 +29,10 @@ pub(super) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::policy::model::Place;
 use crate::record::escape::unescape;
 use crate::record::event::Reason;
 
@@ -49,6 +50,19 @@ fn denial(target: &[u8], count: u64) -> Denial {
         last: at(0),
         hidden: false,
         as_typed: false,
+    }
+}
+
+fn rule(key: &str) -> RuleInfo {
+    RuleInfo {
+        key: key.to_owned(),
+        because: Some("not\nhere".to_owned()),
+        place: Place {
+            file: "team.toml".to_owned(),
+            line: 7,
+            column: 3,
+        },
+        ..RuleInfo::default()
     }
 }
 
@@ -121,7 +135,7 @@ fn the_first_denial_comes_at_once_and_repeats_once_a_second() {
     audit.tick(at(1)).unwrap();
     audit.tick(at(2)).unwrap();
     audit
-        .denial(&denial(b"127.0.0.1:9", 500), Some("x"), at(2))
+        .denial(&denial(b"127.0.0.1:9", 500), Some(&rule("x")), at(2))
         .unwrap();
     audit.end(ended(), None, at(2)).unwrap();
     let counts: Vec<_> = sheet
@@ -143,11 +157,14 @@ fn the_same_target_under_another_rule_is_another_denial() {
         ..denial(b"127.0.0.1:9", 1)
     };
     audit
-        .denial(&by_rule, Some("network.deny[0]"), at(0))
+        .denial(&by_rule, Some(&rule("network.deny[0]")), at(0))
         .unwrap();
     let lines = sheet.lines();
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[1]["rule"], "network.deny[0]");
+    assert_eq!(lines[1]["because"], r"not\x0ahere");
+    assert_eq!(lines[1]["place"], "team.toml:7:3");
+    assert_eq!(lines[0]["because"], Value::Null);
 }
 
 #[test]
@@ -214,6 +231,8 @@ fn every_field_is_documented() {
         op: text,
         target: text,
         rule: text,
+        because: text,
+        place: text,
         errno: text,
         pid: Some(1),
         comm: text,
