@@ -21,6 +21,8 @@ type Answer = Result<usize, Errno>;
 
 /// What separates the acts of `each`.
 const SEPARATOR: &str = "--";
+/// Where the kernel shows an access list.
+const ACCESS_LIST: &str = "system.posix_acl_access";
 
 /// One act: its name, its arguments in words, what it does.
 struct Act(&'static str, &'static str, fn(&Arguments) -> Answer);
@@ -37,6 +39,9 @@ const ACTS: &[Act] = &[
         last
     }),
     Act("open-write", "PATH", |a| open(a.path(0), libc::O_WRONLY)),
+    Act("open-append", "PATH", |a| {
+        open(a.path(0), libc::O_WRONLY | libc::O_APPEND)
+    }),
     Act("open-truncate", "PATH", |a| {
         open(a.path(0), libc::O_RDONLY | libc::O_TRUNC)
     }),
@@ -106,6 +111,13 @@ const ACTS: &[Act] = &[
         let fd = open(a.path(0), libc::O_PATH)?;
         open(text(&format!("/proc/self/fd/{fd}")), libc::O_RDONLY)
     }),
+    Act("open-path-rewrite", "PATH", |a| {
+        let fd = open(a.path(0), libc::O_PATH)?;
+        open(text(&format!("/proc/self/fd/{fd}")), libc::O_WRONLY)
+    }),
+    Act("tmpfile", "FOLDER", |a| {
+        open(a.path(0), libc::O_TMPFILE | libc::O_RDWR)
+    }),
     Act("tmpfile-link", "FOLDER NEW", |a| {
         let fd = open(a.path(0), libc::O_TMPFILE | libc::O_RDWR)?;
         let from = text(&format!("/proc/self/fd/{fd}"));
@@ -139,6 +151,16 @@ const ACTS: &[Act] = &[
     Act("rename", "FROM TO", |a| {
         raw(libc::SYS_rename, &[a.path(0), a.path(1)])
     }),
+    Act("exchange", "ONE OTHER", |a| {
+        let flag = libc::RENAME_EXCHANGE as usize;
+        let (one, other) = (a.path(0), a.path(1));
+        raw(libc::SYS_renameat2, &[AT_FDCWD, one, AT_FDCWD, other, flag])
+    }),
+    Act("readlink", "PATH", |a| {
+        let mut room = [0u8; 256];
+        let room = [room.as_mut_ptr() as usize, room.len()];
+        raw(libc::SYS_readlink, &[a.path(0), room[0], room[1]])
+    }),
     Act("link", "FROM TO", |a| {
         raw(libc::SYS_link, &[a.path(0), a.path(1)])
     }),
@@ -163,6 +185,52 @@ const ACTS: &[Act] = &[
             libc::SYS_setxattr,
             &[a.path(0), text("user.lp"), text("x"), 1, 0],
         )
+    }),
+    Act("getxattr", "PATH", |a| {
+        let mut room = [0u8; 16];
+        let room = [room.as_mut_ptr() as usize, room.len()];
+        raw(
+            libc::SYS_getxattr,
+            &[a.path(0), text("user.lp"), room[0], room[1]],
+        )
+    }),
+    Act("listxattr", "PATH", |a| {
+        raw(libc::SYS_listxattr, &[a.path(0), 0, 0])
+    }),
+    Act("removexattr", "PATH", |a| {
+        raw(libc::SYS_removexattr, &[a.path(0), text("user.lp")])
+    }),
+    Act("setacl", "PATH", |a| {
+        // Version 2, then tag, permissions and id of the owner, a user, the group, the mask and others.
+        let entries: [(u16, u16, u32); 5] = [
+            (0x01, 7, u32::MAX),
+            (0x02, 7, 1),
+            (0x04, 7, u32::MAX),
+            (0x10, 7, u32::MAX),
+            (0x20, 7, u32::MAX),
+        ];
+        let mut list = 2u32.to_ne_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            list.extend(tag.to_ne_bytes());
+            list.extend(permissions.to_ne_bytes());
+            list.extend(id.to_ne_bytes());
+        }
+        let value = [list.as_ptr() as usize, list.len()];
+        raw(
+            libc::SYS_setxattr,
+            &[a.path(0), text(ACCESS_LIST), value[0], value[1], 0],
+        )
+    }),
+    Act("removeacl", "PATH", |a| {
+        raw(libc::SYS_removexattr, &[a.path(0), text(ACCESS_LIST)])
+    }),
+    // To what they are: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS.
+    Act("setflags", "PATH", |a| {
+        let fd = open(a.path(0), libc::O_RDONLY)?;
+        let mut flags = [0u32; 2];
+        let at = flags.as_mut_ptr() as usize;
+        raw(libc::SYS_ioctl, &[fd, 0x8008_6601, at])?;
+        raw(libc::SYS_ioctl, &[fd, 0x4008_6602, at])
     }),
     Act("mkfifo", "PATH", |a| {
         raw(libc::SYS_mknod, &[a.path(0), 0o010_600, 0])
@@ -253,6 +321,19 @@ const ACTS: &[Act] = &[
     }),
     Act("map-exec", "PATH", |a| {
         map_code(open(a.path(0), libc::O_RDONLY)?)
+    }),
+    Act("map-exec-later", "PATH", |a| {
+        let fd = open(a.path(0), libc::O_RDONLY)?;
+        let (read, code) = (libc::PROT_READ as usize, libc::PROT_EXEC as usize);
+        let private = libc::MAP_PRIVATE as usize;
+        let page = raw(libc::SYS_mmap, &[0, 4096, read, private, fd, 0])?;
+        raw(libc::SYS_mprotect, &[page, 4096, read | code])
+    }),
+    Act("map-write", "PATH", |a| {
+        let fd = open(a.path(0), libc::O_RDWR)?;
+        let write = libc::PROT_WRITE as usize;
+        let shared = libc::MAP_SHARED as usize;
+        raw(libc::SYS_mmap, &[0, 4096, write, shared, fd, 0])
     }),
     Act("mount-tmpfs", "PATH", |a| {
         raw(
@@ -615,6 +696,15 @@ const ACTS: &[Act] = &[
     }),
     Act("unix-datagram", "PATH", |a| {
         unix(a, libc::SOCK_DGRAM, libc::SYS_connect)
+    }),
+    Act("unix-send", "PATH", |a| {
+        let (bytes, length) = unix_address(a);
+        let fd = unix_socket(libc::SOCK_DGRAM)?;
+        let data = [8u8; 8];
+        raw(
+            libc::SYS_sendto,
+            &[fd, pointer(&data), 8, 0, bytes.as_ptr() as usize, length],
+        )
     }),
     Act("unix-pair", "KIND", |a| {
         let [one, other] = unix_pair(a.number(0))?;

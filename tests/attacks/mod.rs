@@ -22,6 +22,7 @@ mod host;
 mod ipc;
 mod mounts;
 mod network;
+mod operations;
 mod policy;
 mod privilege;
 mod supervisor;

@@ -11,7 +11,7 @@ use super::{Arm, Row, bare, confined};
 use crate::needs;
 use crate::support::{Jail, Outcome, probe, root};
 
-const OPEN: &str = r#"
+pub const OPEN: &str = r#"
 version = 1
 name    = "attacks-taken"
 [files]
@@ -41,7 +41,13 @@ fn taking() -> String {
 const DENY: &[Row] = &[
     // Hard links that were there before the run are the same objects.
     ("FS-11", "open-read @DIR@/tree/alias", "ok", "EACCES", "ok"),
-    ("FS-11w", "open-write @DIR@/tree/alias", "ok", "EACCES", "ok"),
+    (
+        "FS-11w",
+        "open-write @DIR@/tree/alias",
+        "ok",
+        "EACCES",
+        "ok",
+    ),
     ("FS-60", "open-read @DIR@/tree/.env", "ok", "EACCES", "ok"),
     (
         "FS-60d",
@@ -359,7 +365,7 @@ fn jail() -> (Jail, UnixListener, UnixDatagram) {
 }
 
 /// Opens a tree to everybody.
-fn open(path: &std::path::Path) {
+pub fn open(path: &std::path::Path) {
     let metadata = fs::symlink_metadata(path).expect("look");
     if metadata.is_symlink() {
         return;
