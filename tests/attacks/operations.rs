@@ -282,7 +282,8 @@ impl Tree {
     fn lay_out(place: &Path) -> (UnixListener, UnixDatagram) {
         let at = |name: &str| place.join(name);
         fs::write(at("f"), "x").expect("write a file");
-        fs::write(at("s"), "#!/bin/sh\n").expect("write a script");
+        let script = format!("#!{} stat\n", probe([])[0]);
+        fs::write(at("s"), script).expect("write a script");
         fs::create_dir(at("d")).expect("make a folder");
         fs::copy("/bin/true", at("p")).expect("copy a program");
         symlink("f", at("l")).expect("make a link");

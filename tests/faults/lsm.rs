@@ -3,15 +3,16 @@
 //! proof, refuses the run; and where the start is told to go on without one, the act that it holds
 //! succeeds and no other. No other run is there meanwhile.
 
+use std::fs;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::PoisonError;
-use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use lp_run::watch::lsm::HOOKS;
 
 use super::{DEBUG, Halted};
-use crate::attacks::taken::held;
+use crate::attacks::taken::{held, open};
 use crate::needs;
 use crate::support::{Jail, Outcome, SHARED, probe, root};
 
@@ -23,32 +24,60 @@ extends = ["@shell"]
 exec = ["@PROBE@"]
 write = ["@DIR@/tree"]
 deny = ["**/.env"]
-protect = ["**/kept"]
+protect = ["**/kept", "@DIR@/tree/settings"]
+[network]
+unix = ["self"]
+[enforcement]
+degrade = ["unix-sockets"]
 "#;
 
 /// One program in so many is left out: each start attaches all others anew, and that takes long
 /// where the machine is emulated. The self-test asks each hook in the same way.
 const SAMPLE: usize = 5;
 
-/// What each of these programs alone holds.
-const HELD: [(&str, &str); 6] = [
-    ("lsm_open", "open-read @DIR@/tree/.env"),
-    ("lsm_mknod", "mkfifo @DIR@/tree/new/.env"),
-    ("lsm_mkdir", "mkdir @DIR@/tree/other/.env"),
-    ("lsm_unlink", "unlink @DIR@/tree/old/kept"),
-    ("lsm_setattr", "chmod @DIR@/tree/.env"),
-    ("lsm_link", "link @DIR@/tree/.env @DIR@/tree/linked"),
+/// Acts, and the programs that hold each: none of them does without the other.
+const HELD: [(&[&str], &str); 10] = [
+    (&["lsm_open"], "open-read @DIR@/tree/.env"),
+    // FS-11: a hard link of what is protected, made before the run.
+    (&["lsm_open"], "open-write @DIR@/tree/alias"),
+    // FS-20: a name that is not there yet. What is made is opened too.
+    (&["lsm_create", "lsm_open"], "create @DIR@/tree/later/.env"),
+    (&["lsm_mknod"], "mkfifo @DIR@/tree/new/.env"),
+    (&["lsm_mkdir"], "mkdir @DIR@/tree/other/.env"),
+    // FS-19: what is protected and there.
+    (&["lsm_unlink"], "unlink @DIR@/tree/old/kept"),
+    (&["lsm_setattr"], "chmod @DIR@/tree/.env"),
+    (&["lsm_link"], "link @DIR@/tree/.env @DIR@/tree/linked"),
+    // IPC-01, IPC-06: sockets by their paths.
+    (
+        &["lsm_unix_stream_connect"],
+        "unix-connect @DIR@/tree/stream/.env",
+    ),
+    (&["lsm_unix_may_send"], "unix-send @DIR@/tree/datagram/.env"),
 ];
 
 /// A tree of everything that is named, open to all.
 fn jail() -> Jail {
     let jail = Jail::shared();
-    let files = ["tree/.env", "tree/old/kept"].map(|file| jail.file(file, "x"));
-    let folders = ["tree", "tree/new", "tree/other", "tree/old"].map(|name| jail.folder(name));
-    for path in files.iter().chain(&folders) {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("open it");
+    for file in ["tree/.env", "tree/old/kept", "tree/settings"] {
+        jail.file(file, "x");
     }
+    for folder in ["later", "new", "other", "stream", "datagram"] {
+        jail.folder(&format!("tree/{folder}"));
+    }
+    let tree = jail.path().join("tree");
+    fs::hard_link(tree.join("settings"), tree.join("alias")).expect("make a link");
+    open(&tree);
     jail
+}
+
+/// Whoever answers at the sockets of a tree.
+fn answering(jail: &Jail) -> (UnixListener, UnixDatagram) {
+    let tree = jail.path().join("tree");
+    let stream = UnixListener::bind(tree.join("stream/.env")).expect("bind");
+    let datagram = UnixDatagram::bind(tree.join("datagram/.env")).expect("bind");
+    open(&tree);
+    (stream, datagram)
 }
 
 fn policy() -> String {
@@ -121,6 +150,7 @@ fn each_act_is_noticed_when_its_program_is_gone() {
     }
     let tried = |faults: &str| {
         let jail = jail();
+        let _sockets = answering(&jail);
         let mut acts = probe(["each"]);
         for (_, act) in HELD {
             if acts.len() > 2 {
@@ -131,22 +161,23 @@ fn each_act_is_noticed_when_its_program_is_gone() {
         }
         run(&jail, faults, &acts)
     };
-    let answers = |gone: Option<&str>| -> String {
-        HELD.map(|(program, _)| match Some(program) == gone {
-            true => "ok\n",
-            false => "EACCES\n",
-        })
+    let answers = |gone: &[&str]| -> String {
+        HELD.map(
+            |(programs, _)| match programs.iter().all(|it| gone.contains(it)) {
+                true => "ok\n",
+                false => "EACCES\n",
+            },
+        )
         .concat()
     };
     let whole = tried("");
-    assert_eq!(whole.stdout, answers(None), "{whole:?}");
-    for (program, _) in HELD {
-        let outcome = tried(&format!("skip={program}\nskip=judge\nskip=verify"));
-        assert_eq!(
-            outcome.stdout,
-            answers(Some(program)),
-            "{program}: {outcome:?}"
-        );
+    assert_eq!(whole.stdout, answers(&[]), "{whole:?}");
+    let mut sets: Vec<&[&str]> = HELD.iter().map(|(programs, _)| *programs).collect();
+    sets.dedup();
+    for gone in sets {
+        let skipped: String = gone.iter().map(|it| format!("skip={it}\n")).collect();
+        let outcome = tried(&format!("{skipped}skip=judge\nskip=verify"));
+        assert_eq!(outcome.stdout, answers(gone), "{gone:?}: {outcome:?}");
     }
 }
 
