@@ -56,7 +56,7 @@ pub fn json(plan: &Plan) -> Value {
         "protections": plan.protections,
         "gaps": plan.gaps,
         "refusals": policy.refusals.iter().map(|refusal| json!({
-            "place": super::compile::place_text(&refusal.place),
+            "place": refusal.place.text(),
             "key": refusal.key,
             "text": refusal.what,
             "passes": refusal.passes,
