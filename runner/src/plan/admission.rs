@@ -3,7 +3,6 @@
 //! nor the other way round; and whether a run can be frozen here when its hours are over.
 
 use super::Gap;
-use super::compile::place_text;
 use crate::host::{Host, Means};
 use crate::policy::model::{Place, Policy, Refusal, Task};
 use crate::policy::window::Leaving;
@@ -39,7 +38,7 @@ pub(super) fn freezer_gap(policy: &Policy, host: &Host) -> Option<Gap> {
     Some(Gap {
         protection: "host",
         rule: None,
-        place: place_text(&window.place),
+        place: window.place.text(),
         why: "valid.action = \"freeze\" needs a cgroup of the run's own, which takes root"
             .to_owned(),
         remedy: "write action = \"kill\"; or start it with sudo".to_owned(),
