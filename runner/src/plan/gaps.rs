@@ -99,7 +99,7 @@ pub(super) fn denials_gap(limit: Option<&DenialLimit>, host: &Host) -> Option<Ga
     Some(Gap {
         protection: "host",
         rule: None,
-        place: place_text(&limit.place),
+        place: limit.place.text(),
         why: "limits.denials counts what eBPF sees refused, and that takes root".to_owned(),
         remedy: "leave it out; or start it with sudo".to_owned(),
         accepted: false,
