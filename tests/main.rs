@@ -14,6 +14,9 @@ mod fixture;
 // The network layer by itself: programs on a cgroup, acts inside and outside of it.
 mod network;
 
+// Destinations by name: the resolver and the relay, with real programs.
+mod names;
+
 // One object in the kernel for all runs: nothing of one is seen in another.
 mod shared;
 

@@ -15,6 +15,7 @@ pub mod enforce;
 pub mod fuzzing;
 pub mod host;
 pub mod launch;
+pub mod names;
 pub mod plan;
 pub mod policy;
 pub mod record;

@@ -101,6 +101,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
         files,
         existing: Default::default(),
         network: Vec::new(),
+        resolvers: Vec::new(),
         listen: Vec::new(),
         unix: Vec::new(),
         limits: Limits {

@@ -4,6 +4,7 @@
 //! `fuzz/` (libFuzzer) and an ordinary test run the same functions on the same seeds.
 
 mod kernel;
+mod names;
 mod policy;
 mod record;
 
@@ -25,13 +26,16 @@ const fn target(name: &'static str, run: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>)
 }
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 12] = [
     target("policy", policy::load, policy::load_seeds),
     target("words", policy::words, policy::word_seeds),
     target("address", policy::address, policy::address_seeds),
     target("event", kernel::event, kernel::event_seeds),
     target("btf", kernel::btf, kernel::btf_seeds),
     target("handshake", kernel::handshake, kernel::handshake_seeds),
+    target("question", names::question, names::question_seeds),
+    target("hello", names::hello, names::hello_seeds),
+    target("requests", names::requests, names::request_seeds),
     target("audit", record::audit, record::audit_seeds),
     target("log", record::log, record::log_seeds),
     target("report", record::report, record::report_seeds),

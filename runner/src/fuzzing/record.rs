@@ -97,6 +97,7 @@ pub fn audit(bytes: &[u8]) {
         last: Timestamp::UNIX_EPOCH,
         hidden: true,
         as_typed: true,
+        reason: "",
     };
     let detail_text = String::from_utf8_lossy(detail);
     let rule = RuleInfo {
@@ -272,6 +273,7 @@ pub fn report_seeds() -> Vec<Vec<u8>> {
         first: None,
         hidden: true,
         as_typed: true,
+        reason: None,
         quiet: false,
     }];
     vec![refused.to_json(), denied.to_json()]

@@ -126,7 +126,7 @@ pub fn compile(
     })
 }
 
-/// Every rule in the order of its rows: files, network, listen, unix.
+/// Every rule in the order of its rows: files, network, listen, unix, and the questions for names.
 fn rules(policy: &Policy) -> Vec<Rule> {
     let files = policy.files.iter().map(|rule| {
         let kind = match rule.verb {
@@ -161,7 +161,20 @@ fn rules(policy: &Policy) -> Vec<Rule> {
             info: info.clone(),
             kind,
         })
+        .chain(policy.has_names().then(questions))
         .collect()
+}
+
+/// What the run asks of lp-run's own resolver has a row too.
+fn questions() -> Rule {
+    Rule {
+        info: RuleInfo {
+            key: "network.resolver".to_owned(),
+            text: "port 53 of any address".to_owned(),
+            ..RuleInfo::default()
+        },
+        kind: RuleKind::Questions,
+    }
 }
 
 /// What `deny` and `protect` come to.
@@ -314,7 +327,7 @@ impl Lent {
                 Err(error) => errors.push(error),
             }
         }
-        let first = (rules.len() - policy.unix.len()) as Row;
+        let first = (policy.files.len() + policy.network.len() + policy.listen.len()) as Row;
         for (row, rule) in (first..).zip(&policy.unix) {
             let Some(socket) = &rule.socket else { continue };
             let rights = Rights {

@@ -49,6 +49,23 @@ pub enum CompileError {
         /// How many there are.
         are: usize,
     },
+    /// A rule that a run with names cannot have.
+    #[error(
+        "{key}: {what} and destinations by name are not possible in one run in this version; \
+         write two policies, or addresses in place of the names"
+    )]
+    BesideNames {
+        /// The rule.
+        key: String,
+        /// What it grants.
+        what: &'static str,
+    },
+    /// More wildcards than there are addresses for.
+    #[error("network: at most {most} wildcards have addresses of their own; join some")]
+    TooManyNames {
+        /// The bound.
+        most: u32,
+    },
     /// The file system's own permissions stand against a grant.
     #[error(
         "{key}: `{}` belongs to uid {owner} with mode {mode:04o}, and the agent ({agent}) may not \

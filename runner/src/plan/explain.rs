@@ -15,7 +15,8 @@ use serde::Serialize;
 use super::files::{FileRules, Taken};
 use super::render::printable;
 use super::{Namespace, Plan, Row, State, network, special, syscall_names, syscalls};
-use crate::policy::model::{Endpoint, NetworkRule, Protocol, RuleInfo, Verb, ViewChoice};
+use crate::policy::model::{Endpoint, NetworkRule, Protocol, RuleInfo, Verb, Verify, ViewChoice};
+use crate::policy::name;
 use crate::policy::resolve::guard;
 
 /// One act.
@@ -443,11 +444,7 @@ fn connect(plan: &Plan, host: &str, port: u16, protocol: Protocol) -> Explanatio
     let endpoint = format!("{scheme}{shown}:{port}");
     let act = format!("connect {endpoint}");
     let Some(address) = address_of(host) else {
-        let mut answer = Explanation::new(act, Verdict::Unknown);
-        answer
-            .notes
-            .push("rules by name are not in this version; ask for an address".to_owned());
-        return answer;
+        return connect_name(plan, host, port, protocol, act);
     };
     let candidates = network::lookup(&plan.network.destinations, address);
     let decisive = network::decide(candidates, port, protocol);
@@ -469,6 +466,7 @@ fn connect(plan: &Plan, host: &str, port: u16, protocol: Protocol) -> Explanatio
         },
     );
     answer.rule = decisive.and_then(|candidate| cite(plan, u32::from(candidate.row)));
+    answer.notes.extend(name_of(plan, address));
     if allowed {
         return answer;
     }
@@ -489,6 +487,9 @@ fn connect(plan: &Plan, host: &str, port: u16, protocol: Protocol) -> Explanatio
             rule.info.key,
             range_of(address)
         ),
+        (None, Namespace::Own) if plan.network.names.is_some() => {
+            "no rule allows it; a name has to be asked for by its name".to_owned()
+        }
         (None, Namespace::Own) => "no rule allows it; the run's network is its own".to_owned(),
         (None, Namespace::Host) => "no rule allows it".to_owned(),
     });
@@ -496,6 +497,73 @@ fn connect(plan: &Plan, host: &str, port: u16, protocol: Protocol) -> Explanatio
     answer.to_silence = Some(format!(
         "[network] deny = [{{ to = \"{endpoint}\", quiet = true }}]"
     ));
+    answer
+}
+
+/// The name that a synthetic address stands for.
+fn name_of(plan: &Plan, address: IpAddr) -> Option<String> {
+    let names = plan.network.names.as_ref()?;
+    let host = &names.hosts[names.of_address(address)?];
+    Some(match host.pattern.wildcard {
+        false => format!("{address} stands for {}", host.pattern),
+        true => format!("{address} stands for a name of {}", host.pattern),
+    })
+}
+
+/// By name: what the resolver and then the relay say.
+fn connect_name(
+    plan: &Plan,
+    host: &str,
+    port: u16,
+    protocol: Protocol,
+    act: String,
+) -> Explanation {
+    let mut answer = Explanation::new(act, Verdict::Denied);
+    let name = name::normal(host);
+    let names = plan.network.names.as_ref();
+    let found = names
+        .zip(name.as_deref())
+        .and_then(|(names, name)| Some(&names.hosts[names.host(name)?]));
+    let Some(found) = found else {
+        answer.errno = Some("NXDOMAIN");
+        answer.notes.push("no rule speaks of this name".to_owned());
+        if let Some(name) = name {
+            answer.to_allow = Some(format!("[network] allow = [\"{name}:{port}\"]"));
+        }
+        return answer;
+    };
+    if let Err(row) = found.open() {
+        answer.errno = Some("NXDOMAIN");
+        answer.rule = row.and_then(|row| cite(plan, row));
+        answer.notes.push(TAKES_AWAY.to_owned());
+        return answer;
+    }
+    answer.errno = Some("EPERM");
+    if protocol == Protocol::Udp {
+        answer
+            .notes
+            .push("a name is reached over TCP alone".to_owned());
+        return answer;
+    }
+    match found.rule(port) {
+        Some(rule) if rule.takes_away => {
+            answer.rule = cite(plan, rule.row);
+            answer.notes.push(TAKES_AWAY.to_owned());
+        }
+        Some(rule) => {
+            answer.verdict = Verdict::Allowed;
+            answer.errno = None;
+            answer.rule = cite(plan, rule.row);
+            answer.notes.push(match rule.verify(port) {
+                Verify::Sni => "lp-run compares the server name of TLS, or Host of HTTP".to_owned(),
+                Verify::Address => "lp-run resolves the name and compares nothing more".to_owned(),
+            });
+        }
+        None => {
+            answer.notes.push("no rule allows this port".to_owned());
+            answer.to_allow = Some(format!("[network] allow = [\"{host}:{port}\"]"));
+        }
+    }
     answer
 }
 
@@ -627,7 +695,7 @@ fn errno_name(errno: i32) -> &'static str {
 mod tests {
     use super::*;
     use crate::plan::testing::{
-        add, directory, file as file_object, net, plan, policy, unix as grant_socket,
+        add, directory, file as file_object, named, net, plan, policy, unix as grant_socket,
     };
     use crate::policy::model::Target;
 
@@ -725,7 +793,15 @@ mod tests {
             "{:?}",
             hole.notes
         );
-        assert_eq!(connect("example.com:443").verdict, Verdict::Unknown);
+        let name = connect("example.com:443");
+        assert_eq!(
+            (name.verdict, name.errno),
+            (Verdict::Denied, Some("NXDOMAIN"))
+        );
+        assert_eq!(
+            name.to_allow.as_deref(),
+            Some("[network] allow = [\"example.com:443\"]")
+        );
         let udp = connect("udp://[2600::1]:53");
         assert_eq!(
             udp.to_allow.as_deref(),
@@ -741,6 +817,33 @@ mod tests {
         ] {
             assert_eq!(Question::connect(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn names_are_decided_as_the_resolver_and_the_relay_do() {
+        let mut policy = policy();
+        named(&mut policy, false, "*.ok.example", (443, 5432));
+        named(&mut policy, true, "t.ok.example", (1, 65535));
+        let plan = plan(policy);
+        let ask = |text: &str| explain(&plan, &Question::connect(text).unwrap());
+        let good = ask("A.ok.example.:443");
+        assert_eq!(good.verdict, Verdict::Allowed);
+        assert!(good.notes[0].contains("server name"), "{:?}", good.notes);
+        assert!(ask("a.ok.example:5432").notes[0].contains("nothing more"));
+        for (text, errno) in [
+            ("t.ok.example:443", "NXDOMAIN"),
+            ("ok.example:443", "NXDOMAIN"),
+            ("notok.example:443", "NXDOMAIN"),
+            ("a.ok.example:80", "EPERM"),
+            ("udp://a.ok.example:443", "EPERM"),
+        ] {
+            let answer = ask(text);
+            assert_eq!(answer.verdict, Verdict::Denied, "{text}");
+            assert_eq!(answer.errno, Some(errno), "{text}");
+        }
+        let back = ask("198.19.0.1:443");
+        assert_eq!(back.verdict, Verdict::Allowed);
+        assert!(back.notes[0].contains("*.ok.example"), "{:?}", back.notes);
     }
 
     #[test]

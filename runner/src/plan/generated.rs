@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Generated;
+use super::names::RESOLVER;
 use crate::policy::facts::User;
 use crate::policy::model::{Policy, UserChoice};
 
@@ -54,15 +55,24 @@ impl Account {
     }
 }
 
-/// Path and content of each file of the private view.
-pub fn files() -> Vec<(PathBuf, Generated)> {
+/// Path and content of each file of the private view; whether there are `names` that the run may
+/// reach.
+pub fn files(names: bool) -> Vec<(PathBuf, Generated)> {
     let bytes = |text: &str| Generated::Bytes(text.as_bytes().to_vec());
+    let hosts = if names { "files dns" } else { "files" };
+    let resolv = match names {
+        true => format!("nameserver {RESOLVER}\n"),
+        false => RESOLV.to_owned(),
+    };
     [
         ("/etc/group", Generated::Group),
         ("/etc/hosts", bytes(HOSTS)),
-        ("/etc/nsswitch.conf", bytes(NSSWITCH)),
+        (
+            "/etc/nsswitch.conf",
+            bytes(&NSSWITCH.replace("HOSTS", hosts)),
+        ),
         ("/etc/passwd", Generated::Passwd),
-        ("/etc/resolv.conf", bytes(RESOLV)),
+        ("/etc/resolv.conf", bytes(&resolv)),
     ]
     .into_iter()
     .map(|(path, content)| (Path::new(path).to_owned(), content))
@@ -71,9 +81,9 @@ pub fn files() -> Vec<(PathBuf, Generated)> {
 
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
 
-/// No service but files: the others open sockets that the view does not have, and a question
-/// about a name that no rule holds would only be refused.
-const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files\n\
+/// No service but files, and DNS where there are names: the others open sockets that the view
+/// does not have, and a question about a name that no rule holds would only be refused.
+const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: HOSTS\n\
                         services: files\nprotocols: files\nnetworks: files\nethers: files\n\
                         rpc: files\n";
 

@@ -16,6 +16,7 @@ pub mod explain;
 mod files;
 mod gaps;
 pub mod generated;
+pub mod names;
 pub mod network;
 mod permissions;
 mod places;
@@ -71,6 +72,8 @@ pub enum RuleKind {
     Listen,
     /// `network.unix`.
     Unix,
+    /// What lp-run's own resolver is asked, in a run with names.
+    Questions,
 }
 
 /// A rule of the policy: its index in [`Plan::rules`] is its counter row.
@@ -278,6 +281,8 @@ pub struct Network {
     /// The rule `self`. Its candidates stand in `destinations` (loopback) and `listeners`
     /// (every local address), so that what `deny` takes away wins over it.
     pub itself: Option<Row>,
+    /// Destinations by name.
+    pub names: Option<names::Names>,
     /// TCP ports for Landlock's connect rule; `None`: Landlock does not handle connects. It
     /// stands before the cgroup hooks, answers EACCES and is seen by nobody, so it may only
     /// handle what the hooks need not see.

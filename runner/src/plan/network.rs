@@ -20,7 +20,7 @@ use lp_run_common::network::{
 };
 
 use super::error::CompileError;
-use super::{Namespace, Network, Prefix, Row, special};
+use super::{Namespace, Network, Prefix, Row, names, special};
 use crate::policy::model::{Endpoint, ListenRule, NetworkRule, Policy, Protocol};
 
 /// The network of a policy. `first` is the row of `network[0]`; listen and unix rules follow
@@ -29,6 +29,8 @@ pub fn compile(policy: &Policy, first: Row) -> Result<Network, Vec<CompileError>
     let namespace = namespace(policy);
     let listen_first = first + policy.network.len() as Row;
     let unix_first = listen_first + policy.listen.len() as Row;
+    let questions = unix_first + policy.unix.len() as Row;
+    let names = names::compile(policy, first, questions)?;
     let itself = (first..)
         .zip(&policy.network)
         .find(|(_, rule)| rule.to == Endpoint::Itself && !rule.takes_away);
@@ -50,8 +52,21 @@ pub fn compile(policy: &Policy, first: Row) -> Result<Network, Vec<CompileError>
             Vec::new()
         })
     };
-    let destinations = pushed(destinations(policy, first, own), true);
+    let mut entries = destinations(policy, first, own);
+    if let Some(names) = &names {
+        let candidate = names.questions();
+        entries.extend([V4, V6].map(|span| Entry {
+            span,
+            candidate,
+            private: true,
+        }));
+    }
+    let mut destinations = pushed(entries, true);
     let listeners = pushed(listeners(policy, listen_first, own), false);
+    match names.as_ref().map(|names| names.prefixes(&key)).transpose() {
+        Ok(prefixes) => destinations.extend(prefixes.into_iter().flatten()),
+        Err(error) => errors.push(error),
+    }
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -63,6 +78,7 @@ pub fn compile(policy: &Policy, first: Row) -> Result<Network, Vec<CompileError>
         destinations,
         listeners,
         itself,
+        names,
         landlock_connect: None,
         landlock_bind: None,
         unix: unix.collect(),
@@ -120,8 +136,12 @@ pub fn decide(candidates: &[Candidate], port: u16, protocol: Protocol) -> Option
     })
 }
 
-/// A run that no rule leads out of gets a network namespace of its own.
+/// A run that no rule leads out of gets a network namespace of its own, and so does one with
+/// names: lp-run alone leads out of it.
 fn namespace(policy: &Policy) -> Namespace {
+    if policy.has_names() {
+        return Namespace::Own;
+    }
     let leads_out = |rule: &NetworkRule| !rule.takes_away && matches!(rule.to, Endpoint::Nets(_));
     if policy.listen.is_empty() && !policy.network.iter().any(leads_out) {
         Namespace::Own

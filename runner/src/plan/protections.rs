@@ -374,10 +374,12 @@ impl Judge<'_> {
         match network.namespace {
             Namespace::Own => {
                 self.require("network", &self.host.network_namespace);
-                let detail = if network.itself.is_some() {
-                    "a loopback of its own, hooks attached"
-                } else {
-                    "nothing in it but a loopback that no rule opens, hooks attached"
+                let detail = match (&network.names, network.itself) {
+                    (Some(_), _) => "lp-run's relay alone leads out of it, hooks attached",
+                    (None, Some(_)) => "a loopback of its own, hooks attached",
+                    (None, None) => {
+                        "nothing in it but a loopback that no rule opens, hooks attached"
+                    }
                 };
                 self.needed("network", "network-namespace", detail);
             }

@@ -251,6 +251,9 @@ fn nothing_there(plan: &Plan, row: usize) -> bool {
 
 fn network(plan: &Plan, page: &mut Page) {
     let title = match plan.network.namespace {
+        Namespace::Own if plan.network.names.is_some() => {
+            "network       of its own, lp-run resolves and relays"
+        }
         Namespace::Own => "network       of its own",
         Namespace::Host if plan.syscalls.refuse_network => "network       none",
         Namespace::Host => "network       the host's, by rule",

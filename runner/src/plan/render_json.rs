@@ -205,6 +205,11 @@ fn network(plan: &Plan) -> Value {
         "destinations": prefixes(&network.destinations),
         "listeners": prefixes(&network.listeners),
         "self": key(plan, network.itself),
+        "names": network.names.as_ref().map(|names| names.hosts.iter().map(|host| json!({
+            "name": host.pattern.to_string(),
+            "addresses": [host.v4.to_string(), host.v6.to_string()],
+            "rules": host.rules.iter().map(|rule| key(plan, Some(rule.row))).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>()),
         "unix": network.unix.iter().map(|(object, row)| json!({
             "path": shown(&object.path),
             "rule": key(plan, Some(*row)),

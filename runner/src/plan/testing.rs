@@ -12,6 +12,7 @@ use crate::policy::model::{
     Audit, Command, Endpoint, FileRule, HomeChoice, Identity, Limits, ListenRule, NetworkRule,
     Place, Policy, Protocol, RuleInfo, Store, Target, Task, UnixRule, UserChoice, Verb, ViewChoice,
 };
+use crate::policy::name::HostPattern;
 
 /// The caller of every test policy.
 pub fn anna() -> User {
@@ -48,6 +49,7 @@ pub fn policy() -> Policy {
         files: Vec::new(),
         existing: Default::default(),
         network: Vec::new(),
+        resolvers: Vec::new(),
         listen: Vec::new(),
         unix: Vec::new(),
         limits: Limits {
@@ -205,7 +207,17 @@ pub fn net(policy: &mut Policy, takes_away: bool, nets: &[&str], ports: (u16, u1
             vec![Protocol::Tcp]
         },
         private: false,
+        verify: None,
     });
+}
+
+/// A rule by name.
+pub fn named(policy: &mut Policy, takes_away: bool, name: &str, ports: (u16, u16)) {
+    net(policy, takes_away, &[], ports);
+    if let Some(rule) = policy.network.last_mut() {
+        rule.to = Endpoint::Name(HostPattern::parse(name).expect("a name"));
+        rule.info.text = name.to_owned();
+    }
 }
 
 /// A listen rule.

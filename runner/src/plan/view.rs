@@ -142,10 +142,11 @@ fn stored(store: Store, mode: u32) -> Source {
 const RUN_BYTES: u64 = 1 << 20;
 
 fn generated_files(policy: &Policy) -> Vec<(PathBuf, Generated)> {
-    let mut files = generated::files();
+    let mut files = generated::files(policy.has_names());
     if policy.identity.view == ViewChoice::Host {
         // The host's files serve, but for the agent's own row. `resolv.conf` is a link there
-        // on many hosts, and leads into the `/run` that is covered.
+        // on many hosts, and leads into the `/run` that is covered; whoever it names, lp-run's
+        // resolver answers.
         files.retain(|(_, content)| !matches!(content, Generated::Bytes(_)));
     }
     files

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Network entries: `[SCHEME://]HOST:PORTS`, by address.
+//! Network entries: `[SCHEME://]HOST:PORTS`, by address or by name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::error::quote;
 use super::model::{Endpoint, Protocol};
+use super::name::HostPattern;
 
 /// All ports.
 pub const EVERY_PORT: (u16, u16) = (1, 65535);
@@ -57,8 +58,11 @@ pub fn parse(text: &str, list: List) -> Result<Address, String> {
         return itself(scheme, list);
     }
     let (host, ports) = cut(rest)?;
+    if may_be_a_name(host) {
+        return named(host, ports, scheme, list);
+    }
     let nets = host_nets(host)?;
-    let ports = read_ports(ports, host, &nets, list)?;
+    let ports = read_ports(ports, host, nets.iter().all(is_loopback), list)?;
     let protocols = match (scheme, list) {
         (Some(protocol), _) => vec![protocol],
         (None, List::Deny) => vec![Protocol::Tcp, Protocol::Udp],
@@ -69,6 +73,49 @@ pub fn parse(text: &str, list: List) -> Result<Address, String> {
         ports,
         protocols,
     })
+}
+
+/// The port at which lp-run itself answers a run that may reach names.
+pub const DNS_PORT: u16 = 53;
+
+/// A destination by name, which lp-run's relay reaches over TCP.
+fn named(
+    host: &str,
+    ports: Option<&str>,
+    scheme: Option<Protocol>,
+    list: List,
+) -> Result<Address, String> {
+    if list == List::Listen {
+        return Err("is a name; write a local address: \"127.0.0.1:8080\"".to_owned());
+    }
+    let pattern = HostPattern::parse(host)?;
+    let ports = read_ports(ports, host, false, list)?;
+    if let List::Allow { .. } = list {
+        if scheme == Some(Protocol::Udp) {
+            return Err("is UDP to a name; a name is reached over TCP, write tcp://".to_owned());
+        }
+        if ports == (DNS_PORT, DNS_PORT) {
+            return Err(
+                "is port 53 of a name; where names are granted, lp-run answers at every port 53"
+                    .to_owned(),
+            );
+        }
+    }
+    Ok(Address {
+        to: Endpoint::Name(pattern),
+        ports,
+        protocols: vec![Protocol::Tcp],
+    })
+}
+
+/// Whether a host is meant as a name: what could be an address badly written is none.
+fn may_be_a_name(host: &str) -> bool {
+    let numeric = host
+        .chars()
+        .all(|c| c.is_ascii_hexdigit() || c == '.' || c == 'x');
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let number = numeric && last.starts_with(|c: char| c.is_ascii_digit());
+    !(number || matches!(host, "" | "*" | "localhost") || host.contains(['/', '%', ':']))
 }
 
 fn itself(scheme: Option<Protocol>, list: List) -> Result<Address, String> {
@@ -113,7 +160,8 @@ fn host_nets(host: &str) -> Result<Vec<IpNet>, String> {
         "" => return Err("names no host; write an address before the port".to_owned()),
         "*" => {
             return Err(
-                "`*` is every host; write an address or a range: \"10.0.0.0/8:443\"".to_owned(),
+                "`*` is every host; write a name, an address or a range: \"10.0.0.0/8:443\""
+                    .to_owned(),
             );
         }
         "localhost" => {
@@ -130,7 +178,7 @@ fn host_nets(host: &str) -> Result<Vec<IpNet>, String> {
         Some((address, length)) => (address, Some(length)),
         None => (host, None),
     };
-    let address: IpAddr = address.parse().map_err(|_| not_an_address(address))?;
+    let address: IpAddr = address.parse().map_err(|_| NOT_AN_ADDRESS.to_owned())?;
     if let IpAddr::V6(v6) = address
         && let Some(v4) = v6.to_ipv4_mapped()
     {
@@ -163,16 +211,8 @@ fn host_nets(host: &str) -> Result<Vec<IpNet>, String> {
     Ok(vec![net])
 }
 
-fn not_an_address(host: &str) -> String {
-    let numeric = host
-        .chars()
-        .all(|c| c.is_ascii_hexdigit() || c == '.' || c == 'x' || c == ':');
-    let last = host.rsplit('.').next().unwrap_or(host);
-    if numeric && last.starts_with(|c: char| c.is_ascii_digit()) || host.contains(':') {
-        return "is not an IP address; write four numbers without leading zeros, or IPv6 in brackets".to_owned();
-    }
-    "is a name, and names are not in this version; write an address: \"10.0.0.1:443\"".to_owned()
-}
+const NOT_AN_ADDRESS: &str = "is not an IP address; write four numbers without leading zeros, or \
+                              IPv6 in brackets";
 
 fn bracketed(net: &IpNet) -> String {
     match net {
@@ -184,11 +224,11 @@ fn bracketed(net: &IpNet) -> String {
 fn read_ports(
     ports: Option<&str>,
     host: &str,
-    nets: &[IpNet],
+    loopback: bool,
     list: List,
 ) -> Result<(u16, u16), String> {
     let open = match list {
-        List::Allow { private } => private || nets.iter().all(is_loopback),
+        List::Allow { private } => private || loopback,
         List::Deny | List::Listen => true,
     };
     match ports {
@@ -273,6 +313,20 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_reached_over_tcp() {
+        let address = parse("*.KB.example.com.:443", ALLOW).unwrap();
+        let Endpoint::Name(pattern) = address.to else {
+            panic!("{address:?}")
+        };
+        assert_eq!(pattern.to_string(), "*.kb.example.com");
+        assert_eq!(address.protocols, [Protocol::Tcp]);
+        assert!(parse("bad.cafe:443", ALLOW).is_ok());
+        assert!(parse("api.example.com:*", List::Allow { private: true }).is_ok());
+        assert!(parse("*.telemetry.example.com", List::Deny).is_ok());
+        assert!(parse("host.example:80", List::Listen).is_err());
+    }
+
+    #[test]
     fn a_refusal_without_scheme_covers_both_protocols_and_every_port() {
         let address = parse("10.20.9.0/24", List::Deny).unwrap();
         assert_eq!(address.protocols, [Protocol::Tcp, Protocol::Udp]);
@@ -303,8 +357,12 @@ mod tests {
             ("010.0.0.1:80", "leading zeros"),
             ("2130706433:80", "not an IP address"),
             ("0x7f.1:80", "not an IP address"),
-            ("api.example.com:443", "names are not in this version"),
-            ("*.example.com:443", "names are not in this version"),
+            ("api.example.com", "leaves the port open"),
+            ("api.example.com:*", "leaves the port open"),
+            ("api.example.com:53", "every port 53"),
+            ("udp://api.example.com:443", "over TCP"),
+            ("*.com:443", "public suffix"),
+            ("a_b..c:1", "no host name"),
             ("*:443", "every host"),
             ("https://10.0.0.1", "is a URL"),
             ("sctp://10.0.0.1:1", "unknown scheme"),

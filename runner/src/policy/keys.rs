@@ -166,13 +166,13 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "network",
-        now: &["allow", "deny", "listen", "unix"],
-        later: &["resolver", "unix_listen", "dns", "activation", "synthetic"],
+        now: &["allow", "deny", "listen", "unix", "resolver"],
+        later: &["unix_listen", "dns", "activation", "synthetic"],
         kit: true,
     },
     Table {
         name: "network.allow[]",
-        now: &["to", "id", "because", "owner", "private"],
+        now: &["to", "id", "because", "owner", "private", "verify"],
         later: &[
             "rate",
             "max_bytes_out",

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod kits;
 mod layers;
 pub mod model;
+pub mod name;
 mod params;
 pub mod pattern;
 pub mod quantity;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use jiff::civil::Date;
 
 use super::facts::Object;
+use super::name::HostPattern;
 use super::window::Window;
 
 /// Protections that a policy, or root on the command line, may accept to miss.
@@ -146,8 +147,19 @@ pub enum Protocol {
 pub enum Endpoint {
     /// Addresses. `localhost` is `127.0.0.0/8` and `::1`.
     Nets(Vec<IpNet>),
+    /// A host name or a wildcard, which lp-run resolves and relays.
+    Name(HostPattern),
     /// What the run itself listens on.
     Itself,
+}
+
+/// What lp-run compares before it relays the first byte to a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// The server name of TLS, or the `Host` of each request of plain HTTP.
+    Sni,
+    /// Nothing more: the connection goes to an address of the name.
+    Address,
 }
 
 /// One entry of `network.allow` or `network.deny`.
@@ -165,6 +177,8 @@ pub struct NetworkRule {
     pub protocols: Vec<Protocol>,
     /// `private = true`: the entry reaches into special ranges.
     pub private: bool,
+    /// `verify`; `None`: by the port.
+    pub verify: Option<Verify>,
 }
 
 /// One entry of `network.listen`.
@@ -437,6 +451,8 @@ pub struct Policy {
     pub existing: BTreeMap<usize, Existing>,
     /// `network.allow` and `network.deny`.
     pub network: Vec<NetworkRule>,
+    /// `network.resolver`: who is asked for names; empty: whom the host asks.
+    pub resolvers: Vec<SocketAddr>,
     /// `network.listen`.
     pub listen: Vec<ListenRule>,
     /// `network.unix`.
@@ -475,5 +491,11 @@ impl Policy {
     /// Whether a rule takes files away (`deny`, `protect`).
     pub fn takes_files(&self) -> bool {
         self.files.iter().any(|rule| rule.verb >= Verb::Protect)
+    }
+
+    /// Whether a rule speaks of a host name.
+    pub fn has_names(&self) -> bool {
+        let names = |rule: &NetworkRule| matches!(rule.to, Endpoint::Name(_));
+        self.network.iter().any(names)
     }
 }

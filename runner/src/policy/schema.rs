@@ -56,6 +56,8 @@ pub struct Schema {
     pub network: Vec<NetworkText>,
     /// `network.listen`.
     pub listen: Vec<NetworkText>,
+    /// `network.resolver`.
+    pub resolver: Vec<At<String>>,
     /// `network.unix`.
     pub unix: Vec<UnixText>,
     /// `[limits]`.
@@ -167,6 +169,8 @@ pub struct NetworkText {
     pub rule: RuleText,
     /// `private = true`.
     pub private: bool,
+    /// `verify`.
+    pub verify: Option<At<String>>,
 }
 
 /// One entry of `network.unix`.
@@ -438,6 +442,7 @@ fn read_network(reader: &mut Reader<'_>, section: &Section<'_>, schema: &mut Sch
             .listen
             .extend(read_address(reader, &raw, "listen", false));
     }
+    schema.resolver = reader.strings(section, "resolver").unwrap_or_default();
     for raw in reader.list(section, "unix").unwrap_or_default() {
         schema.unix.extend(read_unix(reader, &raw));
     }
@@ -456,6 +461,7 @@ fn read_address(
             to,
             rule,
             private: false,
+            verify: None,
         });
     }
     let entry = entry(reader, raw, &format!("network.{list}[]"), "to")?;
@@ -465,6 +471,7 @@ fn read_address(
         to: raw.with(to.value),
         rule: read_rule(reader, &entry),
         private: flag(reader, &entry, "private"),
+        verify: reader.word(&entry, "verify", &["sni", "address"]),
     })
 }
 

@@ -378,6 +378,7 @@ impl Audit {
                 count: Some(count),
                 hidden: denial.hidden.then_some(true),
                 as_typed: denial.as_typed.then_some(true),
+                reason: Some(denial.reason).filter(|reason| !reason.is_empty()),
                 ..Line::default()
             },
         )

@@ -65,6 +65,8 @@ pub enum Op {
     Unix,
     /// Watching for changes.
     Watch,
+    /// A question for a name.
+    Resolve,
 }
 
 impl Op {
@@ -104,6 +106,7 @@ impl Op {
             Self::Receive => "receive",
             Self::Unix => "unix",
             Self::Watch => "watch",
+            Self::Resolve => "resolve",
         }
     }
 }
@@ -133,6 +136,8 @@ pub struct Denial {
     pub hidden: bool,
     /// The target is the text that was typed, not an object the kernel resolved.
     pub as_typed: bool,
+    /// Why, where a rule and an errno do not say it: what resolver and relay found.
+    pub reason: &'static str,
 }
 
 /// Counters of one rule, added up over CPUs.
@@ -259,6 +264,7 @@ mod tests {
             Op::Egress,
             Op::Ingress,
             Op::Syscall,
+            Op::Resolve,
         ] {
             assert_eq!(serde_json::to_value(op).unwrap(), op.name());
         }

@@ -184,6 +184,9 @@ pub struct DenialRow {
     /// The target is what was typed.
     #[serde(skip_serializing_if = "is_false", default)]
     pub as_typed: bool,
+    /// Why, where a rule and an errno do not say it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
     /// The rule that refused is quiet.
     #[serde(skip_serializing_if = "is_false", default)]
     pub quiet: bool,
@@ -415,6 +418,7 @@ pub fn kind_name(kind: RuleKind) -> &'static str {
         RuleKind::NetworkDeny => "network-deny",
         RuleKind::Listen => "listen",
         RuleKind::Unix => "unix",
+        RuleKind::Questions => "resolver",
     }
 }
 

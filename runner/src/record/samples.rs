@@ -144,6 +144,7 @@ pub(crate) fn denials() -> Vec<Denial> {
         last: at(3),
         hidden: false,
         as_typed: false,
+        reason: "",
     };
     let quiet = Denial {
         target: b"10.20.9.1:443".to_vec(),
@@ -160,6 +161,7 @@ pub(crate) fn denials() -> Vec<Denial> {
         first: at(5),
         hidden: true,
         as_typed: true,
+        reason: "",
         ..connect.clone()
     };
     vec![hidden, connect, quiet]

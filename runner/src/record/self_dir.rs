@@ -98,6 +98,11 @@ fn entry(denial: &Denial, rule: Option<&RuleInfo>, policy: &str) -> String {
     let time = clock(denial.first);
     let (what, instead) = words(denial.op);
     let why = match rule {
+        Some(rule) if !denial.reason.is_empty() => format!(
+            "{} is for another destination: {}.",
+            plain_ascii(rule.key.as_bytes(), 40),
+            denial.reason
+        ),
         None => {
             let policy = quoted_for_agent(policy.as_bytes(), 34);
             format!("no rule in policy {policy} allows it. Retrying will not help.")
@@ -156,6 +161,7 @@ fn words(op: Op) -> (&'static str, &'static str) {
             "receive a packet from",
             "nothing; connections from there are not allowed.",
         ),
+        Op::Resolve => ("look up", ASK),
         Op::Syscall => ("call", "do without it; it never works here."),
     }
 }

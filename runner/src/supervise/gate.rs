@@ -15,6 +15,7 @@ use crate::enforce::cgroup::RunCgroup;
 use crate::enforce::witness::Witness;
 use crate::enforce::{CanaryEvidence, Prepared};
 use crate::launch::{GateError, GateKeeper};
+use crate::names::Door;
 use crate::plan::{Plan, State};
 use crate::sys::{fault, message, process};
 use crate::watch::files::{Files, FilesError, HostAndView};
@@ -37,6 +38,8 @@ pub struct Keeper<'a> {
     sight: Option<HostAndView>,
     /// Takes descriptors that must outlive lp-run.
     parking: BorrowedFd<'a>,
+    /// The sockets of resolver and relay.
+    door: Option<Door>,
 }
 
 impl<'a> Keeper<'a> {
@@ -60,16 +63,17 @@ impl<'a> Keeper<'a> {
             lsm: None,
             sight: None,
             parking,
+            door: None,
         }
     }
 
-    /// The run in the kernel, once it is live.
-    pub fn into_kernel(self) -> Option<Kernel<'a>> {
+    /// The run in the kernel, once it is live, and what leads out of its network.
+    pub fn into_kernel(self) -> Option<(Kernel<'a>, Option<Door>)> {
         let watched = match self.cgroup {
             None => None,
             Some(_) => Some((self.run?, self.files, self.lsm, self.sight?)),
         };
-        Some(Kernel::new(self.plan, watched))
+        Some((Kernel::new(self.plan, watched), self.door))
     }
 
     /// Brings counting up. What cannot be counted is unknown; only a policy that requires
@@ -197,6 +201,7 @@ impl GateKeeper for Keeper<'_> {
         agent: BorrowedFd<'_>,
         keep: &[RawFd],
     ) -> Result<(), GateError> {
+        let pidfd = agent;
         let agent = process::pid_of(agent).ok_or_else(|| {
             let gone = io::Error::from(io::ErrorKind::NotFound);
             GateError::Internal(Box::new(gone))
@@ -223,6 +228,13 @@ impl GateKeeper for Keeper<'_> {
                 judge_lsm(lsm, evidence)?;
             }
             judge_network(self.run()?, evidence)?;
+        }
+        if let Some(names) = &self.plan.network.names {
+            let door = Door::open(pidfd, names).map_err(|error| GateError::Unproven {
+                protection: "network",
+                detail: with_causes(&error),
+            })?;
+            self.door = Some(door);
         }
         // As long as the agent waits: a program may be gone before anybody looks again.
         self.sight = Some(HostAndView::of(agent));

@@ -2,9 +2,11 @@
 //! What the kernel knows of a run, from whichever program: addresses and files read alike.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
+use crate::names::Ledger;
 use crate::plan::{Plan, RuleKind};
-use crate::record::event::{Denial, Usage};
+use crate::record::event::{Denial, Op, Usage};
 use crate::watch::files::{Files, HostAndView, Tree, add_denied};
 use crate::watch::lsm::Lsm;
 use crate::watch::{Decoded, Run, Tallies, WatchError};
@@ -22,6 +24,8 @@ pub struct Kernel<'a> {
     run: Option<Run>,
     tree: Tree<'a>,
     sight: Option<HostAndView>,
+    /// What resolver and relay refused.
+    ledger: Arc<Ledger>,
     /// By counter row: whether the rule takes access to files away.
     takes_away: Vec<bool>,
     /// By counter row: whether LSM programs count the rule's refusals.
@@ -49,6 +53,7 @@ impl<'a> Kernel<'a> {
             lsm,
             tree: Tree::of(plan),
             sight,
+            ledger: Arc::default(),
             quiet: plan.rules.iter().map(|rule| rule.info.quiet).collect(),
             by_kernel: (0..plan.rules.len())
                 .map(|row| plan.taken.iter().any(|taken| taken.row as usize == row))
@@ -60,6 +65,11 @@ impl<'a> Kernel<'a> {
                 .collect(),
             uncounted,
         }
+    }
+
+    /// Where resolver and relay note what they refuse.
+    pub fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger)
     }
 
     /// A descriptor that is readable when events wait.
@@ -109,6 +119,7 @@ impl<'a> Kernel<'a> {
         if let Some(lsm) = &self.lsm {
             denials.extend(lsm.refusals.denials(&run.clock()).map_err(Box::new)?);
         }
+        denials.extend(self.ledger.denials());
         Ok(denials)
     }
 
@@ -118,9 +129,10 @@ impl<'a> Kernel<'a> {
             return Ok(vec![Usage::default(); self.quiet.len()]);
         };
         let mut usage = run.usage()?;
-        let of_files: Vec<Denial> = denials
+        let of_names = |denial: &Denial| denial.op == Op::Resolve || !denial.reason.is_empty();
+        let uncounted: Vec<Denial> = denials
             .iter()
-            .filter(|denial| denial.op.is_of_files())
+            .filter(|denial| denial.op.is_of_files() || of_names(denial))
             // Those of LSM programs are counted where they refuse.
             .filter(|denial| {
                 let row = denial.row.and_then(|row| self.by_kernel.get(row as usize));
@@ -128,7 +140,12 @@ impl<'a> Kernel<'a> {
             })
             .cloned()
             .collect();
-        add_denied(&mut usage, &of_files);
+        add_denied(&mut usage, &uncounted);
+        for (row, count) in self.ledger.others() {
+            if let Some(usage) = row.and_then(|row| usage.get_mut(row as usize)) {
+                usage.denied = Some(usage.denied.unwrap_or(0) + count);
+            }
+        }
         if self.files.is_some() {
             // What takes away lets nothing pass, and its refusals are all counted above.
             for (usage, _) in usage
@@ -160,6 +177,8 @@ impl<'a> Kernel<'a> {
             return Ok(Tallies::default());
         };
         let mut tallies = run.tallies()?;
+        let others = self.ledger.others();
+        tallies.other_addresses += others.iter().map(|(_, count)| count).sum::<u64>();
         // A rule's counter knows all of its refusals, the table the first targets.
         let by_quiet: u64 = usage
             .iter()

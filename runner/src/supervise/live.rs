@@ -34,6 +34,9 @@ const BATCH: usize = 64;
 /// What is said of a run that the kernel killed.
 const MEMORY: &str = "the run took more memory than limits.memory lets it have";
 
+/// How often in a tick what resolver and relay refused is looked at.
+const MAX_FRESH: u32 = 16;
+
 /// When and how a run is to be ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Stop {
@@ -96,6 +99,7 @@ pub async fn follow(
     if let Err(lost) = watchdog.look_at_clock(&mut running, books) {
         watchdog.lost(&lost, &running);
     }
+    let (ledger, mut fresh_names) = (kernel.ledger(), 0);
     let end = loop {
         let checked = tokio::select! {
             biased;
@@ -131,7 +135,13 @@ pub async fn follow(
                 yield_now().await;
                 noted.map_err(Lost::from)
             }
+            // A name that is asked for in vain is told at once; a flood of them is the tick's.
+            () = ledger.news(), if fresh_names < MAX_FRESH => {
+                fresh_names += 1;
+                books.first_denials(&ledger.denials(), Timestamp::now()).map_err(Lost::from)
+            }
             _ = tick.tick() => {
+                fresh_names = 0;
                 watchdog.look_at_terminal(&mut running);
                 let looked = watchdog.look_at_clock(&mut running, books);
                 look(kernel, books)

@@ -29,6 +29,7 @@ use crate::enforce::resources::{self, Resources};
 use crate::enforce::{self, PrepareOptions, Prepared, rlimits};
 use crate::host::{Depth, Host, Means};
 use crate::launch::{self, Cgroups, End, Launch, Stdio, StdioOptions};
+use crate::names::{Door, Service};
 use crate::plan::{self, CompileOptions, Namespace, Plan};
 use crate::policy::facts::{Facts, Remembering, SystemFacts};
 use crate::policy::model::{NO_WALL_TIME, Policy};
@@ -400,11 +401,11 @@ fn start_and_follow(
     };
     let mut keeper = Keeper::new(plan, prepared, cgroup, objects, parking.as_fd());
     let launched = launch::start(launch, &mut keeper)?;
-    let kernel = keeper.into_kernel().ok_or_else(|| {
+    let (kernel, door) = keeper.into_kernel().ok_or_else(|| {
         RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())
     })?;
     let limits = cgroup.map(|cgroup| &cgroup.limits);
-    to_its_end(request, plan, prepared, limits, launched, kernel, books)
+    to_its_end(request, plan, prepared, limits, launched, (kernel, door), books)
         .map_err(|error| RunError::WhileRunning(Box::new(error)))
 }
 
@@ -415,11 +416,11 @@ fn to_its_end(
     prepared: &Prepared,
     limits: Option<&Resources>,
     launched: launch::Launched,
-    mut kernel: Kernel<'_>,
+    (mut kernel, door): (Kernel<'_>, Option<Door>),
     books: &mut Books<'_>,
 ) -> Result<Finished, RunError> {
     write_exec(books, plan, launched.agent_pid())?;
-    let ending = follow(request, plan, limits, launched, &mut kernel, books)?;
+    let ending = follow(request, plan, limits, launched, door, &mut kernel, books)?;
     tally(&ending, &mut kernel, books, prepared.identity.uid)
 }
 
@@ -439,6 +440,7 @@ fn follow(
     plan: &Plan,
     limits: Option<&Resources>,
     launched: launch::Launched,
+    door: Option<Door>,
     kernel: &mut Kernel<'_>,
     books: &mut Books<'_>,
 ) -> Result<Ending, RunError> {
@@ -462,6 +464,8 @@ fn follow(
         .build()
         .map_err(&failed)?;
     let ending = runtime.block_on(async {
+        let service = door.map(|door| Service::start(door, plan, kernel.ledger()));
+        let _service = service.transpose()?;
         let (running, signals) = launched.supervise()?;
         live::follow(running, signals, kernel, books, limits, stop, bounds).await
     });

@@ -2,9 +2,10 @@
 //! Loading and attaching the smallest program of a type, to find out whether this host lets
 //! us: `doctor`'s trials. What is attached is gone when this returns.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::SysError;
+use super::bpf_load::{self, Instruction, LINK_CREATE, command, descriptor};
 
 /// `BPF_PROG_TYPE_TRACEPOINT`.
 const TRACEPOINT: u32 = 5;
@@ -17,44 +18,7 @@ const INET4_CONNECT: u32 = 10;
 /// `BPF_LSM_MAC`.
 const LSM_MAC: u32 = 27;
 
-const PROG_LOAD: libc::c_long = 5;
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
-const LINK_CREATE: libc::c_long = 28;
-
-/// `struct bpf_insn`.
-#[repr(C)]
-struct Instruction {
-    code: u8,
-    registers: u8,
-    offset: i16,
-    immediate: i32,
-}
-
-/// The part of `union bpf_attr` for `BPF_PROG_LOAD`, up to `attach_btf_id`.
-#[repr(C)]
-#[derive(Default)]
-struct Load {
-    kind: u32,
-    count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-    ifindex: u32,
-    expected_attach_type: u32,
-    btf_fd: u32,
-    func_info_rec_size: u32,
-    func_info: u64,
-    func_info_count: u32,
-    line_info_rec_size: u32,
-    line_info: u64,
-    line_info_count: u32,
-    attach_btf_id: u32,
-}
 
 /// Loads a program that allows everything and attaches it to a cgroup's `connect`.
 pub fn cgroup_connect(cgroup: impl AsFd) -> Result<(), SysError> {
@@ -65,7 +29,8 @@ pub fn cgroup_connect(cgroup: impl AsFd) -> Result<(), SysError> {
         INET4_CONNECT,
         0,
     ];
-    command("bpf BPF_LINK_CREATE", LINK_CREATE, &attr).map(drop)
+    // SAFETY: no pointer in the attribute.
+    unsafe { command("bpf BPF_LINK_CREATE", LINK_CREATE, &attr) }.map(drop)
 }
 
 /// Loads a program that does nothing for the LSM hook with this BTF id and attaches it.
@@ -73,7 +38,8 @@ pub fn lsm(btf_id: u32) -> Result<(), SysError> {
     let program = load(LSM, LSM_MAC, btf_id, 0)?;
     // `name` null, then the program: the way LSM programs are attached.
     let attr = [0, 0, program.as_raw_fd() as u32, 0];
-    command("bpf BPF_RAW_TRACEPOINT_OPEN", RAW_TRACEPOINT_OPEN, &attr).map(drop)
+    // SAFETY: no pointer in the attribute.
+    unsafe { command("bpf BPF_RAW_TRACEPOINT_OPEN", RAW_TRACEPOINT_OPEN, &attr) }.map(drop)
 }
 
 /// Loads a program that does nothing and attaches it to the tracepoint with this number.
@@ -134,50 +100,12 @@ fn open_event(id: u64) -> Result<OwnedFd, SysError> {
 
 /// `r0 = result; exit`.
 fn load(kind: u32, attach_type: u32, btf_id: u32, result: i32) -> Result<OwnedFd, SysError> {
-    let program = [
-        Instruction {
-            code: 0xb7,
-            registers: 0,
-            offset: 0,
-            immediate: result,
-        },
-        Instruction {
-            code: 0x95,
-            registers: 0,
-            offset: 0,
-            immediate: 0,
-        },
-    ];
-    let license = c"Dual MIT/GPL";
-    let attr = Load {
-        kind,
-        count: program.len() as u32,
-        instructions: program.as_ptr() as u64,
-        license: license.as_ptr() as u64,
-        expected_attach_type: attach_type,
-        attach_btf_id: btf_id,
-        ..Load::default()
+    let instruction = |code, immediate| Instruction {
+        code,
+        registers: 0,
+        offset: 0,
+        immediate,
     };
-    command("bpf BPF_PROG_LOAD", PROG_LOAD, &attr)
-}
-
-fn command<T>(call: &'static str, number: libc::c_long, attr: &T) -> Result<OwnedFd, SysError> {
-    // SAFETY: a live attribute of the size that is passed; its pointers lead to live data.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            number,
-            std::ptr::from_ref(attr),
-            size_of::<T>(),
-        )
-    };
-    descriptor(call, fd)
-}
-
-fn descriptor(call: &'static str, fd: libc::c_long) -> Result<OwnedFd, SysError> {
-    if fd < 0 {
-        return Err(SysError::last(call));
-    }
-    // SAFETY: the kernel has just returned this descriptor, and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    let program = [instruction(0xb7, result), instruction(0x95, 0)];
+    bpf_load::load(kind, attach_type, btf_id, &program)
 }

@@ -88,6 +88,7 @@ fn network(bytes: &[u8], clock: &Clock) -> Option<Denial> {
         last: time,
         hidden: false,
         as_typed: false,
+        reason: "",
     })
 }
 

@@ -56,6 +56,7 @@ pub(super) fn denial(key: &DeniedAddress, value: &DenialRow, clock: &Clock) -> D
         last: clock.timestamp(value.last),
         hidden: false,
         as_typed: false,
+        reason: "",
     }
 }
 

@@ -57,7 +57,9 @@ impl From<&Plan> for Rules {
         let taken = |row| plan.taken.iter().any(|taken| taken.row as usize == row);
         let counted = |row, kind| match kind {
             _ if taken(row) => Counted::Refusals,
-            RuleKind::Network | RuleKind::NetworkDeny | RuleKind::Listen => Counted::Network,
+            RuleKind::Network | RuleKind::NetworkDeny | RuleKind::Listen | RuleKind::Questions => {
+                Counted::Network
+            }
             RuleKind::Read | RuleKind::Exec | RuleKind::Write if plan.count_files => Counted::Files,
             _ => Counted::Nothing,
         };

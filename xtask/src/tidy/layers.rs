@@ -14,13 +14,15 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "supervise",
         &[
-            "control", "enforce", "host", "launch", "plan", "policy", "record", "sys", "watch",
+            "control", "enforce", "host", "launch", "names", "plan", "policy", "record", "sys",
+            "watch",
         ],
     ),
     ("control", &["enforce", "host", "record", "sys", "watch"]),
     ("launch", &["enforce", "record", "sys"]),
     ("enforce", &["host", "plan", "policy", "sys"]),
     ("watch", &["plan", "policy", "record", "sys"]),
+    ("names", &["plan", "policy", "record", "sys"]),
     // A report has a row for every rule of the plan, used or not.
     ("record", &["plan", "policy", "sys"]),
     ("plan", &["host", "policy"]),

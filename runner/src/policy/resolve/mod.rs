@@ -121,6 +121,7 @@ impl Resolver<'_> {
         self.check_interpreters(&files);
         self.check_loaders(&files);
         let (network, listen, unix) = self.network();
+        let resolvers = self.resolvers();
         self.check_ids(&files, &network, &listen, &unix);
         let limits = self.limits();
         let audit = self.audit(&files);
@@ -146,6 +147,7 @@ impl Resolver<'_> {
             files,
             existing: BTreeMap::new(),
             network,
+            resolvers,
             listen,
             unix,
             limits,

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `[network]`: addresses to reach, addresses to listen on, Unix sockets.
+//! `[network]`: addresses and names to reach, who resolves them, addresses to listen on, Unix
+//! sockets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::super::address::{self, Address, List};
+use super::super::address::{self, Address, DNS_PORT, List};
 use super::super::error::quote;
 use super::super::facts::{FactError, Kind, Need};
 use super::super::layers::Layer;
-use super::super::model::{Endpoint, ListenRule, NetworkRule, UnixRule};
+use super::super::model::{Endpoint, ListenRule, NetworkRule, UnixRule, Verify};
 use super::super::schema::{NetworkText, UnixText};
 use super::guard::Verdict;
 use super::{Resolver, paths};
@@ -27,6 +28,7 @@ impl Resolver<'_> {
                 let Some((value, address)) = self.address(text, list) else {
                     continue;
                 };
+                let verify = self.verify(text, &address.to);
                 let info = self.info(layer, &text.to, &text.rule, value);
                 rules.push(NetworkRule {
                     info,
@@ -35,6 +37,7 @@ impl Resolver<'_> {
                     ports: address.ports,
                     protocols: address.protocols,
                     private: text.private,
+                    verify,
                 });
             }
             for text in &layer.schema.listen {
@@ -45,6 +48,53 @@ impl Resolver<'_> {
             }
         }
         (rules, listen, unix)
+    }
+
+    /// What is compared before a name is reached.
+    fn verify(&mut self, text: &NetworkText, to: &Endpoint) -> Option<Verify> {
+        let word = text.verify.as_ref()?;
+        if !matches!(to, Endpoint::Name(_)) {
+            let what = "is for destinations by name; remove it, or write the name";
+            self.errors.add(&word.place, &word.key, what);
+        }
+        Some(match word.value.as_str() {
+            "address" => Verify::Address,
+            _ => Verify::Sni,
+        })
+    }
+
+    /// `network.resolver`, of all files.
+    pub(super) fn resolvers(&mut self) -> Vec<SocketAddr> {
+        let mut resolvers = Vec::new();
+        for text in self.layers.iter().flat_map(|layer| &layer.schema.resolver) {
+            let Some(value) = self.replaced(text) else {
+                continue;
+            };
+            match resolver(&value) {
+                Some(address) if resolvers.contains(&address) => {}
+                Some(address) => resolvers.push(address),
+                None => {
+                    let what = format!(
+                        "{} is no address of a name server; write \"10.0.0.53\" or \
+                         \"[2001:db8::53]:5353\"",
+                        quote(&value)
+                    );
+                    self.errors.add(&text.place, &text.key, what);
+                }
+            }
+        }
+        if resolvers.len() > MAX_RESOLVERS {
+            let what = format!("network.resolver: at most {MAX_RESOLVERS} are asked; remove some");
+            let last = self
+                .layers
+                .iter()
+                .rev()
+                .find_map(|layer| layer.schema.resolver.last());
+            if let Some(text) = last {
+                self.errors.add(&text.place, &text.key, what);
+            }
+        }
+        resolvers
     }
 
     fn address(&mut self, text: &NetworkText, list: List) -> Option<(String, Address)> {
@@ -186,6 +236,22 @@ impl Resolver<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Most name servers of a policy.
+const MAX_RESOLVERS: usize = 8;
+
+/// An address, with or without a port.
+fn resolver(text: &str) -> Option<SocketAddr> {
+    let alone = text
+        .parse()
+        .map(|address: IpAddr| (address, DNS_PORT).into());
+    let address: SocketAddr = text.parse().or(alone).ok()?;
+    let fine = address.port() != 0
+        && !address.ip().is_unspecified()
+        && !address.ip().is_multicast()
+        && !is_no_local_address(&address.ip());
+    fine.then_some(address)
 }
 
 fn is_no_local_address(address: &IpAddr) -> bool {

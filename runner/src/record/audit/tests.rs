@@ -50,6 +50,7 @@ fn denial(target: &[u8], count: u64) -> Denial {
         last: at(0),
         hidden: false,
         as_typed: false,
+        reason: "",
     }
 }
 

@@ -23,7 +23,10 @@ pub(super) fn protection_row(protection: &Protection) -> ProtectionRow {
 }
 
 pub(super) fn rule_row(rule: &Rule, used: &Usage) -> RuleRow {
-    let carries_bytes = matches!(rule.kind, RuleKind::Network | RuleKind::Listen);
+    let carries_bytes = matches!(
+        rule.kind,
+        RuleKind::Network | RuleKind::Listen | RuleKind::Questions
+    );
     RuleRow {
         id: rule_id(&rule.info).to_owned(),
         key: rule.info.key.clone(),
@@ -53,6 +56,9 @@ pub(super) fn denial_row(denial: &Denial, plan: &Plan) -> DenialRow {
         first: Some(rfc3339(denial.first)),
         hidden: denial.hidden,
         as_typed: denial.as_typed,
+        reason: Some(denial.reason)
+            .filter(|reason| !reason.is_empty())
+            .map(str::to_owned),
         quiet: rule.is_some_and(|rule| rule.info.quiet),
     }
 }
@@ -68,6 +74,7 @@ pub(in crate::record) fn others_row(count: u64, quiet: bool) -> DenialRow {
         first: None,
         hidden: false,
         as_typed: false,
+        reason: None,
         quiet,
     }
 }

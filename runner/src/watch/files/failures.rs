@@ -312,6 +312,7 @@ fn denial(
         last: clock.timestamp(row.last),
         hidden: verdict.hidden,
         as_typed: true,
+        reason: "",
     })
 }
 

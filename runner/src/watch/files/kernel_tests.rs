@@ -868,6 +868,7 @@ fn refusals_are_added_to_the_rule_that_refused() {
         last: at(second + 1),
         hidden: false,
         as_typed: true,
+        reason: "",
     };
     let mut usages = [Usage::default(); 2];
     let denials = [

@@ -137,6 +137,7 @@ fn denial(key: &DeniedObject, refused: &DenialRow, path: &[u8], clock: &Clock) -
         last: clock.timestamp(refused.last),
         hidden: false,
         as_typed: false,
+        reason: "",
     })
 }
 

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! See `lp_run::fuzzing`, target `requests`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(
+    init: lp_run::fuzzing::write_seeds("requests"),
+    |bytes: &[u8]| (lp_run::fuzzing::find("requests").run)(bytes)
+);
