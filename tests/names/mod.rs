@@ -166,22 +166,19 @@ fn what_a_name_leads_to_is_judged() {
     let _dns = Dns::start(RESOLVER);
     let port = echo();
     let script = format!("say(lambda: talk('db.ok.example', {port}))");
+    let target = format!("db.ok.example:{port}");
     let open = format!("{{ to = \"db.ok.example:{port}\", private = true }}");
     let granted = python(&jail, &format!("allow = [{open}]"), &script);
     assert_eq!(granted.stdout, "HELLO\n\n", "{granted:#?}");
-    let private = python(
-        &jail,
-        &format!("allow = [\"db.ok.example:{port}\"]"),
-        &script,
-    );
+    let private = python(&jail, &format!("allow = [\"{target}\"]"), &script);
     assert_eq!(private.stdout, "ECONNRESET\n", "{private:#?}");
-    let rows = private.denials(&format!("db.ok.example:{port}"));
+    let rows = private.denials(&target);
     assert_eq!(rows[0]["reason"], "private-address", "{private:#?}");
     assert_eq!(rows[0]["rule"], "network.allow[0]");
     let denied = format!("allow = [{open}]\ndeny = [\"127.0.0.0/8\"]");
     let denied = python(&jail, &denied, &script);
     assert_eq!(denied.stdout, "ECONNRESET\n", "{denied:#?}");
-    let rows = denied.denials(&format!("db.ok.example:{port}"));
+    let rows = denied.denials(&target);
     assert_eq!(rows[0]["reason"], "denied-address", "{denied:#?}");
     assert_eq!(rows[0]["rule"], "network.deny[0]");
     let taken = format!("allow = [{open}]\ndeny = [\"*.ok.example\"]");
