@@ -13,6 +13,9 @@ use crate::record::event::{Denial, Op};
 /// Most distinct refusals that are told apart; an agent can ask for any number of names.
 const MAX_DISTINCT: usize = 1024;
 
+/// Act, target, rule, reason.
+type Key = (Op, Vec<u8>, Option<u32>, &'static str);
+
 /// The refusals of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -22,7 +25,7 @@ pub struct Ledger {
 
 #[derive(Debug, Default)]
 struct Entries {
-    known: HashMap<(Op, Vec<u8>, Option<u32>, &'static str), Denial>,
+    known: HashMap<Key, Denial>,
     /// Refusals beyond those, by the rule that refused.
     others: HashMap<Option<u32>, u64>,
 }

@@ -405,8 +405,16 @@ fn start_and_follow(
         RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())
     })?;
     let limits = cgroup.map(|cgroup| &cgroup.limits);
-    to_its_end(request, plan, prepared, limits, launched, (kernel, door), books)
-        .map_err(|error| RunError::WhileRunning(Box::new(error)))
+    to_its_end(
+        request,
+        plan,
+        prepared,
+        limits,
+        launched,
+        (kernel, door),
+        books,
+    )
+    .map_err(|error| RunError::WhileRunning(Box::new(error)))
 }
 
 /// The program runs: an error lets go of it, and its first process takes everything down.
