@@ -12,7 +12,7 @@ const GATING: &str = "
     FS-28 FS-29 FS-35 FS-37 FS-40 FS-41 FS-45 FS-48 FS-49 FS-50
     EX-01 EX-02 EX-03 EX-04 EX-07 EX-09 EX-11 EX-14 EX-15
     NET-01 NET-02 NET-03 NET-04 NET-06 NET-07 NET-09 NET-10 NET-11 NET-14 NET-15 NET-16 NET-17
-    NET-19 NET-24 NET-25 NET-28 NET-30 NET-34 NET-37 NET-38 NET-39 NET-41 NET-44
+    NET-19 NET-24 NET-25 NET-28 NET-29 NET-30 NET-32 NET-34 NET-37 NET-38 NET-39 NET-41 NET-44
     IPC-01 IPC-02 IPC-04 IPC-05 IPC-06 IPC-09 IPC-10 IPC-11 IPC-12 IPC-13 IPC-16 IPC-19
     SYS-01 SYS-02 SYS-03 SYS-04 SYS-07 SYS-08 SYS-09 SYS-15 SYS-16
     PR-01 PR-02 PR-03 PR-04 PR-05 PR-06 PR-09
@@ -39,6 +39,11 @@ const TRIED_BY: &[(&str, &str)] = &[
         "FS-11",
         "attacks/taken.rs what_is_protected_is_read_and_never_changed",
     ),
+    (
+        "NET-29",
+        "names/mod.rs every_port_53_is_lp_runs_and_answers_from_the_address_that_was_asked",
+    ),
+    ("NET-32", "names/mod.rs what_a_name_leads_to_is_judged"),
     (
         "NET-37",
         "attacks/files.rs descriptors_that_the_caller_left_open_are_gone",
@@ -223,6 +228,7 @@ const REMOVED_BY: &[(&str, &str)] = &[
         "NET-19",
         "faults/sabotage.rs a_program_that_is_detached_before_the_proof_refuses_the_run",
     ),
+    ("NET-32", "names/mod.rs what_a_name_leads_to_is_judged"),
     (
         "PR-01",
         "faults/sabotage.rs each_layer_that_is_left_out_refuses_the_run",
@@ -254,6 +260,10 @@ const NO_LAYER: &[(&str, &str)] = &[
     (
         "EX-11 PR-09 AU-17",
         "environment and records are made of what is allowed, nothing is taken out",
+    ),
+    (
+        "NET-29",
+        "lp-run answers by itself: there is nobody who would forward",
     ),
     ("NET-07", "nothing is refused: the peer is granted"),
     (

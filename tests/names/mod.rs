@@ -6,6 +6,8 @@ mod http;
 mod server;
 mod tls;
 
+use std::process::Command;
+
 use crate::support::{Jail, Outcome, root};
 use server::{Dns, echo};
 
@@ -23,8 +25,16 @@ fn policy(allow: &str) -> String {
 
 /// Runs a python script under the policy.
 fn python(jail: &Jail, allow: &str, script: &str) -> Outcome {
+    without(jail, "", allow, script)
+}
+
+/// The same with one act of lp-run left out.
+fn without(jail: &Jail, act: &str, allow: &str, script: &str) -> Outcome {
     let script = format!("{HELPERS}\n{script}");
-    jail.run(&policy(allow), &["/usr/bin/python3", "-c", &script])
+    let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+    lp_run.env("LP_RUN_FAULT", format!("skip={act}"));
+    let command = ["/usr/bin/python3", "-c", &script];
+    jail.run_as(lp_run, &policy(allow), &[], &command)
 }
 
 const HELPERS: &str = r#"
@@ -100,6 +110,7 @@ fn a_name_is_reached_under_that_name_and_nothing_else_is() {
     assert!(allowed("network.resolver") > Some(3));
 }
 
+/// NET-29.
 #[test]
 fn every_port_53_is_lp_runs_and_answers_from_the_address_that_was_asked() {
     crate::needs!(root(), "root");
@@ -159,6 +170,7 @@ say(lambda: s.bind(("0.0.0.0", 53)))
     assert!(dns.asked().is_empty(), "a question alone asks nobody");
 }
 
+/// NET-32.
 #[test]
 fn what_a_name_leads_to_is_judged() {
     crate::needs!(root(), "root");
@@ -175,6 +187,9 @@ fn what_a_name_leads_to_is_judged() {
     let rows = private.denials(&target);
     assert_eq!(rows[0]["reason"], "private-address", "{private:#?}");
     assert_eq!(rows[0]["rule"], "network.allow[0]");
+    let blind = format!("allow = [\"{target}\"]");
+    let blind = without(&jail, "judge addresses", &blind, &script);
+    assert_eq!(blind.stdout, "HELLO\n\n", "{blind:#?}");
     let denied = format!("allow = [{open}]\ndeny = [\"127.0.0.0/8\"]");
     let denied = python(&jail, &denied, &script);
     assert_eq!(denied.stdout, "ECONNRESET\n", "{denied:#?}");
@@ -211,6 +226,19 @@ fn an_address_beside_names_goes_through_the_relay_and_self_stays_the_runs_own() 
     );
     let outcome = python(&jail, &format!("allow = [{name}, \"self\"]"), &own);
     assert_eq!(outcome.stdout, "b'own'\nHELLO\n\n", "{outcome:#?}");
+}
+
+#[test]
+fn without_the_steering_nothing_is_reached() {
+    crate::needs!(root(), "root");
+    let jail = Jail::new();
+    let dns = Dns::start(RESOLVER);
+    let port = echo();
+    let allow = format!("allow = [{{ to = \"db.ok.example:{port}\", private = true }}]");
+    let script = format!("say(lambda: talk('db.ok.example', {port}))");
+    let outcome = without(&jail, "steer", &allow, &script);
+    assert_eq!(outcome.stdout, "ECONNREFUSED\n", "{outcome:#?}");
+    assert!(dns.asked().is_empty());
 }
 
 #[test]

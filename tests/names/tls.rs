@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use std::{net, thread};
 
 use super::server::Dns;
-use super::{RESOLVER, policy, python};
+use super::{RESOLVER, policy, python, without};
 use crate::support::{Jail, root};
 
 /// `openssl s_server -www` on port 443 with a certificate for any of the test's names.
@@ -127,6 +127,9 @@ say(lambda: first(b"SSH-2.0-x\r\n", 10000))
         format!("b'\\x16'\nb'\\x16'\n{refused}"),
         "{outcome:#?}"
     );
+    let script = format!("{script}\nprint('blind'); say(lambda: first(bad, 10000))");
+    let blind = without(&jail, "compare names", ALLOW, &script);
+    assert!(blind.stdout.ends_with("blind\nb'\\x16'\n"), "{blind:#?}");
     let by_address = ALLOW.replace("private", "verify = \"address\", private");
     let outcome = python(
         &jail,
