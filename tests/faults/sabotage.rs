@@ -11,6 +11,11 @@ use crate::support::{Outcome, cgroup, root};
 
 /// Runs a program that would say that it ran, with one act of the set-up left out.
 fn without(act: &str) -> Outcome {
+    without_under(POLICY, act)
+}
+
+/// The same under another policy.
+fn without_under(policy: &str, act: &str) -> Outcome {
     let jail = jail();
     let act = act.replace("@DIR@", &jail.path().to_string_lossy());
     let mut lp_run = Command::new("sh");
@@ -18,7 +23,7 @@ fn without(act: &str) -> Outcome {
     lp_run.args(["-c", "exec 7<tree/secret; exec \"$@\"", "sh"]);
     lp_run.arg(env!("CARGO_BIN_EXE_lp-run"));
     lp_run.env("LP_RUN_FAULT", format!("skip={act}"));
-    jail.run_as(lp_run, POLICY, &[], &["sh", "-c", "echo it ran"])
+    jail.run_as(lp_run, policy, &[], &["sh", "-c", "echo it ran"])
 }
 
 #[test]
@@ -32,6 +37,11 @@ fn each_layer_that_is_left_out_refuses_the_run() {
     for (act, protection) in [
         ("landlock", "`landlock` did not hold"),
         ("seccomp", "`seccomp` did not hold"),
+        (
+            "refusal of Unix sockets",
+            "`unix-sockets` did not hold in the self-test: making one gave errno 0 before the filter \
+             and 0 after",
+        ),
         ("identity", "`identity` did not hold"),
         ("bounding set", "verify the agent's ids and capabilities"),
         ("pid namespace", "`processes` did not hold"),
@@ -62,6 +72,38 @@ fn each_layer_that_is_left_out_refuses_the_run() {
     }
     // Without a pid namespace of its own a run would write the host's.
     assert_eq!(setting(), before);
+}
+
+/// In the host's network with Unix sockets of its own, nothing but the scope stands between the
+/// agent and abstract sockets.
+const SHARED_NETWORK: &str = r#"
+version = 1
+name = "faults-scope"
+extends = ["@shell"]
+[network]
+allow = ["127.0.0.1:9"]
+unix = ["self"]
+"#;
+
+#[test]
+fn a_ruleset_without_its_scope_refuses_the_run() {
+    needs!(root(), "root");
+    needs!(DEBUG, "a debug build of lp-run");
+    needs!(
+        lp_run::sys::landlock::abi() >= 6,
+        "Landlock with scopes (ABI 6)"
+    );
+    let whole = without_under(SHARED_NETWORK, "nothing");
+    assert_eq!((whole.code(), whole.answer()), (0, "it ran"), "{whole:?}");
+    let outcome = without_under(SHARED_NETWORK, "landlock scope");
+    let said = "`unix-sockets` did not hold in the self-test: connecting to an abstract one of \
+                lp-run's gave errno 0 before Landlock and 0 after";
+    assert!(outcome.said().contains(said), "{outcome:?}");
+    assert_eq!((outcome.code(), outcome.answer()), (123, ""), "{outcome:?}");
+    // Where the run has a network of its own, no socket of the host is in it.
+    let apart = SHARED_NETWORK.replace("allow = [\"127.0.0.1:9\"]\n", "");
+    let held = without_under(&apart, "landlock scope");
+    assert_eq!((held.code(), held.answer()), (0, "it ran"), "{held:?}");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //!
 //! Landlock: the agent's own world-readable file opens just before the restriction and gives
 //! EACCES just after. seccomp: a call with an argument that no kernel knows gives an errno
-//! that no kernel path returns; and an empty file in memory cannot be executed. Network: each hook is asked once by UDP, which Landlock does
+//! that no kernel path returns; an empty file in memory cannot be executed; and where no rule grants
+//! Unix sockets, one can be made before the filter and none after. Network: each hook is asked once by UDP, which Landlock does
 //! not judge; the scratch row of the eBPF programs shows that they were the ones to answer.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -65,6 +66,12 @@ pub struct CanaryEvidence {
     pub landlock_before: i32,
     /// Errno of the same open after it; must be EACCES.
     pub landlock_after: i32,
+    /// 1 when an abstract socket of lp-run's was tried, which only Landlock's scope holds.
+    pub scope_tried: i32,
+    /// Errno of the connection before Landlock; must be 0.
+    pub scope_before: i32,
+    /// Errno of the same connection after it; must be EPERM.
+    pub scope_after: i32,
     /// 1 when the filter was put in force.
     pub seccomp_tried: i32,
     /// Errno of the sentinel before the filter; must be the kernel's own, EINVAL.
@@ -74,6 +81,12 @@ pub struct CanaryEvidence {
     /// Errno of executing a file in memory, made without a flag and, under the filter, made to
     /// be executed; each must be refused.
     pub memfd: [i32; 2],
+    /// 1 when a Unix socket was tried, which the filter refuses.
+    pub unix_tried: i32,
+    /// Errno of making one before the filter; must not be EPERM.
+    pub unix_before: i32,
+    /// Errno of making one after it; must be EPERM.
+    pub unix_after: i32,
     /// 1 when the network acts were tried.
     pub network_tried: i32,
     /// Errno of each act of [`NETWORK_ACT_NAMES`]; each must be EPERM. [`NOT_POSSIBLE`]: the
@@ -90,7 +103,7 @@ pub const NOT_POSSIBLE: i32 = -1;
 
 impl CanaryEvidence {
     /// Size in a pipe.
-    pub const BYTES: usize = 4 * (10 + NETWORK_ACTS + HOOK_COUNT as usize);
+    pub const BYTES: usize = 4 * (16 + NETWORK_ACTS + HOOK_COUNT as usize);
 
     /// The evidence as bytes, native order.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
@@ -111,10 +124,16 @@ impl CanaryEvidence {
             landlock_tried: next(),
             landlock_before: next(),
             landlock_after: next(),
+            scope_tried: next(),
+            scope_before: next(),
+            scope_after: next(),
             seccomp_tried: next(),
             seccomp_before: next(),
             seccomp_after: next(),
             memfd: std::array::from_fn(|_| next()),
+            unix_tried: next(),
+            unix_before: next(),
+            unix_after: next(),
             network_tried: next(),
             network: std::array::from_fn(|_| next()),
             lsm_tried: next(),
@@ -127,11 +146,17 @@ impl CanaryEvidence {
             self.landlock_tried,
             self.landlock_before,
             self.landlock_after,
+            self.scope_tried,
+            self.scope_before,
+            self.scope_after,
             self.seccomp_tried,
             self.seccomp_before,
             self.seccomp_after,
             self.memfd[0],
             self.memfd[1],
+            self.unix_tried,
+            self.unix_before,
+            self.unix_after,
             self.network_tried,
         ]
         .into_iter()
@@ -150,6 +175,16 @@ impl CanaryEvidence {
         self.seccomp_tried == 1
             && self.seccomp_before != super::seccomp::SENTINEL_ERRNO
             && self.seccomp_after == super::seccomp::SENTINEL_ERRNO
+    }
+
+    /// Whether Landlock's scope answered for a socket without a path.
+    pub fn scope_holds(&self) -> bool {
+        self.scope_tried == 1 && self.scope_before == 0 && self.scope_after == libc::EPERM
+    }
+
+    /// Whether the filter, and nothing that was there before it, refused a Unix socket.
+    pub fn unix_refused(&self) -> bool {
+        self.unix_tried == 1 && self.unix_before != libc::EPERM && self.unix_after == libc::EPERM
     }
 
     /// Whether no file in memory could be executed, by whatever kept it from that: an empty one
@@ -314,10 +349,16 @@ mod tests {
             landlock_tried: 1,
             landlock_before: 0,
             landlock_after: libc::EACCES,
+            scope_tried: 1,
+            scope_before: 0,
+            scope_after: libc::EPERM,
             seccomp_tried: 1,
             seccomp_before: libc::EINVAL,
             seccomp_after: super::super::seccomp::SENTINEL_ERRNO,
             memfd: [libc::EACCES, libc::EPERM],
+            unix_tried: 1,
+            unix_before: 0,
+            unix_after: libc::EPERM,
             network_tried: 1,
             network: [libc::EPERM, NOT_POSSIBLE, 1, 1, 1, 1, 1, 1],
             lsm_tried: 1,
@@ -326,6 +367,7 @@ mod tests {
         assert_eq!(CanaryEvidence::from_bytes(&evidence.to_bytes()), evidence);
         assert!(evidence.landlock_holds() && evidence.seccomp_holds());
         assert!(evidence.network_refused() && evidence.memfd_holds());
+        assert!(evidence.scope_holds() && evidence.unix_refused());
     }
 
     #[test]
@@ -333,6 +375,23 @@ mod tests {
         let nothing = CanaryEvidence::default();
         assert!(!nothing.landlock_holds() && !nothing.seccomp_holds());
         assert!(!nothing.network_refused() && !nothing.memfd_holds());
+        assert!(!nothing.scope_holds() && !nothing.unix_refused());
+        for before in [0, libc::EPERM] {
+            let other = CanaryEvidence {
+                scope_tried: 1,
+                scope_before: before,
+                scope_after: libc::EPERM,
+                unix_tried: 1,
+                unix_before: before,
+                unix_after: before,
+                ..nothing
+            };
+            assert!(
+                !other.unix_refused(),
+                "another, or none, refused it: {other:?}"
+            );
+            assert_eq!(other.scope_holds(), before == 0);
+        }
         let executed = CanaryEvidence {
             memfd: [libc::EACCES, libc::ENOEXEC],
             ..nothing

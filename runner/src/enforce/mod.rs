@@ -18,6 +18,7 @@ pub mod landlock;
 pub mod lease;
 pub mod resources;
 pub mod rlimits;
+mod scope;
 pub mod seccomp;
 mod strangers;
 mod tree;
@@ -28,9 +29,9 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use crate::host::{Host, Means};
-use crate::plan::{Plan, State};
+use crate::plan::{Namespace, Plan, State};
 use crate::sys::attempt::Attempts;
-use crate::sys::{memfd, userns};
+use crate::sys::{memfd, socket, userns};
 
 pub use canary::CanaryEvidence;
 pub use error::{Act, EnforceError, StepError};
@@ -68,6 +69,10 @@ pub struct Prepared {
     pub rlimits: rlimits::Limits,
     /// The file with which Landlock proves itself.
     canary: canary::LandlockCanary,
+    /// With what Landlock's scope proves itself, where nothing else holds abstract sockets.
+    scope: Option<scope::ScopeCanary>,
+    /// The filter refuses Unix sockets.
+    no_unix: bool,
     /// Where the LSM programs prove themselves, if something is taken away by them.
     lsm_canary: Option<canary::LsmCanary>,
 }
@@ -105,6 +110,10 @@ pub fn prepare(
     let seccomp = wanted(plan, "seccomp").then(|| seccomp::prepare(&plan.syscalls));
     let rlimits = rlimits::prepare(options.inherited, plan);
     let canary = canary::LandlockCanary::prepare(&identity, options.run_dir)?;
+    let scope = match scopes_sockets(plan) {
+        true => Some(scope::ScopeCanary::prepare()?),
+        false => None,
+    };
     Ok(Prepared {
         identity,
         view,
@@ -114,13 +123,27 @@ pub fn prepare(
         no_sockets: plan.syscalls.refuse_network,
         rlimits,
         canary,
+        scope,
+        no_unix: plan.syscalls.refuse_unix,
         lsm_canary,
     })
+}
+
+/// Whether abstract sockets of the host are held by Landlock's scope alone.
+pub fn scopes_sockets(plan: &Plan) -> bool {
+    plan.state("unix-sockets") == Some(State::Enforced)
+        && !plan.syscalls.refuse_unix
+        && plan.network.namespace != Namespace::Own
 }
 
 /// Whether a protection is to be put in force: always, but where the plan accepted its gap.
 fn wanted(plan: &Plan, name: &str) -> bool {
     plan.state(name) != Some(State::Degraded)
+}
+
+/// Makes a Unix socket and drops it again: 0 or the errno. A system call only.
+fn unix_errno() -> i32 {
+    socket::make_errno(libc::AF_UNIX, libc::SOCK_STREAM)
 }
 
 impl Prepared {
@@ -166,9 +189,16 @@ impl Prepared {
             return Ok(());
         };
         evidence.landlock_before = self.canary.open_errno();
+        if let Some(scope) = &self.scope {
+            evidence.scope_before = scope.connect_errno();
+        }
         ruleset.apply()?;
         evidence.landlock_after = self.canary.open_errno();
         evidence.landlock_tried = 1;
+        if let Some(scope) = &self.scope {
+            evidence.scope_after = scope.connect_errno();
+            evidence.scope_tried = 1;
+        }
         Ok(())
     }
 
@@ -202,9 +232,12 @@ impl Prepared {
         (!self.no_sockets).then(canary::NetworkCanary::open)
     }
 
-    /// Agent, before the limits, since it takes a descriptor: whether a file in memory can be
-    /// executed where the setting alone forbids it.
-    pub fn try_memfd(&self, evidence: &mut CanaryEvidence) {
+    /// Agent, before the limits, since it takes descriptors: whether a file in memory can be
+    /// executed where the setting alone forbids it, and whether a Unix socket can still be made.
+    pub fn try_before_filter(&self, evidence: &mut CanaryEvidence) {
+        if self.no_unix {
+            evidence.unix_before = unix_errno();
+        }
         if self.memfd_noexec {
             evidence.memfd[0] = memfd::execute_errno(0);
         }
@@ -223,6 +256,10 @@ impl Prepared {
             evidence.memfd[0] = memfd::execute_errno(0);
         }
         evidence.memfd[1] = memfd::execute_errno(memfd::EXECUTABLE);
+        if self.no_unix {
+            evidence.unix_after = unix_errno();
+            evidence.unix_tried = 1;
+        }
         if self.no_sockets {
             evidence.network = canary::sockets_errno();
             evidence.network_tried = 1;

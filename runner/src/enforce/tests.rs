@@ -190,7 +190,7 @@ fn become_agent(prepared: &Prepared) -> Result<(), String> {
         .try_for_each(|step| step(prepared))
         .and_then(|()| prepared.apply_landlock(&mut evidence))
         .and_then(|()| {
-            prepared.try_memfd(&mut evidence);
+            prepared.try_before_filter(&mut evidence);
             prepared.apply_seccomp(&mut evidence)
         })
         .map_err(|error| prepared.describe(&error))?;

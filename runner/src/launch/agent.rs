@@ -82,7 +82,7 @@ impl<C: Confinement> Agent<'_, C> {
             tried.map_err(in_canary)?;
             self.come_back()?;
         }
-        confinement.try_memfd(&mut evidence);
+        confinement.try_before_filter(&mut evidence);
         // Before the filter, which may refuse close_range. Closed and not marked: lp-run looks at
         // each that is left.
         self.close_descriptors()?;

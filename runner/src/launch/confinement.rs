@@ -31,8 +31,9 @@ pub trait Confinement {
     fn open_lsm_canary(&self) -> Result<Option<Attempts>, StepError>;
     /// Agent, kernel state `canary`: whether the LSM programs answer.
     fn try_lsm(&self, attempts: &Attempts, evidence: &mut CanaryEvidence) -> Result<(), StepError>;
-    /// Agent, kernel state `canary`: whether files in memory can be executed.
-    fn try_memfd(&self, evidence: &mut CanaryEvidence);
+    /// Agent, kernel state `canary`: what can be done before the filter, files in memory executed
+    /// and Unix sockets made.
+    fn try_before_filter(&self, evidence: &mut CanaryEvidence);
     /// Agent: the system call filter, and whether it answers.
     fn seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError>;
     /// Parent: a failure in words.
@@ -74,8 +75,8 @@ impl Confinement for Prepared {
         Self::try_lsm(self, attempts, evidence)
     }
 
-    fn try_memfd(&self, evidence: &mut CanaryEvidence) {
-        Self::try_memfd(self, evidence);
+    fn try_before_filter(&self, evidence: &mut CanaryEvidence) {
+        Self::try_before_filter(self, evidence);
     }
 
     fn seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {

@@ -68,7 +68,7 @@ impl Confinement for Bare {
     fn try_lsm(&self, _: &Attempts, _: &mut CanaryEvidence) -> Result<(), StepError> {
         Ok(())
     }
-    fn try_memfd(&self, _: &mut CanaryEvidence) {}
+    fn try_before_filter(&self, _: &mut CanaryEvidence) {}
     fn seccomp(&self, evidence: &mut CanaryEvidence) -> Result<(), StepError> {
         evidence.seccomp_after = 77;
         self.at(Step::Seccomp)

@@ -13,7 +13,7 @@ use super::refusal::with_causes;
 use crate::enforce::canary::NETWORK_ACT_NAMES;
 use crate::enforce::cgroup::RunCgroup;
 use crate::enforce::witness::Witness;
-use crate::enforce::{CanaryEvidence, Prepared};
+use crate::enforce::{CanaryEvidence, Prepared, scopes_sockets};
 use crate::launch::{GateError, GateKeeper};
 use crate::names::Door;
 use crate::plan::{Plan, State};
@@ -219,6 +219,7 @@ impl GateKeeper for Keeper<'_> {
             judge_process(self.plan, evidence)?;
             self.look_at(agent, keep)?;
             judge_memfd(self.plan, evidence)?;
+            judge_unix(self.plan, evidence)?;
         }
         if self.cgroup.is_none() {
             return judge_sockets(evidence);
@@ -298,6 +299,28 @@ fn judge_memfd(plan: &Plan, evidence: &CanaryEvidence) -> Result<(), GateError> 
             evidence.memfd[0], evidence.memfd[1]
         ),
     })
+}
+
+/// Unix sockets, by whichever of filter and scope the plan counts on.
+fn judge_unix(plan: &Plan, evidence: &CanaryEvidence) -> Result<(), GateError> {
+    let unproven = |detail| GateError::Unproven {
+        protection: "unix-sockets",
+        detail,
+    };
+    let filtered = plan.syscalls.refuse_unix && plan.state("seccomp") == Some(State::Enforced);
+    if filtered && !evidence.unix_refused() {
+        return Err(unproven(format!(
+            "making one gave errno {} before the filter and {} after",
+            evidence.unix_before, evidence.unix_after
+        )));
+    }
+    if scopes_sockets(plan) && !evidence.scope_holds() {
+        return Err(unproven(format!(
+            "connecting to an abstract one of lp-run's gave errno {} before Landlock and {} after",
+            evidence.scope_before, evidence.scope_after
+        )));
+    }
+    Ok(())
 }
 
 /// The protection that LSM programs are for.
