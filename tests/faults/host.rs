@@ -9,6 +9,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lp_run::watch::HOOKS;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -111,8 +112,8 @@ fn without_descriptors_nothing_starts_and_the_number_is_named() {
     );
 }
 
-/// Takes a program off a run that does not listen; how long the agent lives on.
-fn detached() -> Duration {
+/// Takes the program of a hook off a run that does not listen; how long the agent lives on.
+fn detached(hook: &str) -> Duration {
     let jail = jail();
     let text = policy().replace("@DIR@", &jail.path().to_string_lossy());
     let policy = jail.file("policy.toml", text);
@@ -133,24 +134,29 @@ fn detached() -> Duration {
     appears(&started);
     let agent = descendants(child.id()).swap_remove(1);
     let (place, start) = (cgroup(agent.pid), Instant::now());
-    detach(&place, "connect6");
+    detach(&place, hook);
     gone(&[agent], Duration::from_secs(3)).expect("the agent is ended");
     let took = start.elapsed();
     let status = child.wait().expect("wait for lp-run");
     assert_eq!(status.code(), Some(121));
     let report = fs::read(report).expect("a report");
     let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
-    assert_eq!(report["exit"]["reason"], "protection-lost");
+    assert_eq!(report["exit"]["reason"], "protection-lost", "{hook}");
     took
 }
 
 #[test]
 fn a_program_that_root_detaches_ends_the_agent_within_a_second() {
     needs!(root(), "root");
-    // A loaded machine may need more, but not each time.
-    let mut tries = (0..3).map(|_| detached());
-    let second = Duration::from_secs(1);
-    assert!(tries.any(|took| took < second), "none within a second");
+    for hook in HOOKS.map(|hook| hook.name) {
+        // A loaded machine may need more, but not each time.
+        let mut tries = (0..3).map(|_| detached(hook));
+        let second = Duration::from_secs(1);
+        assert!(
+            tries.any(|took| took < second),
+            "{hook}: none within a second"
+        );
+    }
 }
 
 #[test]
