@@ -21,7 +21,7 @@ use crate::watch::object::refused;
 use crate::watch::pins::Pins;
 
 /// Programs and the tracepoints that they run at.
-const TRACEPOINTS: [(&str, &str); 7] = [
+pub const TRACEPOINTS: [(&str, &str); 7] = [
     ("exit_openat", "syscalls/sys_exit_openat"),
     ("exit_openat2", "syscalls/sys_exit_openat2"),
     ("exit_open", "syscalls/sys_exit_open"),
@@ -32,7 +32,7 @@ const TRACEPOINTS: [(&str, &str); 7] = [
 ];
 
 /// System calls that not every architecture has.
-const OLD_CALLS: [&str; 2] = ["exit_open", "exit_creat"];
+pub const OLD_CALLS: [&str; 2] = ["exit_open", "exit_creat"];
 
 /// How long the kernel may need to take a program off its tracepoint: some grace periods of RCU
 /// and a turn of its workers, also on a busy machine.

@@ -43,11 +43,12 @@ use links::Links;
 pub use classify::{Attempt, Meaning, Tree, Verdict, classify};
 pub use failures::{FailureNews, Failures};
 pub use layout::Globals;
+pub use links::{OLD_CALLS, TRACEPOINTS};
 pub(super) use links::{ids, unlink};
 pub use sight::{HostAndView, Sight};
 
 /// Every program of this layer: those of tracepoints and the one that is only asked.
-pub(super) const PROGRAM_NAMES: [&str; 8] = [
+pub const PROGRAM_NAMES: [&str; 8] = [
     "exit_openat",
     "exit_openat2",
     "exit_open",
