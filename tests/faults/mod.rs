@@ -117,7 +117,7 @@ impl Halted {
         }
         drop((out, into));
         let mut wait = [PollFd::new(reached.as_fd(), PollFlags::POLLIN)];
-        let seconds = PollTimeout::from(30_000_u16);
+        let seconds = PollTimeout::from(60_000_u16);
         assert_eq!(poll(&mut wait, seconds), Ok(1), "{step} is not reached");
         let mut byte = [0];
         let read = nix::unistd::read(&reached, &mut byte);

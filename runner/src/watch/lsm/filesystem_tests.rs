@@ -52,12 +52,12 @@ fn run(command: &mut Command) {
 }
 
 /// A file system in a file.
-fn on_disk(kind: &str, size: u64) -> Mounted {
+fn on_disk(kind: &str, size: u64, options: &[&str]) -> Mounted {
     let behind = tree();
     let image = behind.path().join("image");
     File::create(&image).unwrap().set_len(size).unwrap();
     let mut make = Command::new(format!("mkfs.{kind}"));
-    run(make.arg("-q").arg(&image));
+    run(make.arg("-q").args(options).arg(&image));
     let image = image.to_str().unwrap();
     Mounted::new(&["-o", "loop", "-t", kind, image], behind)
 }
@@ -162,10 +162,41 @@ fn rules_hold_on_each_file_system_and_through_each_mount() {
         return;
     }
     let megabytes = |count: u64| count << 20;
-    holds_on_new("ext4", &on_disk("ext4", megabytes(64)));
-    holds_on_new("xfs", &on_disk("xfs", megabytes(320)));
-    holds_on_new("btrfs", &on_disk("btrfs", megabytes(160)));
+    holds_on_new("ext4", &on_disk("ext4", megabytes(64), &[]));
+    holds_on_new("xfs", &on_disk("xfs", megabytes(320), &[]));
+    holds_on_new("btrfs", &on_disk("btrfs", megabytes(160), &[]));
     holds_on_new("tmpfs", &Mounted::new(&["-t", "tmpfs", "tmpfs"], tree()));
+}
+
+#[test]
+fn where_case_is_folded_no_other_spelling_leads_to_what_is_taken() {
+    if !runs_programs() {
+        return;
+    }
+    let mounted = on_disk("ext4", 64 << 20, &["-O", "casefold"]);
+    let w = mounted.path();
+    let folded = w.join("folded");
+    fs::create_dir(&folded).unwrap();
+    run(Command::new("chattr").arg("+F").arg(&folded));
+    fs::create_dir(folded.join("sub")).unwrap();
+    fs::write(folded.join(".env"), "x").unwrap();
+    let_through("the same file", fs::read(folded.join(".ENV")));
+    let mut policy = granted(w);
+    add(&mut policy, Verb::Deny, Target::Pattern("**/.env".into()));
+    let canary = tree();
+    let Some(bench) = Bench::new(policy, canary.path()) else {
+        return;
+    };
+    bench.inside(|| {
+        for name in [".env", ".ENV", ".Env"] {
+            refused(name, File::open(folded.join(name)));
+            refused(name, open_to_write(&folded.join(name)));
+            refused(name, fs::rename(folded.join(name), folded.join("x")));
+            refused(name, fs::write(folded.join("sub").join(name), "x"));
+            refused(name, fs::create_dir(folded.join("sub").join(name)));
+        }
+    });
+    drop(bench);
 }
 
 /// An overlay of one lower directory, which `prepare` fills.
