@@ -218,6 +218,18 @@ fn an_address_beside_names_goes_through_the_relay_and_self_stays_the_runs_own() 
     let address = format!("allow = [{name}, \"127.0.0.1:{port}\"]");
     let outcome = python(&jail, &address, &script);
     assert_eq!(outcome.stdout, "HELLO\n\nHELLO\n\nEPERM\n", "{outcome:#?}");
+    // The listener of the relay is in the run's own loopback, and leads nowhere from there.
+    let direct = "
+ports = [int(line.split()[1].split(':')[1], 16) for line in open('/proc/net/tcp6')
+         if line.split()[3] == '0A']
+for port in ports:
+    for host in '127.0.0.1', '::1': say(lambda: talk(host, port))";
+    let outcome = python(&jail, &format!("allow = [{name}, \"self\"]"), direct);
+    assert_eq!(outcome.stdout, "ECONNRESET\nECONNRESET\n", "{outcome:#?}");
+    let report = outcome.report.as_ref().expect("a report");
+    let denials = report["denials"].as_array().expect("rows");
+    let refused = denials.iter().filter(|row| row["reason"] == "not-granted");
+    assert_eq!(refused.count(), 2, "nothing is dialled: {outcome:#?}");
     let own = format!(
         "l = socket.create_server(('127.0.0.1', {port}))\n\
          c = socket.create_connection(('127.0.0.1', {port}))\n\

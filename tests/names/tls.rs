@@ -73,7 +73,7 @@ fn curl_reaches_a_name_and_no_other_through_it() {
         curl https://a.wild.example/
         curl https://evil.example/
         curl --connect-to evil.example:443:web.ok.example:443 -k https://evil.example/
-        curl -k https://198.18.1.0/";
+        curl -k https://198.18.1.1/";
     let policy = policy(ALLOW).replace("[network]", "read = [\"@DIR@/cert.pem\"]\n[network]");
     let outcome = jail.run(&policy, &["/bin/sh", "-c", script]);
     assert_eq!(

@@ -27,9 +27,9 @@ pub const SYNTHETIC_V6: Ipv6Net =
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
 
 /// The first address of an exact name.
-const EXACT_V4: u32 = 0xc612_0100;
+const EXACT_V4: u32 = 0xc612_0101;
 /// Most exact names: what is left up to the wildcards.
-const MAX_EXACT: u32 = 0xff00;
+const MAX_EXACT: u32 = 0xfe00;
 /// The first prefix of a wildcard.
 const WILD_V4: u32 = 0xc613_0000;
 /// The length of each.
@@ -356,7 +356,7 @@ fn exact_address(count: &mut u32) -> (Ipv4Net, Ipv6Net) {
     let index = *count;
     *count += 1;
     let v4 = Ipv4Addr::from_bits(EXACT_V4 + index % MAX_EXACT);
-    let v6 = v6(1, 0, index);
+    let v6 = v6(1, 0, index + 1);
     (Ipv4Net::new_assert(v4, 32), Ipv6Net::new_assert(v6, 128))
 }
 
