@@ -44,23 +44,40 @@ fn reason(outcome: &Outcome) -> &str {
     report["exit"]["reason"].as_str().expect("a reason")
 }
 
-/// Directories of runs that are over, in any hierarchy.
-fn left() -> Vec<String> {
-    let root = PathBuf::from("/sys/fs/cgroup");
-    let below = fs::read_dir(&root).expect("cgroups").flatten();
+/// What is left of a run in any hierarchy.
+fn left(outcome: &Outcome) -> Vec<PathBuf> {
+    let report = outcome.report.as_ref().expect("a report");
+    let run = report["run"].as_str().expect("an id");
     let mut left = Vec::new();
-    for hierarchy in below.map(|entry| entry.path()).chain([root]) {
-        let runs = fs::read_dir(hierarchy.join("lp-run"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        left.extend(
-            runs.filter(|run| run.path().is_dir())
-                .filter(|run| !Path::new("/run/lp-run").join(run.file_name()).exists())
-                .map(|run| run.path().display().to_string()),
+    let mut below = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = below.pop() {
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        below.extend(
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
         );
+        if directory.file_name().is_some_and(|name| name == run) {
+            left.push(directory);
+        }
     }
     left
+}
+
+/// Runs lp-run in a fresh cgroup of the hierarchy at `mount`, after `prepare` there.
+fn inside(mount: &str, prepare: &str, limits: &str, command: &[String]) -> Outcome {
+    let place = PathBuf::from(mount).join(format!("lp-run-test-limits-{}", std::process::id()));
+    fs::create_dir(&place).expect("make a cgroup");
+    let script = format!("{prepare}; echo $$ >cgroup.procs && cd \"$0\" && exec \"$@\"");
+    let mut lp_run = Command::new("sh");
+    lp_run.args(["-c", &format!("cd '{}' && {script}", place.display())]);
+    let jail = Jail::shared();
+    lp_run.arg(jail.path()).arg(env!("CARGO_BIN_EXE_lp-run"));
+    let outcome = jail.run_as(lp_run, &policy(limits), &[], command);
+    // Where runs are placed below it stays for the next; nothing of the run keeps it from going.
+    let _ = fs::remove_dir(place.join("lp-run"));
+    fs::remove_dir(&place).expect("remove the cgroup");
+    outcome
 }
 
 #[test]
@@ -79,6 +96,10 @@ fn processes_and_threads_end_at_their_number() {
         &shell("@PROBE@ forks 6; @PROBE@ forks 7; true"),
     );
     assert_eq!(outcome.stdout, "ok\nEAGAIN\n", "{outcome:?}");
+    if mechanism(&outcome) != "rlimit" {
+        let report = outcome.report.as_ref().expect("a report");
+        assert!(outcome.stderr.contains("limits.processes"), "{report}");
+    }
     let whole = run("wall_time = \"1m\"", &probe(["forks", "8"]));
     assert_eq!(whole.answer(), "ok", "{whole:?}");
 }
@@ -118,7 +139,9 @@ fn a_run_that_takes_too_much_memory_ends_as_a_whole_and_says_so() {
     // A program that kills itself has not run out of memory.
     let own = run(limit, &shell("kill -9 $$"));
     assert_eq!((own.code(), reason(&own)), (137, "signal"), "{own:?}");
-    assert_eq!(left(), [""; 0]);
+    for outcome in [&large, &child, &tmpfs] {
+        assert_eq!(left(outcome), [""; 0].map(PathBuf::from), "{outcome:?}");
+    }
 }
 
 /// Processor time can only be seen to last: the kernel gives a fifth of a second in each second.
@@ -179,7 +202,79 @@ fn a_limit_that_is_not_in_force_refuses_the_run() {
             "{refused:?}"
         );
     }
-    assert_eq!(left(), [""; 0]);
+    assert_eq!(left(&whole), [""; 0].map(PathBuf::from), "{whole:?}");
+}
+
+/// The acts would pass if the limits were not in force: RS-01, RS-02.
+#[test]
+fn each_act_is_noticed_when_its_limit_is_gone() {
+    needs!(root(), "root");
+    needs!(DEBUG, "a debug build of lp-run");
+    let jail = Jail::shared();
+    let without = |limits: &str, faults: &str, act: [&str; 2]| {
+        let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
+        lp_run.env("LP_RUN_FAULT", format!("{faults}\nskip=verify\nskip=judge"));
+        jail.run_as(lp_run, &policy(limits), &[], &probe(act))
+    };
+    let forks = without("processes = 8", "skip=limit pids.max", ["forks", "20"]);
+    assert_eq!(forks.answer(), "ok", "{forks:?}");
+    let memory = "skip=limit memory.max\nskip=limit memory.limit_in_bytes\n\
+                  skip=limit memory.memsw.limit_in_bytes";
+    let allocate = without("memory = \"48M\"", memory, ["allocate", "100000000"]);
+    assert_eq!(allocate.answer(), "ok", "{allocate:?}");
+}
+
+/// What already binds lp-run goes on to bind its runs.
+#[test]
+fn a_limit_of_the_policy_lifts_none_of_the_callers() {
+    needs!(root(), "root");
+    needs!(
+        Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists(),
+        "the memory controller in a hierarchy of version 1"
+    );
+    let memory = "/sys/fs/cgroup/memory";
+    let tight = "echo 64M >memory.limit_in_bytes";
+    let wide = "memory = \"100G\"";
+    let large = inside(memory, tight, wide, &probe(["allocate", "200000000"]));
+    assert_eq!((large.code(), large.answer()), (137, ""), "{large:?}");
+    // It is not the policy's limit that was reached.
+    assert_eq!(reason(&large), "signal", "{large:?}");
+    let small = inside(memory, tight, wide, &probe(["allocate", "16000000"]));
+    assert_eq!(small.answer(), "ok", "{small:?}");
+    let pids = inside(
+        "/sys/fs/cgroup/pids",
+        "echo 12 >pids.max",
+        "processes = 1000",
+        &probe(["forks", "50"]),
+    );
+    assert_eq!(pids.answer(), "EAGAIN", "{pids:?}");
+}
+
+/// lp-run alone in a delegated cgroup is a process in the way of its controllers (cgroups(7), "no
+/// internal processes").
+#[test]
+fn in_a_delegated_cgroup_a_limit_is_held_or_refused() {
+    needs!(root(), "root");
+    let unified = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+    let mut unified = unified.into_iter();
+    let mount = unified.find(|at| Path::new(at).join("cgroup.controllers").exists());
+    let mount = mount.expect("a cgroup v2");
+    let delegate = "python3 -c 'import os; os.setxattr(\".\", \"trusted.delegate\", b\"1\")'";
+    let echo = ["echo", "it ran"].map(str::to_owned);
+    let plain = inside(mount, delegate, "", &echo);
+    assert_eq!((plain.code(), plain.answer()), (0, "it ran"), "{plain:?}");
+    let limited = inside(mount, delegate, "memory = \"64M\"", &echo);
+    match mount.ends_with("unified") {
+        true => assert_eq!(
+            (limited.code(), limited.answer()),
+            (0, "it ran"),
+            "{limited:?}"
+        ),
+        false => {
+            assert_eq!((limited.code(), limited.answer()), (123, ""), "{limited:?}");
+            assert!(limited.said().contains("limits.memory"), "{limited:?}");
+        }
+    }
 }
 
 #[test]
@@ -257,5 +352,4 @@ fn a_killed_run_leaves_no_directory_of_its_limits() {
     child.wait().expect("wait for it");
     let next = run(limits, &["true".to_owned()]);
     assert_eq!(next.code(), 0, "{next:?}");
-    assert_eq!(left(), [""; 0]);
 }

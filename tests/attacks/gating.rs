@@ -16,7 +16,7 @@ const GATING: &str = "
     IPC-01 IPC-02 IPC-04 IPC-05 IPC-06 IPC-09 IPC-10 IPC-11 IPC-12 IPC-13 IPC-16 IPC-19
     SYS-01 SYS-02 SYS-03 SYS-04 SYS-07 SYS-08 SYS-09 SYS-15 SYS-16
     PR-01 PR-02 PR-03 PR-04 PR-05 PR-06 PR-09
-    RS-03 RS-04 RS-06 RS-08
+    RS-01 RS-02 RS-03 RS-04 RS-06 RS-08
     SV-01 SV-02 SV-03 SV-05 SV-06 SV-07 SV-09 SV-10 SV-11 SV-13 SV-17 SV-18 SV-20 SV-21
     AU-01 AU-02 AU-07 AU-08 AU-09 AU-10 AU-11 AU-17
     PO-01 PO-02 PO-03 PO-04 PO-05 PO-06 PO-07 PO-09 PO-10 PO-11 PO-12 PO-13 PO-14 PO-17 PO-19";
@@ -116,6 +116,14 @@ const TRIED_BY: &[(&str, &str)] = &[
     (
         "PR-09",
         "attacks/execution.rs the_callers_environment_chooses_no_code_and_hands_over_no_secret",
+    ),
+    (
+        "RS-01",
+        "limits.rs processes_and_threads_end_at_their_number",
+    ),
+    (
+        "RS-02",
+        "limits.rs a_run_that_takes_too_much_memory_ends_as_a_whole_and_says_so",
     ),
     (
         "RS-08",
@@ -221,12 +229,12 @@ const REMOVED_BY: &[(&str, &str)] = &[
         "faults/lsm.rs each_act_is_noticed_when_its_program_is_gone",
     ),
     (
-        "FS-45",
-        "faults/sabotage.rs each_layer_that_is_left_out_refuses_the_run",
+        "RS-01",
+        "limits.rs each_act_is_noticed_when_its_limit_is_gone",
     ),
     (
-        "NET-19",
-        "faults/sabotage.rs a_program_that_is_detached_before_the_proof_refuses_the_run",
+        "RS-02",
+        "limits.rs each_act_is_noticed_when_its_limit_is_gone",
     ),
     ("NET-32", "names/mod.rs what_a_name_leads_to_is_judged"),
     (

@@ -126,6 +126,8 @@ const LAYERS: &[Layer] = &[
             // Not the owner's: what is left is the uid.
             ("FS-35", "chmod @DIR@/tree/ro/file", "EROFS", "EPERM"),
             ("FS-11", "open-read @DIR@/tree/kept/hidden", "EACCES", "ok"),
+            ("FS-45", "open-read /dev/shm/@FILE@", "ENOENT", "ok"),
+            ("FS-45t", "open-read /var/tmp/@FILE@", "ENOENT", "ok"),
             ("EX-01", "exec @DIR@/tree/ro/tool", "EACCES", "ok"),
             ("EX-02", "exec @DIR@/tree/rw/tool", "EACCES", "ok"),
             ("EX-09", "exec @DIR@/tree/rw/alias-of-tool", "EACCES", "ok"),
@@ -239,6 +241,7 @@ const LAYERS: &[Layer] = &[
                 "ok",
             ),
             ("NET-11", "mptcp 127.0.0.1:4001", "EPERM", "ok"),
+            ("NET-19", "udp-routing-header [::1]:4001", "EPERM", "ok"),
             ("NET-24", "udp-connect-send 127.0.0.1:4001", "EPERM", "ok"),
             ("NET-25", "tcp 169.254.169.254:80", "EPERM", "ENETUNREACH"),
             ("NET-28", "udp-send 8.8.8.8:53", "EPERM", "ENETUNREACH"),
@@ -329,10 +332,15 @@ fn tried(layer: &Layer, faults: &[&str]) -> Outcome {
     let place = jail.path().to_string_lossy().into_owned();
     let own = cgroup(std::process::id());
     let name = format!("lp-run-removal-{}", std::process::id());
+    let shared = ["/dev/shm", "/var/tmp"].map(|place| Path::new(place).join(&name));
+    for file in &shared {
+        fs::write(file, "content").expect("write a file of the host");
+    }
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
     let _abstract = UnixListener::bind_addr(&address).expect("listen");
     let fill = |text: &str| {
         text.replace("@DIR@", &place)
+            .replace("@FILE@", &name)
             .replace("@NAME@", &format!("@{name}"))
             .replace("@PID@", &stranger.id().to_string())
             .replace("@CGROUP@", &own.to_string_lossy())
@@ -354,6 +362,9 @@ fn tried(layer: &Layer, faults: &[&str]) -> Outcome {
     }
     let policy = format!("{PRIVATE}{}", layer.more);
     let outcome = jail.run_as(lp_run, &policy, &[], &command);
+    for file in &shared {
+        fs::remove_file(file).expect("remove it");
+    }
     stranger.kill().expect("end the stranger");
     stranger.wait().expect("wait for it");
     outcome

@@ -70,11 +70,12 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
 
 /// The tests of attempts: each attack in its three arms, and the layers left out one by one, where
 /// each attempt that gates a release must then succeed.
-const ATTACKS: [&str; 4] = [
+const ATTACKS: [&str; 5] = [
     "attacks::",
     "faults::removal",
     "faults::sabotage",
     "faults::lsm",
+    "limits::",
 ];
 
 /// Tries every attack on this kernel, and nothing else: for each change.

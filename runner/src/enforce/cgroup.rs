@@ -218,6 +218,11 @@ pub fn remove_legacy(path: &Path) -> Result<(), CgroupError> {
     loop {
         match fs::remove_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // The directory above stays where other runs are, and keeps nobody's own from going.
+            Ok(()) => {
+                let _ = path.parent().map(fs::remove_dir);
+                return Ok(());
+            }
             // A process that is dead leaves it a moment later.
             Err(error)
                 if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>

@@ -2,8 +2,8 @@
 //! Where runs are placed in the cgroup v2 hierarchy: below this process's own cgroup where an
 //! administrator delegated it, else in a directory of lp-run's own at its root.
 
-use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,43 +60,82 @@ pub struct Controller {
     pub legacy: Option<PathBuf>,
 }
 
-/// Controllers that can be used for runs placed there: each is in one hierarchy only.
+/// What has a controller for itself.
+const RESOURCES: [&str; 3] = ["memory", "pids", "cpu"];
+
+/// Controllers that hold limits for runs placed there, found by handing them down. Each is in one
+/// hierarchy only.
 pub(super) fn controllers(placement: &Path) -> Vec<Controller> {
     let above = placement.parent().unwrap_or(placement);
     let unified = kernel_file::text(above.join("cgroup.controllers")).unwrap_or_default();
-    let mountinfo = kernel_file::text("/proc/self/mountinfo").unwrap_or_default();
     let find = |name: &str| {
         let legacy = match unified.split_whitespace().any(|one| one == name) {
-            true => None,
-            false => Some(legacy_mount(&mountinfo, name)?.join("lp-run")),
+            true => {
+                hand_down(above, name).ok()?;
+                None
+            }
+            false => Some(legacy_placement(name)?),
         };
         let name = name.to_owned();
         Some(Controller { name, legacy })
     };
-    ["memory", "pids", "cpu"]
-        .into_iter()
-        .filter_map(find)
-        .collect()
+    RESOURCES.into_iter().filter_map(find).collect()
 }
 
-/// Where the hierarchy of version 1 with this controller is mounted, or a part of it.
-fn legacy_mount(mountinfo: &str, controller: &str) -> Option<PathBuf> {
+/// Hands a controller to what is below a directory of version 2. The kernel refuses it (EBUSY)
+/// where processes are in the directory itself and it is not the root.
+pub fn hand_down(directory: &Path, controller: &str) -> io::Result<()> {
+    let file = directory.join("cgroup.subtree_control");
+    let enabled = kernel_file::text(&file)?;
+    match enabled.split_whitespace().any(|name| name == controller) {
+        true => Ok(()),
+        false => fs::write(&file, format!("+{controller}")),
+    }
+}
+
+/// Where runs are placed in the hierarchy of version 1 with this controller: below the cgroup of
+/// lp-run itself, whose own limits go on to bind the run.
+fn legacy_placement(controller: &str) -> Option<PathBuf> {
+    let mountinfo = kernel_file::text("/proc/self/mountinfo").ok()?;
+    let own = kernel_file::text("/proc/self/cgroup").unwrap_or_default();
+    let (root, mount) = legacy_mount(&mountinfo, controller)?;
+    let below = legacy_cgroup(&own, controller).and_then(|own| {
+        let below = own.strip_prefix(root).ok()?;
+        let inside = below
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        inside.then(|| below.to_owned())
+    });
+    Some(mount.join(below.unwrap_or_default()).join("lp-run"))
+}
+
+/// Which part of the hierarchy with this controller is mounted, and where.
+fn legacy_mount<'a>(mountinfo: &'a str, controller: &str) -> Option<(&'a Path, &'a Path)> {
     mountinfo.lines().find_map(|line| {
         let (front, back) = line.split_once(" - ")?;
         let mut back = back.split(' ');
         let is_v1 = back.next() == Some("cgroup");
         let has_it = back.nth(1)?.split(',').any(|option| option == controller);
-        let at = front.split(' ').nth(4)?;
-        (is_v1 && has_it).then(|| PathBuf::from(at))
+        let mut front = front.split(' ').skip(3);
+        let (root, at) = (front.next()?, front.next()?);
+        (is_v1 && has_it).then_some((Path::new(root), Path::new(at)))
+    })
+}
+
+/// This process's path in the hierarchy with this controller.
+fn legacy_cgroup<'a>(cgroup: &'a str, controller: &str) -> Option<&'a Path> {
+    cgroup.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let has_it = parts.next()?.split(',').any(|name| name == controller);
+        has_it.then(|| parts.next().map(Path::new)).flatten()
     })
 }
 
 /// Directories of runs in hierarchies of version 1, where there are any.
 pub fn legacy_placements() -> Vec<PathBuf> {
-    let mountinfo = kernel_file::text("/proc/self/mountinfo").unwrap_or_default();
-    let mut placements: Vec<PathBuf> = ["memory", "pids", "cpu"]
+    let mut placements: Vec<PathBuf> = RESOURCES
         .into_iter()
-        .filter_map(|name| Some(legacy_mount(&mountinfo, name)?.join("lp-run")))
+        .filter_map(legacy_placement)
         .filter(|placement| placement.exists())
         .collect();
     placements.dedup();
@@ -184,10 +223,15 @@ mod tests {
                       32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=pids\n\
                       33 30 0:29 / /sys/fs/cgroup/memory rw shared:4 - cgroup cgroup rw,memory\n\
                       40 30 0:36 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let at = |name| legacy_mount(hybrid, name);
-        assert_eq!(at("cpu"), Some(PathBuf::from("/sys/fs/cgroup/cpu,cpuacct")));
-        assert_eq!(at("memory"), Some(PathBuf::from("/sys/fs/cgroup/memory")));
+        let at = |name| legacy_mount(hybrid, name).map(|(_, at)| at);
+        assert_eq!(at("cpu"), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
+        assert_eq!(at("memory"), Some(Path::new("/sys/fs/cgroup/memory")));
         assert_eq!([at("pids"), at("io")], [None, None]);
+        let own = "9:name=pids:/wrong\n4:memory:/job/7\n3:cpu,cpuacct:/\n0::/unit\n";
+        let own = |name| legacy_cgroup(own, name);
+        assert_eq!(own("memory"), Some(Path::new("/job/7")));
+        assert_eq!(own("cpu"), Some(Path::new("/")));
+        assert_eq!(own("pids"), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::sys::SysError;
 pub use crate::sys::credentials::lent_by_the_file;
 pub use crate::sys::places;
 pub use bpf_lsm::lsm_line;
-pub use cgroup::{Controller, legacy_placements, placement};
+pub use cgroup::{Controller, hand_down, legacy_placements, placement};
 pub use environments::{Environment, Seen, tried};
 pub use means::Means;
 pub use probe::{Depth, mkfs};

@@ -226,6 +226,8 @@ impl<'a> Desk<'a> {
 pub fn exit_code(reason: Reason, program: u8) -> u8 {
     match reason {
         Reason::Timeout => 124,
+        // Its main process may have ended well while another was killed.
+        Reason::Memory if program == 0 => 121,
         Reason::Exited | Reason::Signal | Reason::Memory => program,
         Reason::Refused => 122,
         Reason::CannotEnforce => 123,

@@ -96,6 +96,7 @@ pub async fn follow(
     // The gate has just looked.
     let (mut patrol, mut tick) = (every(PATROL), every(TICK));
     let mut watchdog = Watchdog::new(stop, bounds);
+    let mut crowded = false;
     if let Err(lost) = watchdog.look_at_clock(&mut running, books) {
         watchdog.lost(&lost, &running);
     }
@@ -144,15 +145,19 @@ pub async fn follow(
                 fresh_names = 0;
                 watchdog.look_at_terminal(&mut running);
                 let looked = watchdog.look_at_clock(&mut running, books);
+                let refused = look_at_processes(limits, books, &mut crowded);
                 look(kernel, books)
                     .and_then(|refusals| watchdog.knocked(refusals, &mut running, books))
                     .and(looked)
+                    .and(refused)
             }
         };
         if let Err(lost) = checked {
             watchdog.lost(&lost, &running);
         }
     };
+    // A log that fails now has nobody left to stop.
+    let _ = look_at_processes(limits, books, &mut crowded);
     // The kernel ends the whole run by itself where it can, and its program is gone at once.
     if limits.is_some_and(Resources::ran_out) {
         watchdog.blame(Reason::Memory, Some(MEMORY.to_owned()));
@@ -216,6 +221,23 @@ fn look(kernel: &mut Kernel<'_>, books: &mut Books<'_>) -> Result<u64, Lost> {
     books.lost(&tallies, now)?;
     books.tick(now)?;
     Ok(books.refusals(&denials, &tallies))
+}
+
+/// Tells once of a run that has as many processes as it may have.
+fn look_at_processes(
+    limits: Option<&Resources>,
+    books: &mut Books<'_>,
+    told: &mut bool,
+) -> Result<(), Lost> {
+    let Some(refused) = limits
+        .map(Resources::refused)
+        .filter(|count| !*told && *count > 0)
+    else {
+        return Ok(());
+    };
+    *told = true;
+    let what = format!("the run has as many processes as it may have; refused so far: {refused}");
+    Ok(books.limit("limits.processes", &what, Timestamp::now())?)
 }
 
 /// Ends a run that has to end: a signal first, SIGKILL to everything after the grace.
