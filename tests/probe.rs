@@ -755,6 +755,14 @@ const ACTS: &[Act] = &[
         send(client, None, 0)?;
         receive(peer, None)
     }),
+    Act("unix-hold", "PATH SECONDS", |a| {
+        let server = unix_socket(libc::SOCK_STREAM)?;
+        let (bytes, length) = unix_address(a);
+        raw(libc::SYS_bind, &[server, bytes.as_ptr() as usize, length])?;
+        raw(libc::SYS_listen, &[server, 1])?;
+        std::thread::sleep(std::time::Duration::from_secs(a.number(1) as u64));
+        Ok(0)
+    }),
     Act("read-flipping", "LINK GOOD SECRET TIMES", |a| {
         read_flipping(&a.0[0], [&a.0[1], &a.0[2]], a.number(3))
     }),

@@ -138,7 +138,7 @@ fn two_runs_at_once_know_nothing_of_each_other() {
         "id -u; sleep {seconds} & sleep 5; kill $!; wait; echo end"
     ));
     wait_for(&seconds, 1, Duration::from_secs(30));
-    let second = start("id -u; kill -9 -1 2>/dev/null; ls -d /proc/[0-9]* | wc -l");
+    let second = start("id -u; kill -9 -1 2>/dev/null; set -- /proc/[0-9]*; echo $# $*");
     let (first, second) = (
         first.wait_with_output().expect("the first run"),
         second.wait_with_output().expect("the second run"),
@@ -151,8 +151,107 @@ fn two_runs_at_once_know_nothing_of_each_other() {
     };
     let (first, second) = (lines(&first.stdout), lines(&second.stdout));
     assert_eq!(first.len(), 2, "the first run lived on: {first:?}");
-    assert!(!second.is_empty(), "{second:?}");
+    // The shell that asks: it may not even look at the first process of its own run.
+    assert_eq!(second.len(), 2, "{second:?}");
+    assert_eq!(second[1], "1 /proc/2");
     assert_ne!(first[0], second[0], "each run has a uid of its own");
+}
+
+/// Two runs that could reach each other by their users or their network, if nothing else held.
+const NEIGHBOURS: [&str; 2] = ["", "[identity]\nuser = \"nobody\"\n"];
+
+/// IPC-19: one run tries on another that is alive.
+#[test]
+fn a_run_reaches_nothing_of_another() {
+    needs!(root(), "root");
+    let jail = Jail::shared();
+    let program = &probe([])[0];
+    let name = jail.path().file_name().expect("a name").to_string_lossy();
+    for identity in NEIGHBOURS {
+        let policy = format!(
+            "version = 1\nname = \"attacks-neighbours\"\nextends = [\"@shell\"]\n\
+             [files]\nexec = [\"{program}\"]\n{identity}\
+             [network]\nallow = [\"127.0.0.1:9\"]\nunix = [\"self\"]\n"
+        );
+        jail.file("neighbour.toml", &policy);
+        let script = format!(
+            "umask 0; echo >/tmp/own; echo >/dev/shm/own; exec {program} unix-hold @{name} 60"
+        );
+        let mut first = Command::new(env!("CARGO_BIN_EXE_lp-run"))
+            .args(["--policy", "neighbour.toml", "--", "sh", "-c", &script])
+            .current_dir(jail.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start lp-run");
+        let socket = format!("@{name}");
+        let start = Instant::now();
+        // Anybody outside of a run reaches it, once it is there.
+        while jail.bare(&probe(["unix-connect", &socket])).answer() != "ok" {
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "it does not listen"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        let pid = holder(program, &socket);
+        let inside = |path: &str| format!("/proc/{pid}/root{path}");
+        let own = ["/tmp/own", "/dev/shm/own"];
+        assert!(
+            own.iter()
+                .all(|path| fs::exists(inside(path)).expect("look"))
+        );
+        let procs = cgroup(pid).join("cgroup.procs");
+        let of_pid = |file: &str| format!("/proc/{pid}/{file}");
+        let pid = pid.to_string();
+        let acts = [
+            (vec!["kill", &pid, "0"], "ESRCH"),
+            (vec!["kill", &pid, "9"], "ESRCH"),
+            (vec!["ptrace", &pid], "ESRCH"),
+            (vec!["read-memory", &pid], "ESRCH"),
+            (vec!["open-read", &of_pid("mem")], "ENOENT"),
+            (vec!["open-read", &of_pid("environ")], "ENOENT"),
+            (vec!["open-read", own[0]], "ENOENT"),
+            (vec!["open-read", own[1]], "ENOENT"),
+            (vec!["open-write", &procs.to_string_lossy()], "ENOENT"),
+            (vec!["unix-connect", &socket], "EPERM"),
+        ]
+        .map(|(act, errno)| {
+            (
+                act.iter()
+                    .map(|word| (*word).to_owned())
+                    .collect::<Vec<_>>(),
+                errno,
+            )
+        });
+        let mut words = probe(["each"]);
+        for (act, _) in &acts {
+            words.extend(act.iter().cloned());
+            words.push("--".to_owned());
+        }
+        words.pop();
+        let outcome = jail.run(&policy, &words);
+        let expected: Vec<&str> = acts.iter().map(|(_, errno)| *errno).collect();
+        let answers: Vec<&str> = outcome.stdout.lines().collect();
+        assert_eq!(answers, expected, "{identity}: {outcome:?}");
+        assert!(matches!(first.try_wait(), Ok(None)), "the first run lives");
+        first.kill().expect("end the first run");
+        first.wait().expect("wait for it");
+        assert_eq!(lp_run(jail.path(), &["gc"]).code(), 0);
+    }
+}
+
+/// The host's number of the process that holds this socket.
+fn holder(program: &str, socket: &str) -> u32 {
+    let command = format!("{program}\0unix-hold\0{socket}\0").into_bytes();
+    let processes = fs::read_dir("/proc").expect("list processes").flatten();
+    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_one = |pid: &u32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.starts_with(&command)
+    };
+    numbers.find(is_one).expect("the process of the first run")
 }
 
 /// `--audit` and `--report` are written by root: never into the agent's hands, never through a
