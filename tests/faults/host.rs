@@ -90,6 +90,46 @@ fn without_memory_it_ends_clearly_or_runs_as_ever() {
     assert_eq!(lp_run(jail().path(), &["gc"]).code(), 0);
 }
 
+/// The hierarchy of the memory controller, where it is one of its own.
+fn memory() -> PathBuf {
+    PathBuf::from("/sys/fs/cgroup/memory")
+}
+
+/// Where memory runs out in the middle, and not at a check of lp-run's own: the kernel kills lp-run
+/// or one of its processes, wherever it is.
+#[test]
+fn when_memory_runs_out_nothing_runs_without_its_rules_and_nothing_is_left() {
+    needs!(root(), "root");
+    needs!(
+        memory().join("cgroup.procs").exists(),
+        "the memory controller in a hierarchy of its own"
+    );
+    let place = memory().join(format!("lp-run-test-{}", std::process::id()));
+    fs::create_dir(&place).expect("make a cgroup");
+    let limit = |file: &str, bytes: u64| fs::write(place.join(file), bytes.to_string());
+    let (mut ended, mut ran) = (0, 0);
+    // From what ends the first program to what is enough.
+    for kilobytes in (512..6144).step_by(512).chain([65_536]) {
+        limit("memory.limit_in_bytes", kilobytes << 10).expect("set a limit");
+        let outcome = after(&format!("echo $$ >{}/cgroup.procs", place.display()));
+        let whole = outcome.code() == 0 && outcome.answer() == "it ran";
+        let none = outcome.code() != 0 && outcome.stdout.is_empty();
+        assert!(whole || none, "{kilobytes} kB: {outcome:?}");
+        ended += u32::from(none);
+        ran += u32::from(whole);
+    }
+    let failed = fs::read_to_string(place.join("memory.failcnt")).expect("read a count");
+    assert_ne!(failed.trim(), "0", "the limit was never felt");
+    assert!(ended > 0 && ran > 0, "{ended} ended, {ran} ran");
+    // No process is left in it.
+    let start = Instant::now();
+    while let Err(error) = fs::remove_dir(&place) {
+        assert!(start.elapsed() < Duration::from_secs(2), "{error}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(lp_run(jail().path(), &["gc"]).code(), 0);
+}
+
 #[test]
 fn without_descriptors_nothing_starts_and_the_number_is_named() {
     needs!(root(), "root");
