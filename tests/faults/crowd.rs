@@ -128,15 +128,27 @@ fn known(outcome: &Outcome) -> (String, u64) {
 
 /// Nothing that belonged to one of the runs is there any more.
 fn nothing_is_left(runs: &[(String, u64)]) {
+    let (ids, uids): (Vec<&str>, Vec<u64>) =
+        runs.iter().map(|(id, uid)| (id.as_str(), *uid)).unzip();
+    directories_are_gone(&ids);
+    uids_are_free(&uids);
+}
+
+/// No directory, no mount and no cgroup of these runs is there any more.
+pub(super) fn directories_are_gone(ids: &[&str]) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read the mounts");
     let groups = groups();
-    for (id, _) in runs {
+    for id in ids {
         assert!(!Path::new("/run/lp-run").join(id).exists(), "{id}");
         assert!(!mounts.contains(id), "{id}: {mounts}");
         let left = groups.iter().find(|group| group.contains(id));
         assert_eq!(left, None);
     }
-    for (_, uid) in runs {
+}
+
+/// Nobody has leased one of these uids, and no process has it.
+pub(super) fn uids_are_free(uids: &[u64]) {
+    for uid in uids {
         let lease = Path::new("/run/lp-run/uids").join(uid.to_string());
         let free = File::open(lease).map_or(true, |file| file.try_lock().is_ok());
         assert!(free, "{uid} is leased");
@@ -146,9 +158,17 @@ fn nothing_is_left(runs: &[(String, u64)]) {
         let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
         let ids = status.lines().find_map(|line| line.strip_prefix("Uid:\t"));
         let uid = ids.and_then(|ids| ids.split('\t').next()?.parse().ok());
-        let left = uid.is_some_and(|uid: u64| runs.iter().any(|(_, run)| *run == uid));
+        let left = uid.is_some_and(|uid: u64| uids.contains(&uid));
         assert!(!left, "{status}");
     }
+}
+
+/// A byte of a row's value, as bpftool shows it.
+pub(super) fn byte(row: &Value, at: usize) -> u32 {
+    let digits = row["value"][at]
+        .as_str()
+        .and_then(|hex| hex.strip_prefix("0x"));
+    u32::from_str_radix(digits.expect("a byte"), 16).expect("hexadecimal")
 }
 
 /// The names of all cgroups of runs.
@@ -157,6 +177,12 @@ fn groups() -> Vec<String> {
     // Runs stand beside or below the test's own cgroup, or below the root of the hierarchy.
     let mut found = Vec::new();
     let mut todo: Vec<PathBuf> = own.ancestors().map(|above| above.join("lp-run")).collect();
+    // And in hierarchies of version 1.
+    let hierarchies = fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten();
+    todo.extend(hierarchies.map(|one| one.path().join("lp-run")));
     while let Some(folder) = todo.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             if entry.path().is_dir() {
@@ -281,12 +307,6 @@ fn a_crowd_in_a_place_of_its_own_gives_back_every_lease() {
     let rows = outcome.stdout.strip_prefix(&"ran\n".repeat(40));
     let rows = rows.and_then(|rows| serde_json::from_str::<Vec<Value>>(rows).ok());
     let rows = rows.unwrap_or_else(|| panic!("{outcome:?}"));
-    let byte = |row: &Value, at: usize| {
-        let digits = row["value"][at]
-            .as_str()
-            .and_then(|hex| hex.strip_prefix("0x"));
-        u32::from_str_radix(digits.expect("a byte"), 16).expect("hexadecimal")
-    };
     // See `RunRow`: the generation stays, the lease goes.
     let used = |row: &&Value| (4..8).any(|at| byte(row, at) != 0);
     let used: Vec<&Value> = rows.iter().filter(used).collect();

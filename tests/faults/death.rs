@@ -5,20 +5,33 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use lp_run_common::run::FLAG_LEASED;
 use nix::sys::signal::Signal;
 
-use super::{DEBUG, Halted, appears, descendants, gone, jail, start_silent};
+use super::{DEBUG, Halted, appears, bpftool, crowd, descendants, gone, jail, start_silent};
 use crate::needs;
 use crate::support::{Jail, lp_run, probe, root};
 
+/// What a run makes on the host before it starts anything, in order: the places at which lp-run
+/// can stand still there.
+const PREPARATION: [&str; 6] = [
+    "RunDirectory",
+    "ObjectLease",
+    "UidLease",
+    "Stores",
+    "Cgroup",
+    "CgroupLimits",
+];
+
 /// The steps at which a process of a run can stand still, in order. Without a terminal and with
-/// pipes that are handed over, there are no `Foreground` and `StandardDescriptors`.
-const STEPS: [&str; 26] = [
+/// pipes that are handed over, there are no `Foreground` and `StandardDescriptors`; at `Exec` the
+/// program is about to run, and may.
+const STEPS: [&str; 27] = [
     "Channels",
     "CloneShim",
     "ArmDeath",
@@ -45,7 +58,19 @@ const STEPS: [&str; 26] = [
     "Limits",
     "Seccomp",
     "Judge",
+    "GateLive",
 ];
+
+/// [`super::POLICY`] under a name of its own, so that its uid is nobody else's, and with something
+/// of every kind that outlives a process: cgroups with limits, and a store on the disk.
+fn policy() -> String {
+    let named = super::POLICY.replace("\"faults\"", "\"faults-death\"");
+    let disk = match fs::exists("/dev/loop-control") {
+        Ok(true) => "tmp = \"disk:16M\"\n",
+        _ => "",
+    };
+    format!("{named}memory = \"256M\"\nprocesses = 50\ncpu = \"100%\"\n{disk}")
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
@@ -59,7 +84,7 @@ fn killed_at_any_step_nothing_lives_and_nothing_is_left() {
     needs!(root(), "root");
     needs!(DEBUG, "a debug build of lp-run");
     let jail = jail();
-    for step in STEPS {
+    for step in PREPARATION.into_iter().chain(STEPS) {
         for victim in [Victim::LpRun, Victim::Shim, Victim::Both] {
             killed(&jail, step, victim);
         }
@@ -70,9 +95,15 @@ fn killed(jail: &Jail, step: &str, victim: Victim) {
     let case = format!("{victim:?} at {step}");
     let marker = jail.path().join("work/ran");
     let script = format!("echo > {}", marker.display());
-    let mut halted = Halted::at(jail, step, &script);
+    let mut halted = Halted::under(jail, &policy(), step, &script);
     let processes = halted.descendants();
     let (pid, left) = (halted.lp_run.id(), left_of(halted.lp_run.id()));
+    let leases = match step {
+        "RunDirectory" => 0,
+        "ObjectLease" => 1,
+        _ => 2,
+    };
+    assert_eq!(left.leases.len(), leases, "{case}: {left:?}");
     let Some(shim) = processes.first() else {
         // Only lp-run is there yet.
         if victim != Victim::Shim {
@@ -80,6 +111,11 @@ fn killed(jail: &Jail, step: &str, victim: Victim) {
         }
         halted.resume();
         let _ = halted.lp_run.wait();
+        let ran = marker.exists();
+        assert!(
+            !ran || victim == Victim::Shim,
+            "{case}: the program has run"
+        );
         clean(jail, pid, &left, &case);
         let _ = fs::remove_file(&marker);
         return;
@@ -99,7 +135,12 @@ fn killed(jail: &Jail, step: &str, victim: Victim) {
     }
     if victim == Victim::Shim {
         let (code, _, err) = halted.end();
-        assert!(matches!(code, Some(121 | 125)), "{case}: {code:?} {err}");
+        // While the agent is judged, its death may be what does not hold.
+        let judged = step == "GateLive" && code == Some(123);
+        assert!(
+            judged || matches!(code, Some(121 | 125)),
+            "{case}: {code:?} {err}"
+        );
     }
     assert!(!marker.exists(), "{case}: the program has run");
     clean(jail, pid, &left, &case);
@@ -232,33 +273,87 @@ fn the_hammer_notices_a_rule_that_does_not_hold() {
     assert!(jail.path().join("success").exists());
 }
 
-/// The run's directory below `/run/lp-run` and its cgroup, as lp-run has noted them.
-fn left_of(pid: u32) -> Vec<PathBuf> {
+/// What a run has on the host.
+#[derive(Debug, Default)]
+struct Left {
+    run: String,
+    /// Its directory and its cgroups, as lp-run has noted them.
+    places: Vec<PathBuf>,
+    /// The files that it has locked: of its uid, of its slot in the maps.
+    leases: Vec<PathBuf>,
+}
+
+fn left_of(pid: u32) -> Left {
     let runs = fs::read_dir("/run/lp-run").into_iter().flatten().flatten();
     for run in runs {
         let text = fs::read(run.path().join("state.json")).unwrap_or_default();
         let state: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-        if state["pid"] == pid {
-            let cgroup = state["cgroup"].as_str().map(PathBuf::from);
-            return std::iter::once(run.path()).chain(cgroup).collect();
+        if state["pid"] != pid {
+            continue;
         }
+        let legacy = state["legacy"].as_array().into_iter().flatten();
+        let cgroups = legacy.chain([&state["cgroup"]]);
+        let cgroups = cgroups.filter_map(|path| path.as_str().map(PathBuf::from));
+        let held = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives");
+        let held = held
+            .flatten()
+            .filter_map(|fd| fs::read_link(fd.path()).ok());
+        let mut leases: Vec<PathBuf> = held.filter(|path| is_lease(path)).collect();
+        leases.sort();
+        leases.dedup();
+        return Left {
+            run: run.file_name().to_string_lossy().into_owned(),
+            places: [run.path()].into_iter().chain(cgroups).collect(),
+            leases,
+        };
     }
-    Vec::new()
+    Left::default()
+}
+
+/// `uids/UID`, or `objects/…/OBJECT/SLOT`.
+fn is_lease(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let number = name.is_some_and(|name| name.parse::<u32>().is_ok());
+    number && (path.starts_with("/run/lp-run/uids") || path.starts_with("/run/lp-run/objects"))
 }
 
 /// After a `gc` nothing of the run is there.
-fn clean(jail: &Jail, pid: u32, left: &[PathBuf], case: &str) {
-    assert_eq!(
-        left.len(),
-        2,
-        "{case}: directory and cgroup of {pid} are known"
+fn clean(jail: &Jail, pid: u32, left: &Left, case: &str) {
+    assert!(
+        left.places.len() >= 2,
+        "{case}: directory and cgroup of {pid} are known: {left:?}"
     );
     let gc = lp_run(jail.path(), &["gc"]);
     assert_eq!(gc.code(), 0, "{case}: {gc:?}");
-    for path in left {
+    for path in &left.places {
         assert!(!path.exists(), "{case}: {path:?} is left");
     }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read the mounts");
-    let run = left[0].to_string_lossy().into_owned();
-    assert!(!mounts.contains(&run), "{case}: {mounts}");
+    crowd::directories_are_gone(&[&left.run]);
+    for lease in &left.leases {
+        let name = lease.file_name().expect("a name").to_string_lossy();
+        let number = name.parse().expect("a number");
+        match lease.starts_with("/run/lp-run/uids") {
+            true => crowd::uids_are_free(&[number]),
+            false => assert!(
+                !leased_by_nobody(lease, number),
+                "{case}: the slot of {lease:?} stays leased"
+            ),
+        }
+    }
+}
+
+/// Whether the kernel's table has a slot as leased, while nobody holds its lock.
+fn leased_by_nobody(lease: &Path, slot: u64) -> bool {
+    let file = fs::File::open(lease).expect("the lock of a slot");
+    if file.try_lock().is_err() {
+        return false;
+    }
+    let object = lease.parent().and_then(Path::file_name).expect("an object");
+    let table = Path::new("/run/lp-run/bpf").join(object).join("RUNS");
+    let key = (slot as u32).to_ne_bytes().map(|byte| byte.to_string());
+    let [a, b, c, d] = &key;
+    let table = table.to_str().expect("UTF-8");
+    let row = bpftool(&["-j", "map", "lookup", "pinned", table, "key", a, b, c, d]);
+    let row = serde_json::from_str(&row).expect("JSON");
+    crowd::byte(&row, 8) & FLAG_LEASED != 0
 }

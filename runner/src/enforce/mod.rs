@@ -31,7 +31,7 @@ use std::path::Path;
 use crate::host::{Host, Means};
 use crate::plan::{Namespace, Plan, State};
 use crate::sys::attempt::Attempts;
-use crate::sys::{memfd, socket, userns};
+use crate::sys::{fault, memfd, socket, userns};
 
 pub use canary::CanaryEvidence;
 pub use error::{Act, EnforceError, StepError};
@@ -90,10 +90,12 @@ pub fn prepare(
         return Err(EnforceError::OpenGap(gap.protection));
     }
     let identity = identity::prepare(plan, host, options.state_dir)?;
+    fault::passed("UidLease");
     if plan.means == Means::UserNamespace {
         userns::enter().map_err(EnforceError::UserNamespace)?;
     }
     let mut view = view::prepare(plan, &identity, options)?;
+    fault::passed("Stores");
     let lsm_canary = match plan.taken.is_empty() {
         true => None,
         false => {

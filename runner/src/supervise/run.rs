@@ -40,8 +40,8 @@ use crate::record::event::{Exit, Reason};
 use crate::record::log_file::LogFile;
 use crate::record::report_file::is_descriptor;
 use crate::record::self_dir::SelfDir;
-use crate::sys::places;
 use crate::sys::process::{self, Ended, ExecArguments};
+use crate::sys::{fault, places};
 use crate::watch::Objects;
 
 /// How long killed processes may take to leave their cgroup.
@@ -204,11 +204,13 @@ fn carry_out(
     control::sweep(host.cgroup.as_deref())?;
     let mut audit = open_logs(request, desk, plan)?;
     let dir = RunDir::create(&desk.run, traces(request, desk, plan, host))?;
+    fault::passed("RunDirectory");
     // Behind the directory of the run: `gc --all` takes nothing from a run that has one.
     let objects = match plan.means {
         Means::Root => Some(Objects::acquire(&places::runtime(), plan.rules.len())?),
         Means::UserNamespace | Means::Alone => None,
     };
+    fault::passed("ObjectLease");
     let told = tell_agent(plan, &dir)?;
     let prepared = enforce::prepare(
         plan,
@@ -242,9 +244,11 @@ fn in_cgroup(
         return start_and_follow(request, plan, prepared, None, objects, books);
     }
     let mut cgroup = RunCgroup::create(cgroup_base(host), &desk.run)?;
+    fault::passed("Cgroup");
     let limited = cgroup
         .limit(&plan.resources, &desk.run)
         .map_err(RunError::from);
+    fault::passed("CgroupLimits");
     let result = limited
         .and_then(|()| start_and_follow(request, plan, prepared, Some(&cgroup), objects, books));
     // What cannot be removed is the next sweep's: the end of the run is known all the same.

@@ -6,7 +6,7 @@
 //! read the variable: in a release build every function here is empty.
 
 #[cfg(debug_assertions)]
-pub use armed::{arm, descriptors, fails, reached, skips, skips_of};
+pub use armed::{arm, descriptors, fails, passed, reached, skips, skips_of};
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -15,7 +15,13 @@ mod armed {
     enum Fault {
         Skip(String),
         Fail(String),
-        Stop { step: u32, out: i32, into: i32 },
+        Stop {
+            place: String,
+            /// `None`: no step of the launch, but a place of the preparation before it.
+            step: Option<u32>,
+            out: i32,
+            into: i32,
+        },
     }
 
     static ORDERED: OnceLock<Vec<Fault>> = OnceLock::new();
@@ -37,13 +43,18 @@ mod armed {
             ("fail", act) => Some(Fault::Fail(act.to_owned())),
             ("stop", place) => {
                 let mut words = place.split(':');
-                let step = number(words.next()?)?;
+                let place = words.next()?;
                 let (out, into) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
                 for descriptor in [out, into] {
                     // SAFETY: F_SETFD touches no memory. The program is not to have it.
                     unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
                 }
-                Some(Fault::Stop { step, out, into })
+                Some(Fault::Stop {
+                    place: place.to_owned(),
+                    step: number(place),
+                    out,
+                    into,
+                })
             }
             _ => None,
         }
@@ -87,16 +98,26 @@ mod armed {
 
     /// The calling process has done a step: the place to stand still. System calls only.
     pub fn reached(step: u32) {
+        stand_still(|_, stop| stop == Some(step));
+    }
+
+    /// The same at a place of the preparation, which has a name and no number.
+    pub fn passed(place: &str) {
+        stand_still(|stop, _| stop == place);
+    }
+
+    fn stand_still(here: impl Fn(&str, Option<u32>) -> bool) {
         for fault in ORDERED.get().into_iter().flatten() {
             let Fault::Stop {
-                step: stop,
+                place,
+                step,
                 out,
                 into,
             } = fault
             else {
                 continue;
             };
-            if *stop != step {
+            if !here(place, *step) {
                 continue;
             }
             let mut byte = 0_u8;
@@ -139,3 +160,7 @@ pub const fn fails(_act: &str, _of: &str) -> bool {
 /// Nothing happens.
 #[cfg(not(debug_assertions))]
 pub const fn reached(_step: u32) {}
+
+/// Nothing happens.
+#[cfg(not(debug_assertions))]
+pub const fn passed(_place: &str) {}
