@@ -50,8 +50,8 @@ fn fewer_and_slower_and_quiet_knocks_are_none_of_its_business() {
     let quiet = "deny = [{ path = \"/etc/shadow\", quiet = true }]\n";
     for (denials, more) in [
         ("count = 41, per = \"1m\"", ""),
-        // Ten a second are not twenty.
-        ("count = 20, per = \"1s\"", ""),
+        // Ten a second are far from it, also where a busy machine looks late.
+        ("count = 35, per = \"1s\"", ""),
         ("count = 10, per = \"1m\"", quiet),
     ] {
         let jail = Jail::new();

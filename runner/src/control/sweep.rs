@@ -160,6 +160,10 @@ fn remove_shared(base: &Path, report: &mut GcReport) -> Result<(), ControlError>
             // It started since the sweep.
             return Ok(());
         }
+        if name.to_string_lossy().starts_with(lease::NOTES) {
+            let file = entry.path();
+            fs::remove_file(&file).map_err(failed("remove", &file))?;
+        }
     }
     for name in ["root", "uids", "bpf", "objects"] {
         remove_directory(&base.join(name))?;

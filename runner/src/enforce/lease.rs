@@ -15,6 +15,10 @@ use super::EnforceError;
 use super::strangers::Strangers;
 use crate::sys::{lock_file, process};
 
+/// Beside the directory of the leases: what is noted of uids that nobody has, and what a crash left
+/// of its writing begins with the same.
+pub const NOTES: &str = "uids.free";
+
 /// A uid that is this run's alone as long as the descriptor is open anywhere.
 #[derive(Debug)]
 pub struct Lease {
@@ -58,7 +62,7 @@ pub fn acquire(directory: &Path, block: (u32, u32), name: &str) -> Result<Lease,
         .mode(0o700)
         .create(directory)
         .map_err(state)?;
-    let mut strangers = Strangers::read(directory.with_extension("free"));
+    let mut strangers = Strangers::read(directory.with_file_name(NOTES));
     for uid in candidates(block, name) {
         // A run whose uid is someone's would be that someone.
         if process::exists_of(uid) || !strangers.include(uid) {

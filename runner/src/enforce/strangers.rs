@@ -93,6 +93,7 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lease::NOTES;
     use super::*;
 
     const UID: u32 = 2_000_000_000;
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn who_has_a_name_is_no_stranger_and_who_has_none_is_asked_for_once() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("uids.free");
+        let file = dir.path().join(NOTES);
         let mut strangers = Strangers::read(file.clone());
         assert!(!strangers.include(0));
         assert!(!file.exists());
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn only_the_last_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let mut strangers = Strangers::read(dir.path().join("uids.free"));
+        let mut strangers = Strangers::read(dir.path().join(NOTES));
         for uid in UID..UID + 2 * MOST as u32 {
             strangers.include(uid);
         }
