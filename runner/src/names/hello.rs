@@ -3,6 +3,7 @@
 //! records, and is larger than a packet with keys of the new kinds: it is put together, up to a
 //! bound. What says no name, several, or hides the true one is told apart by its reason.
 
+use crate::policy::name::MAX_NAME;
 use tls_parser::{
     SNIType, TlsExtension, parse_tls_client_hello_extensions, parse_tls_handshake_client_hello,
 };
@@ -125,8 +126,8 @@ fn name(hello: &[u8]) -> Hello {
     });
     match names {
         Some([(SNIType::HostName, name)]) => match std::str::from_utf8(name) {
-            Ok(name) => Hello::Name(name.to_owned()),
-            Err(_) => Hello::Bad(UNREADABLE),
+            Ok(name) if name.len() <= MAX_NAME => Hello::Name(name.to_owned()),
+            _ => Hello::Bad(UNREADABLE),
         },
         _ => Hello::Bad(NO_NAME),
     }

@@ -60,6 +60,17 @@ pub enum CompileError {
         /// What it grants.
         what: &'static str,
     },
+    /// A name that is taken away, beside a rule under which nobody compares names.
+    #[error(
+        "{key}: nothing would hold it beside {grant}, under which no name is compared; deny \
+         addresses, or grant names with verify = \"sni\""
+    )]
+    NameNotCompared {
+        /// The rule that takes away.
+        key: String,
+        /// The one that grants.
+        grant: String,
+    },
     /// More wildcards than there are addresses for.
     #[error("network: at most {most} wildcards have addresses of their own; join some")]
     TooManyNames {

@@ -822,7 +822,8 @@ mod tests {
     #[test]
     fn names_are_decided_as_the_resolver_and_the_relay_do() {
         let mut policy = policy();
-        named(&mut policy, false, "*.ok.example", (443, 5432));
+        named(&mut policy, false, "*.ok.example", (443, 443));
+        named(&mut policy, false, "a.ok.example", (443, 5432));
         named(&mut policy, true, "t.ok.example", (1, 65535));
         let plan = plan(policy);
         let ask = |text: &str| explain(&plan, &Question::connect(text).unwrap());

@@ -267,9 +267,46 @@ fn beside_names(policy: &Policy) -> Vec<CompileError> {
             errors.push(beside(&rule.info.key, "an address out of those for names"));
         }
     }
+    errors.extend(not_compared(policy));
     let listen = policy.listen.iter();
     errors.extend(listen.map(|rule| beside(&rule.info.key, "listening on the host")));
     errors
+}
+
+/// Names that are taken away, where another rule leads to any name at its address.
+fn not_compared(policy: &Policy) -> impl Iterator<Item = CompileError> {
+    let (taken, granted): (Vec<_>, Vec<_>) =
+        policy.network.iter().partition(|rule| rule.takes_away);
+    let leads_past = |taken: &NetworkRule, grant: &NetworkRule| {
+        let ports = (
+            taken.ports.0.max(grant.ports.0),
+            taken.ports.1.min(grant.ports.1),
+        );
+        let (Endpoint::Name(name), true) = (&taken.to, ports.0 <= ports.1) else {
+            return false;
+        };
+        match &grant.to {
+            Endpoint::Nets(_) => grant.protocols.contains(&Protocol::Tcp),
+            // By number, a wildcard leads to each name that shares the address.
+            Endpoint::Name(wide) => {
+                let by_number = match grant.verify {
+                    Some(verify) => verify == Verify::Address,
+                    None => (ports.0..=ports.1).any(|port| ![80, 443].contains(&port)),
+                };
+                wide != name && wide.contains(name) && by_number
+            }
+            Endpoint::Itself => false,
+        }
+    };
+    let mut errors = Vec::new();
+    for rule in taken {
+        let past = granted.iter().find(|grant| leads_past(rule, grant));
+        errors.extend(past.map(|grant| CompileError::NameNotCompared {
+            key: rule.info.key.clone(),
+            grant: grant.info.key.clone(),
+        }));
+    }
+    errors.into_iter()
 }
 
 fn is_in_synthetic(net: &IpNet) -> bool {
@@ -475,6 +512,31 @@ mod tests {
             errors(many)[..],
             [CompileError::TooManyNames { .. }]
         ));
+    }
+
+    #[test]
+    fn a_name_is_taken_away_only_where_names_are_compared() {
+        let build = |grant: &dyn Fn(&mut Policy)| {
+            let mut policy = policy();
+            grant(&mut policy);
+            named(&mut policy, true, "secret.example.com", (1, 65535));
+            policy
+        };
+        let compared = |grant: &dyn Fn(&mut Policy)| drop(plan(build(grant)));
+        let not = |grant: &dyn Fn(&mut Policy)| {
+            let errors = errors(build(grant));
+            let ours = |error: &CompileError| matches!(error, CompileError::NameNotCompared { .. });
+            assert!(errors.len() == 1 && ours(&errors[0]), "{errors:?}");
+        };
+        compared(&|policy| named(policy, false, "*.example.com", (443, 443)));
+        compared(&|policy| named(policy, false, "db.example.com", (8443, 8443)));
+        not(&|policy| named(policy, false, "*.example.com", (8443, 8443)));
+        not(&|policy| named(policy, false, "*.example.com", (443, 444)));
+        not(&|policy| net(policy, false, &["0.0.0.0/0"], (443, 443)));
+        not(&|policy| {
+            named(policy, false, "*.example.com", (443, 443));
+            policy.network[0].verify = Some(Verify::Address);
+        });
     }
 
     #[test]

@@ -79,8 +79,11 @@ impl HostPattern {
 
     /// Whether anybody may register names directly below.
     fn is_public(&self) -> bool {
-        psl::suffix(self.name.as_bytes())
-            .is_none_or(|suffix| suffix.as_bytes().len() == self.name.len())
+        let length =
+            |name: &str| psl::suffix(name.as_bytes()).map(|suffix| suffix.as_bytes().len());
+        // Where the list has `*.NAME`, each name below is a suffix, and NAME itself may be none.
+        length(&self.name).is_none_or(|suffix| suffix == self.name.len())
+            || length(&format!("x.{}", self.name)).is_none_or(|suffix| suffix > self.name.len())
     }
 }
 
@@ -171,6 +174,8 @@ mod tests {
             ("*.co.uk", "public suffix"),
             ("*.github.io", "public suffix"),
             ("*.internal", "public suffix"),
+            ("*.kawasaki.jp", "public suffix"),
+            ("*.compute.amazonaws.com", "public suffix"),
             ("*.*.example.com", "whole first label"),
             ("a.*.example.com", "whole first label"),
             ("*a.example.com", "whole first label"),

@@ -62,6 +62,9 @@ pub struct Start<'a> {
     pub agent_uid: Option<u32>,
 }
 
+/// What tells denials apart: act, target, rule, and why where it was not the kernel.
+type Key = (Op, Vec<u8>, Option<u32>, &'static str);
+
 /// The audit log of one run.
 #[derive(Debug)]
 pub struct Audit {
@@ -69,7 +72,7 @@ pub struct Audit {
     run: String,
     policy: String,
     chain: Chain,
-    denials: BTreeMap<(Op, Vec<u8>, Option<u32>), Repeats>,
+    denials: BTreeMap<Key, Repeats>,
     others: Sum,
     lost: u64,
     lines_this_second: u32,
@@ -242,7 +245,7 @@ impl Audit {
         if self.files.is_empty() {
             return Ok(());
         }
-        let key = (denial.op, denial.target.clone(), denial.row);
+        let key = (denial.op, denial.target.clone(), denial.row, denial.reason);
         if let Some(known) = self.denials.get_mut(&key) {
             known.latest = denial.clone();
             return Ok(());
@@ -347,11 +350,7 @@ impl Audit {
         result
     }
 
-    fn write_denial(
-        &mut self,
-        key: &(Op, Vec<u8>, Option<u32>),
-        now: Timestamp,
-    ) -> Result<(), AuditError> {
+    fn write_denial(&mut self, key: &Key, now: Timestamp) -> Result<(), AuditError> {
         let Some(repeats) = self.denials.get_mut(key) else {
             return Ok(());
         };

@@ -16,7 +16,7 @@ use crate::record::terminal::Terminal;
 use crate::watch::Tallies;
 
 /// A distinct refusal.
-type Key = (Op, Vec<u8>, Option<u32>);
+type Key = (Op, Vec<u8>, Option<u32>, &'static str);
 
 /// The open books of one run.
 pub struct Books<'a> {
@@ -137,5 +137,5 @@ impl<'a> Books<'a> {
 }
 
 fn key(denial: &Denial) -> Key {
-    (denial.op, denial.target.clone(), denial.row)
+    (denial.op, denial.target.clone(), denial.row, denial.reason)
 }
