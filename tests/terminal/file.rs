@@ -76,7 +76,7 @@ fn what_is_not_read_of_a_large_file_is_left_however_the_run_ends() {
     // SIGTERM to lp-run, and its limit of time.
     for (option, ends) in [("", "kill $!"), ("--timeout 1s", ":")] {
         let line = format!(
-            "exec 5< large; $LP {option} -- sh -c '{program}' <&5 > up & \
+            "exec 5< large; : > up; $LP {option} -- sh -c '{program}' <&5 > up & \
              until grep -q up up; do sleep 0.05; done; {ends}; wait; wc -c <&5"
         );
         let left: u64 = said(script(&jail, &line)).trim().parse().expect("a number");
