@@ -411,5 +411,6 @@ fn judge_network(run: &watch::Run, evidence: &CanaryEvidence) -> Result<(), Gate
     }
 }
 
-/// How long a packet on the loopback interface may take.
-const ARRIVAL: Duration = Duration::from_secs(1);
+/// How long a packet on the loopback interface may take: on an overloaded Linux 6.1, where the thread
+/// that delivers it is an ordinary task, more than a second was seen.
+const ARRIVAL: Duration = Duration::from_secs(5);

