@@ -15,7 +15,7 @@ use crate::{package, process, setup};
 const VIRTME: &str = "virtme-ng==1.42";
 
 /// How long a boot may take. Two cores that emulate need minutes for the tests.
-const SECONDS: &str = "1500";
+const SECONDS: &str = "2400";
 
 const TOOLS: &[setup::Tool] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
