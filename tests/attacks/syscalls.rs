@@ -106,6 +106,10 @@ const CALLS: &[Row] = &[
     ("SYS-15a", "syscall 157 47 2 21 0 0", "", "EPERM", ""),
     ("SYS-15d", "syscall 157 1 0 0 0 0", "ok", "ok", ""),
     ("SV-07", "tiocsti", "*", "EPERM", ""),
+    // Subvolumes and snapshots of btrfs: made, copied and removed by a name in an argument.
+    ("FS-19b", "syscall 16 0 0x5000940e 0", "*", "EPERM", ""),
+    ("FS-19s", "syscall 16 0 0x50009417 0", "*", "EPERM", ""),
+    ("FS-19d", "syscall 16 0 0x5000943f 0", "*", "EPERM", ""),
     ("SYS-18", "syscall 39", "ok", "ok", ""),
 ];
 

@@ -162,6 +162,12 @@ impl RunCgroup {
         Ok(())
     }
 
+    /// Kills the agent and all that it started, and waits until nobody is left.
+    pub fn end(&self, patience: Duration) -> Result<(), CgroupError> {
+        self.agent.kill()?;
+        until_empty(self.agent.path(), patience)
+    }
+
     /// Kills what is left and removes everything, waiting at most `patience`.
     pub fn remove(self, patience: Duration) -> Result<(), CgroupError> {
         remove(&self.path, patience)?;
@@ -189,14 +195,7 @@ pub fn remove(path: &Path, patience: Duration) -> Result<(), CgroupError> {
     }
     kill(path)?;
     let deadline = Instant::now() + patience;
-    while populated(path)? {
-        if Instant::now() >= deadline {
-            return Err(CgroupError::Busy {
-                path: path.to_owned(),
-            });
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+    until_empty(path, patience)?;
     // A dying process leaves `populated` a moment before the directory can go.
     loop {
         match remove_tree(path, MAX_DEPTH) {
@@ -209,6 +208,20 @@ pub fn remove(path: &Path, patience: Duration) -> Result<(), CgroupError> {
             Err(error) => return Err(failed("remove", path)(error)),
         }
     }
+}
+
+/// Waits until nobody is left in the cgroup at `path` or below.
+fn until_empty(path: &Path, patience: Duration) -> Result<(), CgroupError> {
+    let deadline = Instant::now() + patience;
+    while populated(path)? {
+        if Instant::now() >= deadline {
+            return Err(CgroupError::Busy {
+                path: path.to_owned(),
+            });
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Removes a run's directory in a hierarchy of version 1, in which nobody is left. Gone already is

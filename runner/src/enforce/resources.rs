@@ -305,6 +305,12 @@ fn enable(controller: &str, run: &Path) -> Result<(), CgroupError> {
 /// The kernel counts memory in pages.
 const PAGE: u64 = 4096;
 
+/// Whether this machine swaps (proc(5)): then memory that is not counted with it is no limit.
+fn swaps() -> bool {
+    // The first line is a title.
+    fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1)
+}
+
 /// Writes a setting and reads it back: the kernel rounds memory down to whole pages.
 fn write(directory: &Path, setting: &Setting) -> Result<(), CgroupError> {
     let path = directory.join(setting.file);
@@ -313,7 +319,9 @@ fn write(directory: &Path, setting: &Setting) -> Result<(), CgroupError> {
         false => fs::write(&path, &setting.value),
     };
     match written {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && setting.optional => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && setting.optional && !swaps() => {
+            return Ok(());
+        }
         other => other.map_err(failed("limit", &path))?,
     }
     let text = fs::read_to_string(&path).map_err(failed("read", &path))?;

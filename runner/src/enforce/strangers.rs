@@ -37,10 +37,12 @@ impl Strangers {
         if self.notes.iter().any(|(noted, _)| *noted == uid) {
             return true;
         }
+        // The answer is as old as the question.
+        let asked = now();
         match nix::unistd::User::from_uid(uid.into()) {
             Ok(Some(_)) => false,
             Ok(None) => {
-                self.notes.insert(0, (uid, now()));
+                self.notes.insert(0, (uid, asked));
                 self.notes.truncate(MOST);
                 // Without a note the next start asks again.
                 let _ = self.write();

@@ -492,7 +492,7 @@ mod tests {
             network       the host's, by rule
               connect     127.0.0.1/32                        network.allow[0]
               nothing else
-            syscalls      default profile: 90 refusals
+            syscalls      default profile: 91 refusals
             limits        tmp=512M shm=64M
             counts        opens and execs, exactly
             protections

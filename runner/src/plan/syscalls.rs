@@ -231,6 +231,18 @@ const CLONE_NEWTIME: u32 = 0x80;
 /// read; TIOCCONS redirects the console; TIOCSETD loads line disciplines.
 const TERMINAL_IOCTLS: &[u32] = &[0x5412, 0x541c, 0x541d, 0x5423];
 
+/// `include/uapi/linux/btrfs.h`: SNAP_CREATE, SUBVOL_CREATE, SNAP_DESTROY, and the same of version 2.
+/// They make, copy and remove directories by a name in an argument, and no hook for a directory or a
+/// name is called.
+const SUBVOLUME_IOCTLS: &[u32] = &[
+    0x5000_9401,
+    0x5000_940e,
+    0x5000_940f,
+    0x5000_9417,
+    0x5000_9418,
+    0x5000_943f,
+];
+
 /// Execution domains that change nothing but what `uname` says and the address layout
 /// (personality(2)); READ_IMPLIES_EXEC, which would make every readable mapping code, is not
 /// among them.
@@ -323,6 +335,12 @@ static DEFAULT: &[Group] = &[
         tests: &[one_of(1, TERMINAL_IOCTLS)],
         errno: libc::EPERM,
         why: "it puts words into somebody else's terminal",
+    },
+    Group {
+        names: &["ioctl"],
+        tests: &[one_of(1, SUBVOLUME_IOCTLS)],
+        errno: libc::EPERM,
+        why: "it makes and copies directories past every rule for files",
     },
     Group {
         names: &["personality"],

@@ -227,7 +227,18 @@ fn in_kernel_pattern(
                 "`{}` is the run's own, and LSM programs hold names in what is the host's only",
                 own.path.display()
             ))),
-            None => Ok(vec![TakenTarget::Pattern(text.to_owned())]),
+            None => match rules
+                .grants
+                .iter()
+                .find(|grant| renamed(rules, &pattern, grant))
+            {
+                Some(grant) => Err(Some(format!(
+                    "`{}` is a mount, whose own name LSM programs do not see, and `{text}` begins \
+                     with it",
+                    grant.path.display()
+                ))),
+                None => Ok(vec![TakenTarget::Pattern(text.to_owned())]),
+            },
         };
     };
     let mut targets = Vec::new();
@@ -249,6 +260,22 @@ fn in_kernel_pattern(
         if pattern.direct() && !inside {
             continue;
         }
+        if !pattern.direct() && inside && directory != grant.path && grant.rights.write {
+            return Err(Some(format!(
+                "what is below `{}` can be moved out of it, within `{}`, and then no rule finds it; \
+                 grant `{0}` by a rule of its own, or take the names away everywhere (`**/…`)",
+                directory.display(),
+                grant.path.display()
+            )));
+        }
+        let between = grant.path.strip_prefix(directory).unwrap_or(Path::new(""));
+        if pattern.begins_with(between, pattern.parts().len() - 1) {
+            return Err(Some(format!(
+                "`{}`, which a rule grants, is the beginning of `{text}`, and LSM programs do not \
+                 see what is above it; name what is below it in a rule of its own",
+                grant.path.display()
+            )));
+        }
         known_again(rules, root, protect)?;
         let below = directory.strip_prefix(&grant.path).unwrap_or(Path::new(""));
         targets.push(TakenTarget::Inside {
@@ -258,6 +285,15 @@ fn in_kernel_pattern(
         });
     }
     Ok(targets)
+}
+
+/// Whether a grant is a mount and its name the first of the pattern's: the kernel side reads the name
+/// that a directory has in its file system.
+fn renamed(rules: &FileRules, pattern: &Pattern<'_>, grant: &Grant) -> bool {
+    let mut mounts = rules.mounts.iter();
+    let renamed = mounts
+        .any(|mount| mount.at == grant.path && mount.root.file_name() != grant.path.file_name());
+    renamed && !grant.origin.own() && pattern.begins_with(&grant.path, 1)
 }
 
 /// A tree of the run's own that a rule names.
@@ -649,7 +685,7 @@ mod tests {
             "**/*.pem",
             "**/secrets-*",
             "**/a/b*/c",
-            "/home/anna/work/keys/**/x",
+            "/home/anna/work/**/x",
             "/home/anna/work/keys/*.key",
             "/home/anna/**/.env",
         ] {
@@ -673,6 +709,10 @@ mod tests {
             "/home/anna/w*",
             "/tmp/**/x",
             "/**/x",
+            // What is below could be moved away, and begins above the grant.
+            "/home/anna/work/keys/**/x",
+            "/home/**/work/x",
+            "/home/**/anna/wor*/x",
         ] {
             let plan = held(Verb::Deny, Target::Pattern(pattern.to_owned()));
             assert_eq!(gaps(&plan), ["file-deny-pattern"], "{pattern}");

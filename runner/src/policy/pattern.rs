@@ -76,6 +76,17 @@ impl<'a> Pattern<'a> {
         parts.all(|part| names.next().is_some_and(|name| fits(part, name)))
     }
 
+    /// Whether the last names of `above` are the first of its names, so that what is below may be the
+    /// rest: at most `most` names of it.
+    pub fn begins_with(&self, above: &Path, most: usize) -> bool {
+        let names: Vec<&OsStr> = above.iter().collect();
+        (1..=most.min(names.len()).min(self.parts.len())).any(|count| {
+            let last = &names[names.len() - count..];
+            let mut pairs = self.parts.iter().zip(last);
+            pairs.all(|(part, name)| fits(part, name))
+        })
+    }
+
     /// Whether `path` or something above it, from `root` on, is one of the names.
     pub fn covers(&self, root: &Path, path: &Path) -> bool {
         let mut above = path.ancestors().take_while(|at| at.starts_with(root));
@@ -113,6 +124,15 @@ mod tests {
             assert!(!matches("**/.env", path), "{path}");
         }
         assert!(matches("**/w", "/w"), "the root's own name");
+    }
+
+    #[test]
+    fn the_first_names_may_stand_above() {
+        let begins =
+            |above: &str, most| Pattern::new("**/a/b*/c").begins_with(above.as_ref(), most);
+        assert!(begins("x/a", 2) && begins("x/a/b1", 2) && begins("a", 1));
+        assert!(!begins("x/a/b1", 1) && !begins("a/b1/c", 2) && !begins("x", 2));
+        assert!(!begins("", 2) && !begins("b1", 2));
     }
 
     #[test]

@@ -147,7 +147,11 @@ pub async fn follow(
                 let looked = watchdog.look_at_clock(&mut running, books);
                 let refused = look_at_processes(limits, books, &mut crowded);
                 look(kernel, books)
-                    .and_then(|refusals| watchdog.knocked(refusals, &mut running, books))
+                    .and_then(|(refusals, noted)| {
+                        watchdog
+                            .knocked(refusals, &mut running, books)
+                            .and(noted.map_err(Lost::from))
+                    })
                     .and(looked)
                     .and(refused)
             }
@@ -211,16 +215,21 @@ enum Lost {
 }
 
 /// Brings the books up to date with the kernel's counts; gives the number of refusals so far.
-fn look(kernel: &mut Kernel<'_>, books: &mut Books<'_>) -> Result<u64, Lost> {
+fn look(
+    kernel: &mut Kernel<'_>,
+    books: &mut Books<'_>,
+) -> Result<(u64, Result<(), AuditError>), Lost> {
     let now = Timestamp::now();
     let denials = kernel.denials(true)?;
-    books.denied(&denials, now)?;
     let usage = kernel.usage(&denials)?;
-    books.used(&usage, now)?;
     let tallies = kernel.tallies(&denials, &usage)?;
-    books.lost(&tallies, now)?;
-    books.tick(now)?;
-    Ok(books.refusals(&denials, &tallies))
+    // A log that fails may be one that the policy goes on without: what was refused counts.
+    let noted = books
+        .denied(&denials, now)
+        .and_then(|()| books.used(&usage, now))
+        .and_then(|()| books.lost(&tallies, now))
+        .and_then(|()| books.tick(now));
+    Ok((books.refusals(&denials, &tallies), noted))
 }
 
 /// Tells once of a run that has as many processes as it may have.

@@ -408,12 +408,11 @@ fn start_and_follow(
     let (kernel, door) = keeper.into_kernel().ok_or_else(|| {
         RunError::internal("attach the run's programs")(std::io::ErrorKind::NotFound.into())
     })?;
-    let limits = cgroup.map(|cgroup| &cgroup.limits);
     to_its_end(
         request,
         plan,
         prepared,
-        limits,
+        cgroup,
         launched,
         (kernel, door),
         books,
@@ -426,14 +425,25 @@ fn to_its_end(
     request: &RunRequest,
     plan: &Plan,
     prepared: &Prepared,
-    limits: Option<&Resources>,
+    cgroup: Option<&RunCgroup>,
     launched: launch::Launched,
     (mut kernel, door): (Kernel<'_>, Option<Door>),
     books: &mut Books<'_>,
 ) -> Result<Finished, RunError> {
-    write_exec(books, plan, launched.agent_pid())?;
-    let ending = follow(request, plan, limits, launched, door, &mut kernel, books)?;
-    tally(&ending, &mut kernel, books, prepared.identity.uid)
+    let limits = cgroup.map(|cgroup| &cgroup.limits);
+    let exec = write_exec(books, plan, launched.agent_pid());
+    let ending =
+        exec.and_then(|()| follow(request, plan, limits, launched, door, &mut kernel, books));
+    match ending {
+        Ok(ending) => tally(&ending, &mut kernel, books, prepared.identity.uid),
+        Err(error) => {
+            // The rules leave the kernel after the program, or stay for the next sweep.
+            if cgroup.is_some_and(|cgroup| cgroup.end(PATIENCE).is_err()) {
+                std::mem::forget(kernel);
+            }
+            Err(error)
+        }
+    }
 }
 
 fn write_exec(books: &mut Books<'_>, plan: &Plan, pid: Option<i32>) -> Result<(), RunError> {
