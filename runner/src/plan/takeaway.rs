@@ -263,7 +263,7 @@ fn in_kernel_pattern(
         if !pattern.direct() && inside && directory != grant.path && grant.rights.write {
             return Err(Some(format!(
                 "what is below `{}` can be moved out of it, within `{}`, and then no rule finds it; \
-                 grant `{0}` by a rule of its own, or take the names away everywhere (`**/…`)",
+                 grant `{0}` in place of `{1}`, or take the names away everywhere (`**/…`)",
                 directory.display(),
                 grant.path.display()
             )));

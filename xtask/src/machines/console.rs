@@ -45,6 +45,23 @@ pub fn judge(machine: &Machine, console: &str, least: usize) -> Result<usize, St
     Ok(sum)
 }
 
+/// What is printed of a console that is not well: what each program says of its failed tests, and
+/// the last lines, where a machine that stopped says why.
+pub fn of_failure(console: &str) -> Vec<&str> {
+    let lines: Vec<&str> = console.lines().collect();
+    let tail = lines.len().saturating_sub(60);
+    let mut failing = false;
+    let mut told = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        failing |= *line == "failures:";
+        if failing || number >= tail {
+            told.push(*line);
+        }
+        failing &= !line.starts_with("test result: ");
+    }
+    told
+}
+
 /// The count in `test result: ok. 12 passed; …`.
 fn passed(line: &str) -> Option<usize> {
     let counts = line.split("test result: ok. ").nth(1)?;
@@ -90,6 +107,16 @@ mod tests {
         );
         let nothing = none.replace(". 30 passed", ". 0 passed");
         assert!(judge(&MATRIX[0], &nothing, SOME).is_err());
+    }
+
+    #[test]
+    fn what_failed_is_told_wherever_the_console_says_it() {
+        let said = "failures:\n---- a stdout ----\nwhy\ntest result: FAILED. 1 passed; 1 failed";
+        let console = format!("first\n{said}\n{}last", "test b ... ok\n".repeat(90));
+        let told = of_failure(&console);
+        assert_eq!(told[..4].join("\n"), said);
+        assert_eq!((told.len(), *told.last().expect("a line")), (64, "last"));
+        assert_eq!(of_failure(GOOD).len(), GOOD.lines().count());
     }
 
     #[test]

@@ -125,8 +125,7 @@ impl<'a> Programs<'a> {
         let log = folder.join(format!("{}.log", machine.name));
         fs::write(&log, &text).context("keep the console's text")?;
         console::judge(machine, &text, least).map_err(|reason| {
-            let tail: Vec<&str> = text.lines().rev().take(60).collect();
-            for line in tail.iter().rev() {
+            for line in console::of_failure(&text) {
                 println!("  {} | {line}", machine.name);
             }
             anyhow!("{reason} (console: {})", log.display())
