@@ -3,6 +3,7 @@
 //! the loopback interface of the test's own network namespace.
 
 mod http;
+mod kits;
 mod server;
 mod tls;
 

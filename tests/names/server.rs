@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Servers of the test: a name server that says 127.0.0.1 to everything, and one that sends back
+//! Servers of the test: a name server that says one address to everything, and one that sends back
 //! what it hears in capitals.
 
 use std::io::{Read, Write};
@@ -15,6 +15,11 @@ pub struct Dns {
 impl Dns {
     /// Starts it in the calling thread's network namespace, until the test's process ends.
     pub fn start(at: &str) -> Self {
+        Self::leading_to([127, 0, 0, 1], at)
+    }
+
+    /// The same with another address for everything.
+    pub fn leading_to(address: [u8; 4], at: &str) -> Self {
         let socket = UdpSocket::bind(at).expect("bind the name server");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let list = Arc::clone(&asked);
@@ -23,7 +28,7 @@ impl Dns {
             while let Ok((length, from)) = socket.recv_from(&mut bytes) {
                 let (name, end) = name(&bytes[..length]);
                 list.lock().expect("the list").push(name);
-                let _ = socket.send_to(&reply(&bytes[..end]), from);
+                let _ = socket.send_to(&reply(&bytes[..end], address), from);
             }
         });
         Self { asked }
@@ -47,14 +52,15 @@ fn name(question: &[u8]) -> (String, usize) {
     (labels.join("."), at + 5)
 }
 
-/// 127.0.0.1 to a question for A, nothing to others.
-fn reply(question: &[u8]) -> Vec<u8> {
+/// The address to a question for A, nothing to others.
+fn reply(question: &[u8], address: [u8; 4]) -> Vec<u8> {
     let is_a = question[question.len() - 4..question.len() - 2] == [0, 1];
     let mut reply = question.to_vec();
     reply[2..4].copy_from_slice(&[0x81, 0x80]);
     reply[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
     if is_a {
-        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        reply.extend(address);
     }
     reply
 }

@@ -20,7 +20,7 @@ pub fn run(args: &KitsArgs) -> anyhow::Result<ExitCode> {
         ))?,
         (None, false) => {
             for kit in KITS {
-                print(&format!("{:<10} {}\n", kit.name, kit.summary()))?;
+                print(&format!("{:<14} {}\n", kit.name, kit.summary()))?;
             }
         }
         (Some(name), as_json) => {

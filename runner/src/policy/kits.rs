@@ -24,16 +24,40 @@ impl Kit {
 /// All of them, by name.
 pub const KITS: &[Kit] = &[
     Kit {
+        name: "@anthropic-api",
+        text: include_str!("../../../policies/kits/anthropic-api.toml"),
+    },
+    Kit {
         name: "@build",
         text: include_str!("../../../policies/kits/build.toml"),
+    },
+    Kit {
+        name: "@crates",
+        text: include_str!("../../../policies/kits/crates.toml"),
     },
     Kit {
         name: "@git",
         text: include_str!("../../../policies/kits/git.toml"),
     },
     Kit {
+        name: "@github",
+        text: include_str!("../../../policies/kits/github.toml"),
+    },
+    Kit {
         name: "@node",
         text: include_str!("../../../policies/kits/node.toml"),
+    },
+    Kit {
+        name: "@npm-registry",
+        text: include_str!("../../../policies/kits/npm-registry.toml"),
+    },
+    Kit {
+        name: "@openai-api",
+        text: include_str!("../../../policies/kits/openai-api.toml"),
+    },
+    Kit {
+        name: "@pypi",
+        text: include_str!("../../../policies/kits/pypi.toml"),
     },
     Kit {
         name: "@python",
