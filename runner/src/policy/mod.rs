@@ -103,4 +103,6 @@ mod corpus;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
