@@ -7,6 +7,7 @@ mod verbs;
 // Who may start a policy, where and when.
 mod admission;
 mod denials;
+mod secrets;
 mod window;
 
 // Exit status, report, log and summary of real runs.

@@ -19,6 +19,7 @@ use super::view::{Item, PLACE, PreparedView, Private, Root};
 use super::{EnforceError, disk, tree};
 use crate::host::Means;
 use crate::plan::{Generated, IdMap, Mask, Mount, Plan, Rights, Row, Source};
+use crate::policy::SECRETS_DIR;
 use crate::policy::facts::{Kind, Object};
 use crate::policy::model::ViewChoice;
 use crate::sys::beneath::open_beneath;
@@ -54,6 +55,7 @@ pub(super) struct Builder<'a> {
     private: Vec<(OwnedFd, Private)>,
     created: Vec<(PathBuf, OwnedFd)>,
     devpts: Option<OwnedFd>,
+    secrets: Option<OwnedFd>,
     /// How many files were written below the run's directory.
     files: usize,
     _modes: ExactModes,
@@ -97,6 +99,7 @@ impl<'a> Builder<'a> {
             private: Vec::new(),
             created: Vec::new(),
             devpts: None,
+            secrets: None,
             files: 0,
             _modes: ExactModes::new(),
         };
@@ -249,6 +252,35 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// The secrets, each the agent's to read, on a file system that goes with the run. Not read-only:
+    /// lp-run takes them away through this very mount. The directory is not the agent's, and
+    /// Landlock lets it read alone.
+    pub(super) fn add_secrets(&mut self, secrets: &[(&str, &[u8])]) -> Result<(), EnforceError> {
+        let at = Path::new(SECRETS_DIR);
+        let place = self.make_place(at, true, None)?;
+        let failed = |source| mount_error(self.plan, at, None, source);
+        let attributes = BOUND | mount::NO_EXEC;
+        let owner = self.owner();
+        let bytes = secrets.iter().map(|(_, value)| value.len() as u64 + 8192);
+        let fd = tree::tmpfs(bytes.sum(), 0o755, owner.0, owner.1, attributes).map_err(failed)?;
+        for (name, value) in secrets {
+            let name = tree::text(name.as_bytes())?;
+            tree::make_file(
+                &fd,
+                &name,
+                value,
+                0o400,
+                self.identity.uid,
+                self.identity.gid,
+            )
+            .map_err(failed)?;
+        }
+        self.secrets = Some(fd.try_clone().map_err(cloned).map_err(failed)?);
+        self.allow(&fd, Private::Tree(READ))?;
+        self.push(at, fd, place, None, attributes, None);
+        Ok(())
+    }
+
     /// A file that lp-run writes: made in an own tree, or bound over the one that is there.
     pub(super) fn add_file(
         &mut self,
@@ -378,6 +410,7 @@ impl<'a> Builder<'a> {
             private: self.private,
             created: self.created,
             devpts: self.devpts,
+            secrets: self.secrets,
         })
     }
 

@@ -46,6 +46,8 @@ pub struct PrepareOptions<'a> {
     pub run_dir: &'a Path,
     /// The directory that the agent sees at `/run/lp-run/self`; `None`: it is told nothing.
     pub self_dir: Option<&'a Path>,
+    /// Names and contents of the secrets that the agent gets as files.
+    pub secrets: &'a [(&'a str, &'a [u8])],
     /// The caller's resource limits.
     pub inherited: rlimits::Inherited,
 }

@@ -126,6 +126,7 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
             count_files: false,
             require_counts: false,
         },
+        secrets: Vec::new(),
         workdir: PathBuf::from("/tmp"),
         way: Vec::new(),
         home: PathBuf::from("/tmp/home"),
@@ -138,6 +139,9 @@ fn policy(view: ViewChoice, files: Vec<FileRule>) -> Policy {
         overridden: Vec::new(),
     }
 }
+
+/// Given to each agent.
+const SECRETS: &[(&str, &[u8])] = &[("token", b"a secret")];
 
 /// Puts `policy` in force in a child and runs `act` there, as the agent. `false`: not root.
 fn confined(policy: Policy, act: impl FnOnce(&Prepared)) -> bool {
@@ -156,6 +160,7 @@ fn confined(policy: Policy, act: impl FnOnce(&Prepared)) -> bool {
         state_dir: state.path(),
         run_dir: &state.path().join("run"),
         self_dir: Some(&self_dir),
+        secrets: SECRETS,
         inherited: rlimits::Inherited::now(),
     };
     let prepared = prepare(&plan, &host, &options).unwrap();
@@ -450,6 +455,7 @@ fn a_plan_with_an_open_gap_is_not_prepared() {
         state_dir: state.path(),
         run_dir: state.path(),
         self_dir: None,
+        secrets: SECRETS,
         inherited: rlimits::Inherited::now(),
     };
     let error = prepare(&plan, &host, &options).unwrap_err();
@@ -492,4 +498,70 @@ fn a_file_system_without_id_maps_is_named_with_its_rule() {
         error.to_string(),
         "map the owner of `/srv/work` to the agent for files.write[0] (file system 9p)"
     );
+}
+
+#[test]
+fn a_secret_is_the_agents_to_read_and_no_more() {
+    use std::os::unix::fs::MetadataExt;
+    confined(policy(ViewChoice::Private, Vec::new()), |prepared| {
+        let token = "/run/lp-run/secrets/token";
+        assert_eq!(fs::read(token).unwrap(), b"a secret");
+        let metadata = fs::metadata(token).unwrap();
+        let expected = (prepared.identity.uid, 0o400);
+        assert_eq!((metadata.uid(), metadata.mode() & 0o7777), expected);
+        let _ = fs::set_permissions(token, fs::Permissions::from_mode(0o600));
+        assert_eq!(write(token), libc::EACCES);
+        assert_eq!(errno(fs::remove_file(token)), libc::EACCES);
+        assert_eq!(
+            errno(fs::write("/run/lp-run/secrets/new", "x")),
+            libc::EACCES
+        );
+    });
+}
+
+#[test]
+fn a_secret_that_is_taken_away_is_gone_for_who_has_it_open_too() {
+    use std::io::{Read, Seek};
+    if !nix::unistd::geteuid().is_root() {
+        let _ = writeln!(io::stderr(), "needs root: passed over");
+        return;
+    }
+    let host = Host::probe(Depth::Run);
+    let plan = compile(
+        policy(ViewChoice::Private, Vec::new()),
+        &host,
+        &CompileOptions::default(),
+    );
+    let state = tempfile::tempdir_in("/run").unwrap();
+    let options = PrepareOptions {
+        state_dir: state.path(),
+        run_dir: &state.path().join("run"),
+        self_dir: None,
+        secrets: &[("token", b"a secret"), ("other", b"stays")],
+        inherited: rlimits::Inherited::now(),
+    };
+    let prepared = prepare(&plan.unwrap(), &host, &options).unwrap();
+    let open = |name: &str| {
+        use nix::fcntl::{OFlag, openat};
+        let directory = prepared.view.secrets.as_ref().unwrap();
+        openat(
+            directory,
+            name,
+            OFlag::O_RDONLY,
+            nix::sys::stat::Mode::empty(),
+        )
+        .map(fs::File::from)
+    };
+    let mut held = open("token").unwrap();
+    let mut content = String::new();
+    held.read_to_string(&mut content).unwrap();
+    assert_eq!(content, "a secret");
+    prepared.view.revoke_secret("token").unwrap();
+    assert_eq!(open("token").unwrap_err(), nix::errno::Errno::ENOENT);
+    held.rewind().unwrap();
+    assert_eq!(held.read_to_string(&mut String::new()).unwrap(), 0);
+    assert!(open("other").is_ok());
+    let again = prepared.view.revoke_secret("token").unwrap_err();
+    assert_eq!(again.raw_os_error(), Some(libc::ENOENT));
+    prepared.release().unwrap();
 }

@@ -9,11 +9,15 @@
 //! the rest is moved into it.
 
 use std::ffi::CString;
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::{fs, io};
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::builder::Builder;
 use super::identity::Identity;
@@ -82,6 +86,8 @@ pub struct PreparedView {
     pub(super) created: Vec<(PathBuf, OwnedFd)>,
     /// The devpts instance.
     pub(super) devpts: Option<OwnedFd>,
+    /// The directory of secrets.
+    pub(super) secrets: Option<OwnedFd>,
 }
 
 /// Builds every mount of the plan, detached. Must run before any thread exists: id maps are
@@ -113,6 +119,9 @@ pub fn prepare(
     if let Some(directory) = options.self_dir {
         builder.add_self(directory)?;
     }
+    if !options.secrets.is_empty() {
+        builder.add_secrets(options.secrets)?;
+    }
     for (path, mode) in &plan.view.directories {
         builder.add_directory(path, *mode)?;
     }
@@ -130,6 +139,15 @@ pub fn prepare(
 }
 
 impl PreparedView {
+    /// Takes a secret away from a run that lives: its file is gone, and opening it again fails. A
+    /// descriptor that the agent holds shows nothing any more.
+    pub fn revoke_secret(&self, name: &str) -> io::Result<()> {
+        let directory = self.secrets.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        drop(openat(directory, name, flags, Mode::empty())?);
+        Ok(unlinkat(directory, name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
     /// Moves everything into place and makes it the root, in the mount namespace and the pid
     /// namespace of the caller, which must be the run's own. System calls only.
     pub fn apply(&self, ruleset: Option<&Ruleset>) -> Result<(), StepError> {

@@ -98,6 +98,7 @@ pub fn compile(
     policy
         .refusals
         .extend(admission::on_host(&policy.task, host));
+    gaps.extend(gaps::secrets_gap(&policy, host));
     gaps.extend(admission::freezer_gap(&policy, host));
     gaps.extend(gaps::denials_gap(policy.limits.denials.as_ref(), host));
     let verdict = protections::judge(&policy, host, &needs, accepted, gaps);

@@ -7,7 +7,7 @@ use super::Gap;
 use super::takeaway::FILE_DENY;
 use crate::host::{Host, Means};
 use crate::policy::facts::Kind;
-use crate::policy::model::{DenialLimit, FileRule, RuleInfo, Target, Verb};
+use crate::policy::model::{DenialLimit, FileRule, Policy, RuleInfo, Target, Verb};
 
 /// The gap of a rule that takes away. `closes`: what would let LSM programs hold it.
 pub(super) fn file_gap(
@@ -102,6 +102,25 @@ pub(super) fn denials_gap(limit: Option<&DenialLimit>, host: &Host) -> Option<Ga
         place: limit.place.text(),
         why: "limits.denials counts what eBPF sees refused, and that takes root".to_owned(),
         remedy: "leave it out; or start it with sudo".to_owned(),
+        accepted: false,
+        existing_held: false,
+        acceptable: false,
+    })
+}
+
+/// The gap of a secret that is to be a file where the run has no place of its own.
+pub(super) fn secrets_gap(policy: &Policy, host: &Host) -> Option<Gap> {
+    if host.means != Means::Alone || !policy.has_secret_files() {
+        return None;
+    }
+    let place = policy.secrets.first().map(|secret| &secret.place)?;
+    Some(Gap {
+        protection: "host",
+        rule: None,
+        place: place.text(),
+        why: "a secret as a file needs a place of the run's own, and there are no namespaces"
+            .to_owned(),
+        remedy: "allow user namespaces; or start it with sudo".to_owned(),
         accepted: false,
         existing_held: false,
         acceptable: false,

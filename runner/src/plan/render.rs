@@ -5,7 +5,9 @@
 use std::fmt::Write;
 
 use super::{Namespace, Plan, Rights, Rule, RuleKind, State, TakenTarget, syscalls};
-use crate::policy::model::{HomeChoice, OnDenials, Store, Target, UserChoice, ViewChoice};
+use crate::policy::model::{
+    HomeChoice, OnDenials, SecretForm, Store, Target, UserChoice, ViewChoice,
+};
 
 pub use super::render_json::json;
 
@@ -162,6 +164,14 @@ fn who(plan: &Plan, page: &mut Page) {
     page.entry("in", &plan.workdir.display().to_string());
     let names: Vec<&str> = plan.env.keys().map(String::as_str).collect();
     page.entry("env", &names.join(" "));
+    let secrets = plan.policy.secrets.iter().map(|secret| match &secret.form {
+        SecretForm::File => secret.name.clone(),
+        SecretForm::Variable(name) => format!("{} (as {name})", secret.name),
+    });
+    let secrets: Vec<String> = secrets.collect();
+    if !secrets.is_empty() {
+        page.entry("secrets", &secrets.join(", "));
+    }
     let view = match plan.view.kind {
         ViewChoice::Private => "private: only what is granted exists",
         ViewChoice::Host => "the host's tree, read-only",

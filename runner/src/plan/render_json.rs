@@ -8,7 +8,9 @@ use lp_run_common::network::{Candidate, PROTOCOL_TCP, PROTOCOL_UDP, VERDICT_ALLO
 use serde_json::{Value, json};
 
 use super::{Plan, Prefix, Row, Source, syscalls};
-use crate::policy::model::{HomeChoice, OnDenials, Policy, Store, UserChoice, ViewChoice};
+use crate::policy::model::{
+    HomeChoice, OnDenials, Policy, SecretForm, Store, UserChoice, ViewChoice,
+};
 
 /// The whole plan.
 pub fn json(plan: &Plan) -> Value {
@@ -33,6 +35,14 @@ pub fn json(plan: &Plan) -> Value {
             "groups": invoke.groups,
         })),
         "command": policy.command.as_ref().map(|command| &command.argv),
+        "secrets": policy.secrets.iter().map(|secret| json!({
+            "name": secret.name,
+            "as": match &secret.form {
+                SecretForm::File => "file".to_owned(),
+                SecretForm::Variable(name) => format!("env:{name}"),
+            },
+            "max_age": secret.max_age.map(|age| age.as_secs()),
+        })).collect::<Vec<_>>(),
         "workdir": shown(&plan.workdir),
         "params": policy.params,
         "identity": identity(plan),

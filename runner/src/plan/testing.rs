@@ -74,6 +74,7 @@ pub fn policy() -> Policy {
             count_files: true,
             require_counts: false,
         },
+        secrets: Vec::new(),
         workdir: PathBuf::from("/home/anna/work"),
         way: Vec::new(),
         home: PathBuf::from("/home/agent"),

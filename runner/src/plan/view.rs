@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::files::{Origin, Spot};
 use super::generated;
 use super::{Generated, IdMap, Mask, Mount, Rights, Row, Source, View};
+use crate::policy::SECRETS_DIR;
 use crate::policy::below::{is_below, is_same};
 use crate::policy::facts::{Kind, Object};
 use crate::policy::model::{HomeChoice, Policy, Store, Target, Verb, ViewChoice};
@@ -79,6 +80,9 @@ pub(super) fn own_places(policy: &Policy) -> Vec<OwnPlace> {
     }
     if policy.audit.tell_agent {
         places.push(OwnPlace::new(SELF_DIR, READ, None));
+    }
+    if policy.has_secret_files() {
+        places.push(OwnPlace::new(SECRETS_DIR, READ, None));
     }
     if policy.identity.home == HomeChoice::Temp {
         add_private(&mut places, &policy.home, false, limits.tmp);
@@ -410,8 +414,11 @@ impl Builder<'_> {
             }
         }
         let inside = |place: &OwnPlace| {
-            // The run's own directory is mounted by the start, which fills it.
-            let private = place.source.is_none() && place.path != Path::new(SELF_DIR);
+            // These directories are mounted by the start, which fills them.
+            let filled = [SELF_DIR, SECRETS_DIR]
+                .iter()
+                .any(|at| place.path == Path::new(at));
+            let private = place.source.is_none() && !filled;
             private && place.directory && !self.shows_host(&place.path)
         };
         directories.extend(

@@ -73,8 +73,9 @@ pub const TABLES: &[Table] = &[
             "syscalls",
             "enforcement",
             "audit",
+            "secret",
         ],
-        later: &["secret", "spawn", "overrides"],
+        later: &["spawn", "overrides"],
         kit: true,
     },
     Table {
@@ -99,6 +100,12 @@ pub const TABLES: &[Table] = &[
         name: "valid",
         now: &["not_before", "not_after", "hours", "tz", "action"],
         later: &[],
+        kit: false,
+    },
+    Table {
+        name: "secret[]",
+        now: &["name", "from", "as", "max_age"],
+        later: &["on_rotate"],
         kit: false,
     },
     Table {

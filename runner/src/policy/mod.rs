@@ -28,7 +28,7 @@ pub use error::{PolicyError, PolicyErrors};
 use facts::Facts;
 use layers::Layer;
 use model::Policy;
-pub use resolve::PATH;
+pub use resolve::{PATH, SECRETS_DIR};
 use review::Finding;
 
 /// What a policy is loaded for.

@@ -330,6 +330,41 @@ pub struct Audit {
     pub require_counts: bool,
 }
 
+/// A credential that the agent gets.
+#[derive(Clone, Debug)]
+pub struct Secret {
+    /// Its name, in the log and below `${SECRETS}`.
+    pub name: String,
+    /// Where it comes from.
+    pub source: SecretSource,
+    /// As what the agent gets it.
+    pub form: SecretForm,
+    /// An older one refuses the run.
+    pub max_age: Option<Duration>,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Debug)]
+pub enum SecretSource {
+    /// A file.
+    File(Object),
+    /// A variable of the caller's.
+    Variable(String),
+    /// What systemd loaded for the unit.
+    Credential(String),
+}
+
+/// As what the agent gets a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretForm {
+    /// A file below `${SECRETS}`.
+    File,
+    /// A variable.
+    Variable(String),
+}
+
 /// A protection that the policy accepts to miss.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Degrade {
@@ -465,6 +500,8 @@ pub struct Policy {
     pub degrade: Vec<Degrade>,
     /// `[audit]`.
     pub audit: Audit,
+    /// `[[secret]]`.
+    pub secrets: Vec<Secret>,
     /// `-C` or the current directory.
     pub workdir: PathBuf,
     /// The directories above it and itself, `/` first.
@@ -488,6 +525,13 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether the agent gets a secret as a file.
+    pub fn has_secret_files(&self) -> bool {
+        self.secrets
+            .iter()
+            .any(|secret| secret.form == SecretForm::File)
+    }
+
     /// Whether a rule takes files away (`deny`, `protect`).
     pub fn takes_files(&self) -> bool {
         self.files.iter().any(|rule| rule.verb >= Verb::Protect)

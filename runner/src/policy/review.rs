@@ -291,6 +291,14 @@ mod tests {
                 Grade::C,
             ),
             (
+                format!(
+                    "{BEST}\n[[secret]]\nname = \"t\"\nas = \"env:T\"\n\
+                     from = \"file:/etc/lp-run/secrets/token\""
+                ),
+                "I5",
+                Grade::B,
+            ),
+            (
                 with("[files]", "[params]\nt = { pattern = \"^.*$\" }\n[files]"),
                 "V1",
                 Grade::C,

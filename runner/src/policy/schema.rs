@@ -68,6 +68,21 @@ pub struct Schema {
     pub degrade: Vec<DegradeText>,
     /// `[audit]`.
     pub audit: AuditText,
+    /// `[[secret]]`.
+    pub secrets: Vec<SecretText>,
+}
+
+/// One `[[secret]]`.
+#[derive(Clone, Debug)]
+pub struct SecretText {
+    /// `name`.
+    pub name: At<String>,
+    /// `from`.
+    pub from: At<String>,
+    /// `as`.
+    pub form: Option<At<String>>,
+    /// `max_age`.
+    pub max_age: Option<At<String>>,
 }
 
 /// `[command]`.
@@ -323,6 +338,9 @@ fn read(reader: &mut Reader<'_>, top: &Section<'_>) -> Schema {
     if let Some(enforcement) = reader.section(top, "enforcement") {
         schema.degrade = read_degrade(reader, &enforcement);
     }
+    for raw in reader.list(top, "secret").unwrap_or_default() {
+        schema.secrets.extend(read_secret(reader, &raw));
+    }
     if let Some(audit) = reader.section(top, "audit") {
         schema.audit = AuditText {
             log: reader.string(&audit, "log"),
@@ -333,6 +351,26 @@ fn read(reader: &mut Reader<'_>, top: &Section<'_>) -> Schema {
         };
     }
     schema
+}
+
+fn read_secret(reader: &mut Reader<'_>, raw: &Raw<'_>) -> Option<SecretText> {
+    let table = reader.as_section(raw)?;
+    reader.check_keys(&table, "secret[]");
+    let name = required(reader, &table, "name", "\"kb-token\"");
+    let from = required(
+        reader,
+        &table,
+        "from",
+        "\"file:/etc/lp-run/secrets/kb-token\"",
+    );
+    let form = reader.string(&table, "as");
+    let max_age = reader.string(&table, "max_age");
+    Some(SecretText {
+        name: name?,
+        from: from?,
+        form,
+        max_age,
+    })
 }
 
 fn read_command(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<CommandText> {

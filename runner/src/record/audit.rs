@@ -222,6 +222,26 @@ impl Audit {
         )
     }
 
+    /// `secret`: the agent got one. Its value never comes here.
+    pub fn secret(
+        &mut self,
+        name: &str,
+        form: &str,
+        fingerprint: &str,
+        now: Timestamp,
+    ) -> Result<(), AuditError> {
+        self.write(
+            now,
+            "secret",
+            Line {
+                target: Some(name),
+                detail: Some(form),
+                fingerprint: Some(fingerprint),
+                ..Line::default()
+            },
+        )
+    }
+
     /// `first-use`: a rule gave something for the first time in this run.
     pub fn first_use(&mut self, rule: &str, now: Timestamp) -> Result<(), AuditError> {
         self.write(

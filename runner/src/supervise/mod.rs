@@ -11,6 +11,7 @@ mod live;
 mod refusal;
 mod request;
 mod run;
+mod secrets;
 mod window;
 
 pub use refusal::{RunError, with_causes};

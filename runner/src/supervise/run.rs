@@ -2,6 +2,7 @@
 //! The main job, told in order: policy, host, plan, logs, mechanisms, cgroup, start, follow,
 //! clean up.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd};
@@ -22,6 +23,7 @@ use super::knocking::Knocking;
 use super::live::{self, Bounds, Ending, Stop};
 use super::refusal::{RunError, with_causes};
 use super::request::RunRequest;
+use super::secrets::{self, Given};
 use super::window::Watch;
 use crate::control::{self, RunDir, Traces};
 use crate::enforce::cgroup::RunCgroup;
@@ -32,7 +34,7 @@ use crate::launch::{self, Cgroups, End, Launch, Stdio, StdioOptions};
 use crate::names::{Door, Service};
 use crate::plan::{self, CompileOptions, Namespace, Plan};
 use crate::policy::facts::{Facts, Remembering, SystemFacts};
-use crate::policy::model::{NO_WALL_TIME, Policy};
+use crate::policy::model::{NO_WALL_TIME, Policy, SecretForm};
 use crate::policy::{self, LoadRequest};
 use crate::record::audit::{Audit, Start};
 use crate::record::escape::visible;
@@ -103,7 +105,10 @@ fn attempt(
         report.filter(|path| !is_descriptor(path)),
     )?;
     desk.can_report()?;
-    carry_out(request, desk, &plan, &host, inherited)
+    let secrets = secrets::collect(request, facts, &desk.caller, &plan.policy.secrets);
+    let secrets =
+        secrets.map_err(|refusal| admission::turn_away(request, desk, &plan, vec![refusal]))?;
+    carry_out(request, desk, &plan, &host, inherited, &secrets)
 }
 
 /// What a machine can do, with trials of what this policy may need and others do without.
@@ -200,6 +205,7 @@ fn carry_out(
     plan: &Plan,
     host: &Host,
     inherited: rlimits::Inherited,
+    secrets: &[Given],
 ) -> Result<Finished, RunError> {
     control::sweep(host.cgroup.as_deref())?;
     let mut audit = open_logs(request, desk, plan)?;
@@ -212,6 +218,13 @@ fn carry_out(
     };
     fault::passed("ObjectLease");
     let told = tell_agent(plan, &dir)?;
+    let exec = exec_arguments(plan, secrets)?;
+    let files = secrets
+        .iter()
+        .filter(|secret| secret.form == SecretForm::File);
+    let files: Vec<(&str, &[u8])> = files
+        .map(|secret| (secret.name.as_str(), secret.value.as_slice()))
+        .collect();
     let prepared = enforce::prepare(
         plan,
         host,
@@ -219,15 +232,24 @@ fn carry_out(
             state_dir: &places::runtime(),
             run_dir: dir.path(),
             self_dir: told.is_some().then(|| dir.self_dir()).as_deref(),
+            secrets: &files,
             inherited,
         },
     )?;
     write_start(&mut audit, desk, plan, Some(prepared.identity.uid))?;
+    write_secrets(&mut audit, secrets)?;
+    let ready = Ready { prepared, exec };
     let mut books = Books::open(plan, &request.terminal, audit, told);
-    let result = in_cgroup(request, desk, plan, host, &prepared, objects, &mut books);
+    let result = in_cgroup(request, desk, plan, host, &ready, objects, &mut books);
     close_log(&mut books, &result);
-    give_back(request, prepared, dir);
+    give_back(request, ready.prepared, dir);
     result
+}
+
+/// What a start needs: the mechanisms, and the program with its arguments and environment.
+struct Ready {
+    prepared: Prepared,
+    exec: ExecArguments,
 }
 
 /// The run's cgroup, from its making to its removal; without root it has none.
@@ -236,12 +258,12 @@ fn in_cgroup(
     desk: &Desk<'_>,
     plan: &Plan,
     host: &Host,
-    prepared: &Prepared,
+    ready: &Ready,
     objects: Option<Objects>,
     books: &mut Books<'_>,
 ) -> Result<Finished, RunError> {
     if plan.means != Means::Root {
-        return start_and_follow(request, plan, prepared, None, objects, books);
+        return start_and_follow(request, plan, ready, None, objects, books);
     }
     let mut cgroup = RunCgroup::create(cgroup_base(host), &desk.run)?;
     fault::passed("Cgroup");
@@ -250,7 +272,7 @@ fn in_cgroup(
         .map_err(RunError::from);
     fault::passed("CgroupLimits");
     let result = limited
-        .and_then(|()| start_and_follow(request, plan, prepared, Some(&cgroup), objects, books));
+        .and_then(|()| start_and_follow(request, plan, ready, Some(&cgroup), objects, books));
     // What cannot be removed is the next sweep's: the end of the run is known all the same.
     if let Err(error) = cgroup.remove(PATIENCE) {
         request.terminal.error(&with_causes(&error));
@@ -331,6 +353,17 @@ fn tell_agent(plan: &Plan, dir: &RunDir) -> Result<Option<SelfDir>, RunError> {
         .map_err(RunError::internal("write what the agent may read"))
 }
 
+fn write_secrets(audit: &mut Audit, secrets: &[Given]) -> Result<(), RunError> {
+    for secret in secrets {
+        let form = match &secret.form {
+            SecretForm::File => "as a file".to_owned(),
+            SecretForm::Variable(name) => format!("as {name}"),
+        };
+        audit.secret(&secret.name, &form, &secret.fingerprint, Timestamp::now())?;
+    }
+    Ok(())
+}
+
 /// The first lines of the log; the agent's uid is unknown where there will be none.
 pub(super) fn write_start(
     audit: &mut Audit,
@@ -364,18 +397,18 @@ pub(super) fn write_start(
 fn start_and_follow(
     request: &RunRequest,
     plan: &Plan,
-    prepared: &Prepared,
+    ready: &Ready,
     cgroup: Option<&RunCgroup>,
     objects: Option<Objects>,
     books: &mut Books<'_>,
 ) -> Result<Finished, RunError> {
-    let exec = exec_arguments(plan)?;
+    let Ready { prepared, exec } = ready;
     // What is put in on one side lives as long as the other side, which the shim has too.
     let (parking, parked) =
         UnixStream::pair().map_err(RunError::internal("make a pair of sockets"))?;
     let launch = Launch {
         confinement: prepared,
-        exec: &exec,
+        exec,
         workdir: c_string(plan.workdir.as_os_str())?,
         stdio: Stdio::prepare(&StdioOptions {
             terminal: plan.policy.identity.terminal,
@@ -554,7 +587,7 @@ fn exit(ending: &Ending) -> (Exit, Option<String>) {
     (exit, ending.detail.clone().or(lost))
 }
 
-fn exec_arguments(plan: &Plan) -> Result<ExecArguments, RunError> {
+fn exec_arguments(plan: &Plan, secrets: &[Given]) -> Result<ExecArguments, RunError> {
     let command = plan.policy.command.as_ref().ok_or_else(|| {
         RunError::internal("find the program")(std::io::ErrorKind::NotFound.into())
     })?;
@@ -563,10 +596,16 @@ fn exec_arguments(plan: &Plan) -> Result<ExecArguments, RunError> {
         .iter()
         .map(|word| c_string(word.as_ref()))
         .collect();
-    let envp: Result<Vec<CString>, RunError> = plan
-        .env
-        .iter()
-        .map(|(key, value)| c_string(format!("{key}={value}").as_ref()))
+    let given = |secret: &Given| match &secret.form {
+        SecretForm::Variable(name) => Some((name.clone(), secret.value.clone())),
+        SecretForm::File => None,
+    };
+    let given: BTreeMap<String, Vec<u8>> = secrets.iter().filter_map(given).collect();
+    let others = plan.env.iter().filter(|(key, _)| !given.contains_key(*key));
+    let others = others.map(|(key, value)| (key, value.as_bytes()));
+    let envp: Result<Vec<CString>, RunError> = others
+        .chain(given.iter().map(|(key, value)| (key, value.as_slice())))
+        .map(|(key, value)| c_string(OsStr::from_bytes(&[key.as_bytes(), b"=", value].concat())))
         .collect();
     Ok(ExecArguments::new(
         c_string(command.path.as_os_str())?,

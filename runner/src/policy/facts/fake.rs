@@ -128,6 +128,8 @@ impl FakeFacts {
         facts.own("/home/anna", 1000);
         facts.dir("/home/anna/kb", 1000);
         facts.dir("/root", 0);
+        let secret = "/etc/lp-run/secrets/token";
+        facts.file(secret, 0, "a secret\n").mode(secret, 0o600);
         facts.put(
             "/usr/share/zoneinfo/Europe/Berlin",
             Kind::File,

@@ -17,6 +17,7 @@ mod network;
 pub(crate) mod paths;
 mod python;
 mod rights;
+mod secrets;
 mod settings;
 mod taken;
 mod validity;
@@ -62,6 +63,9 @@ struct Resolver<'a> {
     defaults: Vec<(String, String)>,
     overridden: Vec<super::model::Overridden>,
 }
+
+/// Where the agent finds its secrets.
+pub const SECRETS_DIR: &str = "/run/lp-run/secrets";
 
 /// Directories of the agent's `PATH`, after those of `env.path`.
 pub const PATH: &[&str] = &["/usr/local/bin", "/usr/bin", "/bin"];
@@ -130,6 +134,7 @@ impl Resolver<'_> {
         let task = self.task(main);
         let invoke = self.invoke(main);
         let valid = self.valid(main);
+        let secrets = self.secrets(main);
         Some(Policy {
             name: self.name.clone(),
             file: PathBuf::from(&main.source.label),
@@ -154,6 +159,7 @@ impl Resolver<'_> {
             syscalls_strict,
             degrade,
             audit,
+            secrets,
             workdir: self.workdir.clone(),
             way: std::mem::take(&mut self.way),
             home: self.home.clone(),
@@ -267,6 +273,7 @@ impl Resolver<'_> {
         self.values
             .set("CALLER_HOME", self.caller.home.to_string_lossy());
         self.values.set("TMPDIR", "/tmp");
+        self.values.set("SECRETS", SECRETS_DIR);
         self.values.set("STATE", self.kept(STATE).to_string_lossy());
         self.values.set("CACHE", self.kept(CACHE).to_string_lossy());
         if let Some(dir) = main.source.path.as_deref().and_then(Path::parent) {

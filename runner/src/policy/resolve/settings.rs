@@ -375,7 +375,7 @@ fn store(text: &str) -> Result<Store, String> {
 }
 
 /// Whether a variable may be passed or set.
-fn check_variable(name: &str) -> Result<(), String> {
+pub(super) fn check_variable(name: &str) -> Result<(), String> {
     let first = |c: char| c.is_ascii_alphabetic() || c == '_';
     let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if !name.starts_with(first) || !name.chars().all(fine) {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::super::layers::Layer;
 use super::super::model::{
-    Endpoint, FileRule, NO_WALL_TIME, Place, Policy, RuleInfo, Target, UserChoice, Verb, ViewChoice,
+    Endpoint, FileRule, NO_WALL_TIME, Place, Policy, RuleInfo, SecretForm, Target, UserChoice,
+    Verb, ViewChoice,
 };
 use super::super::tree::At;
 use super::{Area, Finding, Weight};
@@ -77,6 +78,7 @@ pub(super) fn all(policy: &Policy, layers: &[Layer]) -> Vec<Finding> {
     review.network();
     review.identity();
     review.environment();
+    review.secrets();
     review.validation();
     review.monitoring();
     review.revocation();
@@ -328,7 +330,7 @@ impl Review<'_> {
 
     fn environment(&mut self) {
         let secret = |name: &str| SECRETS.iter().any(|part| name.contains(part));
-        let habit = "give a short-lived credential in a file that only this agent may read";
+        let habit = "give it by [[secret]], which keeps it narrow, fresh and in the log";
         for layer in self.layers {
             let passed = layer.schema.env_pass.iter().flatten();
             let set = layer.schema.env_set.iter().map(|(name, _)| name);
@@ -344,6 +346,17 @@ impl Review<'_> {
                     reason,
                     habit,
                 );
+            }
+        }
+    }
+
+    fn secrets(&mut self) {
+        for secret in self.policy.secrets.clone() {
+            if let SecretForm::Variable(name) = &secret.form {
+                let reason = format!("{} as {name}: whatever it starts inherits it", secret.name);
+                let habit = "write as = \"file\" and hand on the path: ${SECRETS}/NAME";
+                let about = (Area::Identity, Weight::Note);
+                self.add("I5", about, &secret.place, reason, habit);
             }
         }
     }

@@ -55,6 +55,8 @@ pub(super) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protection: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,

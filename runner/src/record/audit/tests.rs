@@ -245,6 +245,7 @@ fn every_field_is_documented() {
         caller_uid: Some(1),
         agent_uid: Some(1),
         protection: text,
+        fingerprint: text,
         code: Some(1),
         signal: Some(1),
         reason: text,
