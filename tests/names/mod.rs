@@ -7,10 +7,13 @@ mod kits;
 mod server;
 mod tls;
 
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Jail, Outcome, root};
-use server::{Dns, echo};
+use server::{Dns, accept, echo};
 
 /// Where the test's name server listens.
 const RESOLVER: &str = "127.0.0.1:5353";
@@ -201,6 +204,34 @@ fn what_a_name_leads_to_is_judged() {
     let taken = python(&jail, &taken, &script);
     assert_eq!(taken.stdout, "no name\n", "{taken:#?}");
     assert_eq!(taken.denials("db.ok.example")[0]["rule"], "network.deny[0]");
+}
+
+/// NET-32: the host's services listen on its public address too.
+#[test]
+fn a_public_address_of_this_machine_is_its_own() {
+    crate::needs!(root() && Path::new("/usr/sbin/ip").exists(), "root and ip");
+    let jail = Jail::new();
+    let added = Command::new("ip")
+        .args(["address", "add", "11.0.0.9/32", "dev", "lo"])
+        .status();
+    assert!(added.expect("start ip").success());
+    let _dns = Dns::leading_to([11, 0, 0, 9], RESOLVER);
+    let listener = TcpListener::bind("11.0.0.9:7000").expect("listen");
+    accept(listener, |mut client| {
+        drop(client.write_all(b"own service\n"))
+    });
+    let script = "say(lambda: talk('db.ok.example', 7000, b''))";
+    let granted = "allow = [{ to = \"db.ok.example:7000\", private = true }]";
+    let granted = python(&jail, granted, script);
+    assert_eq!(granted.stdout, "own service\n\n", "{granted:#?}");
+    let allow = "allow = [\"db.ok.example:7000\"]";
+    let refused = python(&jail, allow, script);
+    assert_eq!(refused.stdout, "ECONNRESET\n", "{refused:#?}");
+    let rows = refused.denials("db.ok.example:7000");
+    assert_eq!(rows[0]["reason"], "own-address", "{refused:#?}");
+    assert_eq!(rows[0]["rule"], "network.allow[0]");
+    let blind = without(&jail, "judge addresses", allow, script);
+    assert_eq!(blind.stdout, "own service\n\n", "{blind:#?}");
 }
 
 #[test]

@@ -17,8 +17,8 @@ pub const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 /// Longest record (RFC 8446, 5.1).
 const MAX_RECORD: usize = 1 << 14;
-/// `encrypted_client_hello`.
-const ECH: u16 = 0xfe0d;
+/// `encrypted_client_hello`, and the draft before it that had another form, ESNI.
+const HIDING: [u16; 2] = [0xfe0d, 0xffce];
 
 /// What the bytes so far say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ fn name(hello: &[u8]) -> Hello {
     let Some(kinds) = kinds(extensions) else {
         return Hello::Bad(UNREADABLE);
     };
-    if kinds.contains(&ECH) {
+    if kinds.iter().any(|kind| HIDING.contains(kind)) {
         return Hello::Bad(ENCRYPTED);
     }
     match kinds.iter().filter(|kind| **kind == 0).count() {
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn what_names_nobody_or_hides_the_name_is_told_apart() {
         let two = [sni(&[OK]), sni(&[b"evil.example"])].concat();
-        let ech = [sni(&[OK]), extension(ECH, &[0; 100])].concat();
+        let [ech, esni] = HIDING.map(|kind| [sni(&[OK]), extension(kind, &[0; 100])].concat());
         let torn = [sni(&[OK]), vec![0, 51, 0, 9]].concat();
         for (extensions, reason) in [
             (vec![], NO_NAME),
@@ -225,6 +225,7 @@ mod tests {
             (sni(&[OK, b"evil.example"]), NO_NAME),
             (two, UNREADABLE),
             (ech, ENCRYPTED),
+            (esni, ENCRYPTED),
             (torn, UNREADABLE),
             (sni(&[b"\xff\xfe"]), UNREADABLE),
         ] {

@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 
 use crate::record::event::{Denial, Op};
 
-/// Most distinct refusals that are told apart; an agent can ask for any number of names.
+/// Most distinct refusals of an act that are told apart; an agent can ask for any number of names,
+/// and that must not hide whom it tried to connect to.
 const MAX_DISTINCT: usize = 1024;
 
 /// Act, target, rule, reason.
@@ -26,6 +27,8 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Entries {
     known: HashMap<Key, Denial>,
+    /// How many of them there are of an act.
+    distinct: HashMap<Op, usize>,
     /// Refusals beyond those, by the rule that refused.
     others: HashMap<Option<u32>, u64>,
 }
@@ -41,10 +44,12 @@ impl Ledger {
             denial.last = now;
             return;
         }
-        if entries.known.len() >= MAX_DISTINCT {
+        let distinct = entries.distinct.entry(op).or_default();
+        if *distinct >= MAX_DISTINCT {
             *entries.others.entry(row).or_default() += 1;
             return;
         }
+        *distinct += 1;
         let denial = Denial {
             op,
             target: target.to_vec(),
@@ -104,10 +109,24 @@ mod tests {
             ledger.refused(Op::Resolve, target.as_bytes(), None, "");
             ledger.refused(Op::Resolve, b"n0.example", None, "");
         }
-        let denials = ledger.denials();
+        let named = |op| {
+            let denials = ledger.denials().into_iter();
+            denials.filter(|denial| denial.op == op).collect::<Vec<_>>()
+        };
+        for index in 0..MAX_DISTINCT {
+            let target = format!("n{index}.example:443");
+            ledger.refused(Op::Connect, target.as_bytes(), Some(1), "private-address");
+        }
+        assert_eq!(
+            named(Op::Connect).len(),
+            MAX_DISTINCT,
+            "the flood of names hides none"
+        );
+        ledger.refused(Op::Connect, b"more.example:443", Some(1), "private-address");
+        assert!(ledger.others().contains(&(Some(1), 1)));
+        let denials = named(Op::Resolve);
         assert_eq!(denials.len(), MAX_DISTINCT);
         assert_eq!(denials[0].count, 1 + 2 * MAX_DISTINCT as u64);
-        let others: u64 = ledger.others().iter().map(|(_, count)| count).sum();
-        assert_eq!(others, MAX_DISTINCT as u64);
+        assert!(ledger.others().contains(&(None, MAX_DISTINCT as u64)));
     }
 }

@@ -24,7 +24,7 @@ use crate::policy::address::DNS_PORT;
 use crate::policy::model::{Protocol, Verify};
 use crate::policy::name::normal;
 use crate::record::event::Op;
-use crate::sys::fault;
+use crate::sys::{fault, route};
 
 /// How long a client may take to say whom it wants.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -188,17 +188,21 @@ async fn reachable(
     let inside = |address: &IpAddr| special.iter().any(|net| net.contains(address));
     let private = private || fault::skips("judge addresses");
     let fine = |address: &IpAddr| private || !inside(address);
-    let open: Vec<SocketAddr> = found
-        .iter()
-        .filter(|address| fine(address) && !Names::is_synthetic(**address))
-        .map(|address| SocketAddr::new(*address, port))
-        .collect();
+    let mut open = found;
+    open.retain(|address| fine(address) && !Names::is_synthetic(*address));
     if open.is_empty() {
         return Err(refused("private-address"));
+    }
+    // Whatever its range: the host's own services listen on its public address too. Asked at each
+    // connection, as addresses come and go.
+    open.retain(|address| private || !route::is_here(*address));
+    if open.is_empty() {
+        return Err(refused("own-address"));
     }
     let mut row = None;
     let left: Vec<SocketAddr> = open
         .into_iter()
+        .map(|address| SocketAddr::new(address, port))
         .filter(|to| match shared.names.denied(*to) {
             Some(by) => {
                 row = Some(by);

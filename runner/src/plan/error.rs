@@ -42,7 +42,10 @@ pub enum CompileError {
         name: String,
     },
     /// More prefixes than a run may have.
-    #[error("network: the rules make {are} prefixes, a run can have {most}; join networks")]
+    #[error(
+        "network: the rules make {are} prefixes, two for each name, and a run can have {most}; join \
+             networks, or names to wildcards"
+    )]
     TooManyPrefixes {
         /// The bound.
         most: usize,
@@ -59,6 +62,15 @@ pub enum CompileError {
         key: String,
         /// What it grants.
         what: &'static str,
+    },
+    /// A grant of port 53 in a run with names.
+    #[error(
+        "{key}: beside destinations by name port 53 of every address is lp-run's own resolver; \
+         name the other ports, or write two policies"
+    )]
+    PortOfTheResolver {
+        /// The rule.
+        key: String,
     },
     /// A name that is taken away, beside a rule under which nobody compares names.
     #[error(

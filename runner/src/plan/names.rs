@@ -267,10 +267,24 @@ fn beside_names(policy: &Policy) -> Vec<CompileError> {
             errors.push(beside(&rule.info.key, "an address out of those for names"));
         }
     }
+    errors.extend(of_the_resolver(policy));
     errors.extend(not_compared(policy));
     let listen = policy.listen.iter();
     errors.extend(listen.map(|rule| beside(&rule.info.key, "listening on the host")));
     errors
+}
+
+/// Grants of port 53, where every address has lp-run's resolver.
+fn of_the_resolver(policy: &Policy) -> impl Iterator<Item = CompileError> {
+    let rules = policy.network.iter().filter(|rule| !rule.takes_away);
+    let rules = rules.filter(|rule| {
+        rule.to != Endpoint::Itself
+            && rule.protocols.contains(&Protocol::Tcp)
+            && (rule.ports.0..=rule.ports.1).contains(&DNS_PORT)
+    });
+    rules.map(|rule| CompileError::PortOfTheResolver {
+        key: rule.info.key.clone(),
+    })
 }
 
 /// Names that are taken away, where another rule leads to any name at its address.
@@ -504,6 +518,17 @@ mod tests {
         udp.network[1].protocols = vec![Protocol::Udp];
         listen(&mut udp, "127.0.0.1", 80);
         assert_eq!(errors(udp).len(), 2);
+        for (low, high) in [(53, 53), (1, 65535), (50, 60)] {
+            let mut dns = policy();
+            named(&mut dns, false, "a.example", (443, 443));
+            named(&mut dns, false, "b.example", (low, high));
+            net(&mut dns, false, &["10.0.0.53/32"], (low, high));
+            net(&mut dns, true, &["10.0.0.54/32"], (low, high));
+            let errors = errors(dns);
+            let ours =
+                |error: &CompileError| matches!(error, CompileError::PortOfTheResolver { .. });
+            assert!(errors.len() == 2 && errors.iter().all(ours), "{errors:?}");
+        }
         let mut many = policy();
         for index in 0..=MAX_WILDCARDS {
             named(&mut many, false, &format!("*.n{index}.example"), (443, 443));
@@ -512,6 +537,21 @@ mod tests {
             errors(many)[..],
             [CompileError::TooManyNames { .. }]
         ));
+    }
+
+    #[test]
+    fn more_names_than_there_are_prefixes_for_are_refused_before_a_start() {
+        let build = |count| {
+            let mut policy = policy();
+            for index in 0..count {
+                named(&mut policy, false, &format!("n{index}.example"), (443, 443));
+            }
+            policy
+        };
+        drop(plan(build(8000)));
+        let errors = errors(build(8192));
+        let ours = |error: &CompileError| matches!(error, CompileError::TooManyPrefixes { .. });
+        assert!(errors.iter().all(ours) && errors.len() == 1, "{errors:?}");
     }
 
     #[test]

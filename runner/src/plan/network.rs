@@ -67,6 +67,13 @@ pub fn compile(policy: &Policy, first: Row) -> Result<Network, Vec<CompileError>
         Ok(prefixes) => destinations.extend(prefixes.into_iter().flatten()),
         Err(error) => errors.push(error),
     }
+    // The network rules' own were counted before those of names came to them.
+    if errors.is_empty() && destinations.len() > MAX_PREFIXES_PER_RUN as usize {
+        errors.push(CompileError::TooManyPrefixes {
+            most: MAX_PREFIXES_PER_RUN as usize,
+            are: destinations.len(),
+        });
+    }
     if !errors.is_empty() {
         return Err(errors);
     }
