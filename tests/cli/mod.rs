@@ -7,6 +7,7 @@ mod verbs;
 // Who may start a policy, where and when.
 mod admission;
 mod denials;
+mod params;
 mod secrets;
 mod window;
 

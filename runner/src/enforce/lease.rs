@@ -147,6 +147,33 @@ mod tests {
     }
 
     #[test]
+    fn a_thousand_leases_at_once_are_a_thousand_uids_and_all_come_back() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("uids");
+        let block = (2_000_100_000, 4_000);
+        let lease = |n: usize| acquire(&dir, block, &format!("policy-{}", n / 10)).unwrap();
+        let share = |of: usize| (0..125).map(|n| lease(of * 125 + n)).collect::<Vec<_>>();
+        let share = &share;
+        let leases: Vec<Lease> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|of| scope.spawn(move || share(of))).collect();
+            let found = threads.into_iter().map(|thread| thread.join().unwrap());
+            found.flatten().collect()
+        });
+        let uids: BTreeSet<u32> = leases.iter().map(Lease::uid).collect();
+        assert_eq!(uids.len(), 1000);
+        assert_eq!(sweep(&dir).unwrap(), 0, "all are held");
+        // Every second one crashes: its lock goes and its file stays.
+        for (n, lease) in leases.into_iter().enumerate() {
+            match n % 2 {
+                0 => lease.release().unwrap(),
+                _ => drop(lease),
+            }
+        }
+        assert_eq!(sweep(&dir).unwrap(), 500);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_uid_that_owns_a_process_is_not_leased() {
         let own = nix::unistd::getuid().as_raw();
         let temporary = tempfile::tempdir().unwrap();
