@@ -269,6 +269,16 @@ mod tests {
                 "C7",
                 Grade::C,
             ),
+            (with("10.20.0.1:443", "a.example.com:8443"), "C8", Grade::B),
+            (
+                with(
+                    "\"10.20.0.1:443\"",
+                    "{ to = \"a.example.com:443\", verify = \"address\" }",
+                ),
+                "C8",
+                Grade::C,
+            ),
+            (with("10.20.0.1:443", "*.example.com:443"), "C9", Grade::B),
             (
                 with("[files]", "[identity]\nuser = \"caller\"\n[files]"),
                 "I1",

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::super::layers::Layer;
 use super::super::model::{
-    Endpoint, FileRule, NO_WALL_TIME, Place, Policy, RuleInfo, SecretForm, Target, UserChoice,
-    Verb, ViewChoice,
+    Endpoint, FileRule, NO_WALL_TIME, NetworkRule, Place, Policy, RuleInfo, SecretForm, Target,
+    UserChoice, Verb, Verify, ViewChoice,
 };
 use super::super::tree::At;
 use super::{Area, Finding, Weight};
@@ -76,6 +76,7 @@ pub(super) fn all(policy: &Policy, layers: &[Layer]) -> Vec<Finding> {
     review.tools();
     review.actions();
     review.network();
+    review.names();
     review.identity();
     review.environment();
     review.secrets();
@@ -271,6 +272,42 @@ impl Review<'_> {
         }
     }
 
+    /// Destinations by name.
+    fn names(&mut self) {
+        use Weight::{Note, Weak};
+        for rule in self.policy.network.clone() {
+            let Endpoint::Name(name) = &rule.to else {
+                continue;
+            };
+            if rule.takes_away || rule.info.key.starts_with('@') {
+                continue;
+            }
+            let (place, text) = (&rule.info.place, &rule.info.text);
+            self.every_port(&rule);
+            let by_default = |port| matches!(port, 80 | 443);
+            let compared = match rule.verify {
+                Some(verify) => verify == Verify::Sni,
+                None => by_default(rule.ports.0) && rule.ports.0 == rule.ports.1,
+            };
+            if !compared {
+                let weight = match by_default(rule.ports.0) {
+                    true => Weak,
+                    false => Note,
+                };
+                let reason = format!(
+                    "{text}: no name is compared, so every service at its address is reached"
+                );
+                let habit = "verify = \"sni\" where the port speaks TLS or HTTP";
+                self.add("C8", (Area::Actions, weight), place, reason, habit);
+            }
+            if name.wildcard {
+                let reason = format!("{text}: whoever may have a name below it is reached");
+                let habit = "name the hosts of the service";
+                self.add("C9", (Area::Actions, Note), place, reason, habit);
+            }
+        }
+    }
+
     fn network(&mut self) {
         use Weight::{Grave, Weak};
         for rule in self.policy.network.clone() {
@@ -298,10 +335,19 @@ impl Review<'_> {
                 let reason = format!("{text} is a wide range");
                 self.add("C6", (Area::Actions, Weak), place, reason, habit);
             }
-            if rule.ports == (1, u16::MAX) && nets.count() > 0 {
-                let reason = format!("{text} has every port: ssh, databases, admin consoles");
-                self.add("C7", (Area::Actions, Weak), place, reason, habit);
+            if nets.count() > 0 {
+                self.every_port(&rule);
             }
+        }
+    }
+
+    fn every_port(&mut self, rule: &NetworkRule) {
+        if rule.ports == (1, u16::MAX) {
+            let text = &rule.info.text;
+            let reason = format!("{text} has every port: ssh, databases, admin consoles");
+            let habit = "name the service's address or name, with its port";
+            let place = &rule.info.place;
+            self.add("C7", (Area::Actions, Weight::Weak), place, reason, habit);
         }
     }
 
