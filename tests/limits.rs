@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::needs;
@@ -64,8 +65,21 @@ fn left(outcome: &Outcome) -> Vec<PathBuf> {
     left
 }
 
+/// Marks the current directory, a cgroup, as delegated.
+const DELEGATE: &str = "python3 -c 'import os; os.setxattr(\".\", \"trusted.delegate\", b\"1\")'";
+
+/// Where cgroup v2 is mounted.
+fn unified() -> &'static str {
+    let mut mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter();
+    let mount = mounts.find(|at| Path::new(at).join("cgroup.controllers").exists());
+    mount.expect("a cgroup v2")
+}
+
 /// Runs lp-run in a fresh cgroup of the hierarchy at `mount`, after `prepare` there.
 fn inside(mount: &str, prepare: &str, limits: &str, command: &[String]) -> Outcome {
+    // One at a time: the place has the name of this process.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let place = PathBuf::from(mount).join(format!("lp-run-test-limits-{}", std::process::id()));
     fs::create_dir(&place).expect("make a cgroup");
     let script = format!("{prepare}; echo $$ >cgroup.procs && cd \"$0\" && exec \"$@\"");
@@ -257,15 +271,11 @@ fn a_limit_of_the_policy_lifts_none_of_the_callers() {
 #[test]
 fn in_a_delegated_cgroup_a_limit_is_held_or_refused() {
     needs!(root(), "root");
-    let unified = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-    let mut unified = unified.into_iter();
-    let mount = unified.find(|at| Path::new(at).join("cgroup.controllers").exists());
-    let mount = mount.expect("a cgroup v2");
-    let delegate = "python3 -c 'import os; os.setxattr(\".\", \"trusted.delegate\", b\"1\")'";
+    let mount = unified();
     let echo = ["echo", "it ran"].map(str::to_owned);
-    let plain = inside(mount, delegate, "", &echo);
+    let plain = inside(mount, DELEGATE, "", &echo);
     assert_eq!((plain.code(), plain.answer()), (0, "it ran"), "{plain:?}");
-    let limited = inside(mount, delegate, "memory = \"64M\"", &echo);
+    let limited = inside(mount, DELEGATE, "memory = \"64M\"", &echo);
     match mount.ends_with("unified") {
         true => assert_eq!(
             (limited.code(), limited.answer()),
@@ -277,6 +287,24 @@ fn in_a_delegated_cgroup_a_limit_is_held_or_refused() {
             assert!(limited.said().contains("limits.memory"), "{limited:?}");
         }
     }
+}
+
+/// Where the cgroup of version 2 is somebody else's, the run gets one beside it, and the limits there
+/// do not bind it: what docs/threat-model.md says.
+#[test]
+fn a_run_stays_in_the_callers_unit_only_where_it_is_delegated() {
+    needs!(root(), "root");
+    let own = ["cat", "/proc/self/cgroup"].map(str::to_owned);
+    let place = |prepare: &str| {
+        let outcome = inside(unified(), prepare, "", &own);
+        let line = outcome.stdout.lines().find(|line| line.starts_with("0::/"));
+        line.unwrap_or_else(|| panic!("{outcome:?}")).to_owned()
+    };
+    let beside = place("true");
+    assert!(beside.starts_with("0::/lp-run/"), "{beside}");
+    let below = place(DELEGATE);
+    let unit = format!("0::/lp-run-test-limits-{}/lp-run/", std::process::id());
+    assert!(below.starts_with(&unit), "{below}");
 }
 
 #[test]

@@ -8,6 +8,9 @@ mod support;
 // What an operator types and reads.
 mod cli;
 
+// What documents say of these tests.
+mod documents;
+
 // The fixture and the probe themselves: a test that cannot fail proves nothing.
 mod fixture;
 

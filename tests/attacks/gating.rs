@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::support::{is_there, text};
+
 const GATING: &str = "
     FS-01 FS-02 FS-03 FS-05 FS-07 FS-08 FS-09 FS-10 FS-11 FS-12 FS-16 FS-18 FS-19 FS-20 FS-25 FS-26
     FS-28 FS-29 FS-35 FS-37 FS-40 FS-41 FS-45 FS-48 FS-49 FS-50
@@ -292,14 +294,6 @@ const NO_LAYER: &[(&str, &str)] = &[
     ),
 ];
 
-/// The text of a file of these tests.
-fn text(file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests")
-        .join(file);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
 /// Whether `text` has a row by this name, or the same with what tells neighbours apart.
 fn has_row(text: &str, id: &str) -> bool {
     text.match_indices(&format!("\"{id}")).any(|(at, found)| {
@@ -320,12 +314,6 @@ fn has_comment(text: &str, id: &str) -> bool {
                 .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-')
                 .any(|word| word == id)
     })
-}
-
-/// `FILE TEST`: the file has that test.
-fn is_there(test: &str) -> bool {
-    let (file, name) = test.split_once(' ').expect("a file and a test");
-    text(file).contains(&format!("#[test]\nfn {name}() {{"))
 }
 
 fn gating() -> BTreeSet<&'static str> {

@@ -262,6 +262,24 @@ impl Outcome {
     }
 }
 
+/// The text of a file of these tests, or of one below `runner/` or `docs/`.
+pub fn text(file: &str) -> String {
+    let top = ["runner/", "docs/"].iter().any(|top| file.starts_with(top));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(if top { ".." } else { "../tests" })
+        .join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// `FILE TEST`: the file has that test.
+pub fn is_there(test: &str) -> bool {
+    let (file, name) = test.split_once(' ').expect("a file and a test");
+    let text = text(file);
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let function = format!("fn {name}() {{");
+    lines.windows(2).any(|pair| pair == ["#[test]", &function])
+}
+
 /// Runs `lp-run` with these words in a folder.
 pub fn lp_run(folder: &Path, words: &[&str]) -> Outcome {
     let mut lp_run = Command::new(env!("CARGO_BIN_EXE_lp-run"));
