@@ -121,6 +121,7 @@ fn policy_with(table: &Table, written: &str) -> String {
         ),
         "valid" => format!("[valid]\nnot_after = 2027-03-01\n{written}"),
         "limits.denials" => format!("[limits.denials]\ncount = 9\nper = \"1m\"\n{written}"),
+        "secret[]" => format!("[[secret]]\nname = \"s\"\nfrom = \"env:TOKEN\"\n{written}"),
         "params.*" => format!("[params]\nx = {{ {written} }}"),
         name => {
             let (section, list) = name
@@ -204,14 +205,26 @@ fn meaning(text: &str) -> String {
     format!("{policy:#?}")
 }
 
+/// The title of a key of the top level that is a table, or tables, of its own.
+fn title(key: &str) -> Option<String> {
+    let tables = |name: &str| keys::table(name).is_some();
+    match key {
+        _ if tables(&format!("{key}[]")) => Some(format!("[[{key}]]")),
+        _ if tables(key) || tables(&format!("{key}.*")) => Some(format!("[{key}]")),
+        _ => None,
+    }
+}
+
 /// Each key of the language with its row.
 fn each_key(mut look: impl FnMut(&'static Table, &'static str, &Row)) {
     let rows = rows();
     for table in keys::TABLES {
         for key in table.now {
-            if table.name.is_empty() && (keys::table(key).is_some() || *key == "params") {
-                let title = format!("\n## `[{key}]`\n");
-                assert!(PAGE.contains(&title), "there is no section [{key}]");
+            if table.name.is_empty()
+                && let Some(title) = title(key)
+            {
+                let heading = format!("\n## `{title}`\n");
+                assert!(PAGE.contains(&heading), "there is no section {title}");
                 continue;
             }
             let entry = table
@@ -223,7 +236,7 @@ fn each_key(mut look: impl FnMut(&'static Table, &'static str, &Row)) {
                     row.section == section && row.key() == *key && lists.contains(&list)
                 }
                 (None, None) if table.name.is_empty() => row.key() == *key,
-                (None, None) => row.key() == format!("{}.{key}", table.name),
+                (None, None) => row.key() == format!("{}.{key}", table.name.trim_end_matches("[]")),
                 _ => false,
             };
             let found: Vec<&Row> = rows.iter().filter(fits).collect();
