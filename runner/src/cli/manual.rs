@@ -87,7 +87,7 @@ it was ended by signal n
 it exited 0, but something was denied and \-\-fail\-on\-denied was given
 .TP
 121
-lp\-run ended it
+lp\-run ended it, or the kernel for want of memory
 .TP
 122
 the policy was refused

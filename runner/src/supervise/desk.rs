@@ -237,3 +237,52 @@ pub fn exit_code(reason: Reason, program: u8) -> u8 {
         _ => 121,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// Every reason, as serde itself tells them to whoever writes another.
+    fn reasons() -> Vec<Reason> {
+        let unknown = Reason::deserialize(serde_json::json!("no-such-reason"));
+        let told = unknown.expect_err("it is none").to_string();
+        let names: Vec<_> = told.split('`').skip(3).step_by(2).collect();
+        names
+            .iter()
+            .map(|name| Reason::deserialize(serde_json::json!(name)).expect("one of them"))
+            .collect()
+    }
+
+    #[test]
+    fn the_table_of_exit_codes_has_every_reason_with_its_code() {
+        let page = std::fs::read_to_string(
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md"),
+        )
+        .expect("the page");
+        let rows: Vec<_> = page
+            .split("## Exit status")
+            .nth(1)
+            .expect("the section")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+            .collect();
+        let reasons = reasons();
+        assert_eq!(reasons.len(), 18, "{reasons:?}");
+        for reason in reasons {
+            let told = format!("`{}`", reason.name());
+            let code = match exit_code(reason, 7) {
+                7 if reason == Reason::Signal => "128+n".to_owned(),
+                7 => "the program's".to_owned(),
+                own => own.to_string(),
+            };
+            assert!(
+                rows.iter()
+                    .any(|(row, rest)| row.starts_with(&code) && rest.contains(&told)),
+                "no row has {code} and {told}"
+            );
+        }
+        assert_eq!(exit_code(Reason::Memory, 0), 121);
+    }
+}
