@@ -378,8 +378,28 @@ fn a_killed_run_leaves_no_directory_of_its_limits() {
     let mut output = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
     std::io::BufRead::read_line(&mut output, &mut first).expect("read");
     assert_eq!(first, "lives\n");
+    let left = directories_of(child.id());
+    assert!(left.len() >= 2, "{left:?}");
     child.kill().expect("kill lp-run");
     child.wait().expect("wait for it");
     let next = run(limits, &["true".to_owned()]);
     assert_eq!(next.code(), 0, "{next:?}");
+    let left: Vec<_> = left.iter().filter(|path| path.exists()).collect();
+    assert!(left.is_empty(), "the next start left {left:?}");
+}
+
+/// The directory of the run of this lp-run, and its cgroups, as it has noted them.
+fn directories_of(pid: u32) -> Vec<PathBuf> {
+    let runs = fs::read_dir("/run/lp-run").expect("runs").flatten();
+    for run in runs {
+        let text = fs::read(run.path().join("state.json")).unwrap_or_default();
+        let state: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        if state["pid"] == pid {
+            let legacy = state["legacy"].as_array().into_iter().flatten();
+            let cgroups = legacy.chain([&state["cgroup"]]);
+            let cgroups = cgroups.filter_map(|path| path.as_str().map(PathBuf::from));
+            return cgroups.chain([run.path()]).collect();
+        }
+    }
+    panic!("no run of lp-run {pid}");
 }

@@ -201,3 +201,31 @@ fn a_log_or_report_that_is_not_there_is_one_clear_line() {
         assert_words(&outcome);
     }
 }
+
+#[test]
+fn doctor_tells_whether_this_host_can_hold_a_policy() {
+    crate::needs!(crate::support::root(), "root");
+    let jail = crate::support::Jail::new();
+    jail.file("good.toml", GOOD);
+    jail.file("bad.toml", BAD);
+    let held = lp_run(jail.path(), &["doctor", "--for", "good.toml"]);
+    assert_eq!(held.code(), 0, "{held:?}");
+    // The same host without the system call of Landlock.
+    let doctor = |options: &[&str]| {
+        let mut doctor = crate::attacks::lp_run_without(&[libc::SYS_landlock_create_ruleset]);
+        doctor.args(["doctor", "--for", "good.toml"]).args(options);
+        jail.bare_as(doctor)
+    };
+    let lacking = doctor(&[]);
+    assert_eq!(lacking.code(), 1, "{lacking:?}");
+    assert!(lacking.stdout.contains("landlock"), "{lacking:?}");
+    let lacking = doctor(&["--json"]);
+    let told: Value = serde_json::from_str(&lacking.stdout).expect("JSON");
+    assert!(
+        told["gaps"].as_array().is_some_and(|gaps| !gaps.is_empty()),
+        "{told:#}"
+    );
+    let bad = lp_run(jail.path(), &["doctor", "--for", "bad.toml"]);
+    assert_eq!(bad.code(), 122, "{bad:?}");
+    assert!(bad.stderr.contains("bad.toml:6"), "{bad:?}");
+}

@@ -268,9 +268,15 @@ fn the_hammer_notices_a_rule_that_does_not_hold() {
     let jail = jail();
     let path = |name: &str| jail.path().join(name).to_string_lossy().into_owned();
     let (file, started, success) = (path("tree/secret"), path("started"), path("success"));
-    let bare = jail.bare(&probe(["hammer", &file, "127.0.0.1:9", &started, &success]));
-    assert_eq!(bare.answer(), "ok");
-    assert!(jail.path().join("success").exists());
+    // The rule for the file alone does not hold, and then the one for the address.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("listen");
+    let server = server.local_addr().expect("an address").to_string();
+    let none = path("tree/none");
+    for (file, address) in [(&file, "127.0.0.1:9"), (&none, server.as_str())] {
+        let bare = jail.bare(&probe(["hammer", file, address, &started, &success]));
+        assert_eq!(bare.answer(), "ok", "{file} {address}");
+        fs::remove_file(&success).expect("it was noticed");
+    }
 }
 
 /// What a run has on the host.
