@@ -97,9 +97,10 @@ fn answer(language: &str, service: &str, script: &str) -> String {
     open.answer().to_owned()
 }
 
-/// A bare repository as a server of plain files has it.
-const REPOSITORY: &str = "git init -q made; cd made; echo 42 >answer; git add answer
-    git -c user.name=t -c user.email=t@t commit -q -m answer; cd ..
+/// A repository of the agent's, and one that is a commit further as a server of plain files has it.
+const REPOSITORY: &str = "commit() { git -c user.name=t -c user.email=t@t commit -q -m \"$1\"; }
+    mkdir work; git init -q work/clone; cd work/clone; echo 1 >answer; git add answer; commit first
+    cp -r . ../../made; cd ../../made; echo 42 >answer; git add answer; commit second; cd ..
     git clone -q --bare made served/t/answer.git; rm -r made
     git -C served/t/answer.git update-server-info";
 
@@ -151,12 +152,12 @@ fn cargo_builds_with_a_new_dependency() {
 }
 
 #[test]
-fn git_clones_over_https() {
+fn git_fetches_over_https() {
     crate::needs!(root() && has("git"), "root and git");
     let answer = answer(
         "@git",
         "@github",
-        "git clone -q https://github.com/t/answer.git work/clone && cat work/clone/answer",
+        "cd work/clone; git fetch -q https://github.com/t/answer.git HEAD; git show FETCH_HEAD:answer",
     );
     assert_eq!(answer, "42");
 }
